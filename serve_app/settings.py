@@ -1,0 +1,256 @@
+"""Every setting, once. Precedence: environment, over it the application's arguments, over it flags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from models.types import EMBEDDED, ModelSpec
+from serve_app.catalog import HOSTED_ALIASES, Catalog
+
+Device = Literal["auto", "cuda", "mps", "cpu"]
+Quantization = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16"]] = {
+    "auto": "auto",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+}
+
+
+class SettingsError(Exception):
+    """A setting is wrong or unknown; the message names it."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelSettings(_Frozen):
+    """One named model. What is left out is taken from the service's settings."""
+
+    name: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)] = EMBEDDED
+    aliases: tuple[str, ...] = ()
+    revision: str | None = None
+    device: Device | None = None
+    quantization: Quantization | None = None
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    normalize_text: bool | None = None
+    trust_remote_code: bool = False
+    num_replicas: Annotated[int, Field(ge=1)] = 1
+    num_cpus: Annotated[float, Field(ge=0)] | None = None
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+
+
+def _env(name: str, description: str) -> dict[str, Any]:
+    return {"description": description, "json_schema_extra": {"env": name}}
+
+
+class Settings(_Frozen):
+    """The service's settings: one frozen object, made once at the start."""
+
+    model: str = Field(EMBEDDED, **_env("RERANKER_MODEL", "Model: `embedded`, or a Hugging Face name."))
+    local_model_path: str | None = Field(
+        None, **_env("RERANKER_LOCAL_MODEL_PATH", "A checkpoint's folder; wins over RERANKER_MODEL.")
+    )
+    models: tuple[ModelSettings, ...] = Field(
+        (), **_env("RERANKER_MODELS", "Several named models (JSON in the environment).")
+    )
+    default_model: str | None = Field(
+        None, **_env("RERANKER_DEFAULT_MODEL", "Which of `models` answers when none is named.")
+    )
+    max_length: int | None = Field(
+        None, ge=8, **_env("RERANKER_MAX_LENGTH", "Tokens a row may have; empty: the checkpoint's own.")
+    )
+    quantization: Quantization = Field(
+        "auto", **_env("RERANKER_QUANTIZATION", "Precision; auto: bf16 where the hardware multiplies it.")
+    )
+    mixed_precision: bool = Field(
+        True, **_env("ENABLE_MIXED_PRECISION", "False: `auto` precision means fp32.")
+    )
+    device: Device = Field("auto", **_env("RERANKER_DEVICE", "Where models run; auto: cuda, mps, cpu."))
+    torch_compile: bool = Field(False, **_env("ENABLE_TORCH_COMPILE", "Compile the forward pass."))
+    normalize_text: bool | None = Field(
+        None, **_env("RERANKER_NORMALIZE_TEXT", "NFC, control characters, white space; empty: by model.")
+    )
+    batch_size: int | None = Field(
+        None, ge=1, **_env("RERANKER_BATCH_SIZE", "Rows in a micro-batch at most; empty: tokens alone bound it.")
+    )
+    token_budget: int | None = Field(
+        None, ge=64, **_env("RERANKER_TOKEN_BUDGET", "Padded tokens in a micro-batch; empty: by device.")
+    )
+    micro_batch: bool = Field(
+        True, **_env("MICRO_BATCH_ENABLED", "Merge chunks of different requests into one forward pass.")
+    )
+    micro_batch_window_ms: float = Field(
+        0.0, ge=0, le=1000, **_env("MICRO_BATCH_WINDOW_MS", "Milliseconds to wait for more chunks.")
+    )
+    warmup: bool = Field(True, **_env("WARMUP_ON_START", "Run a forward pass before the replica is ready."))
+    max_parallel: int = Field(
+        64, ge=1, **_env("RERANKER_MAX_PARALLEL", "Requests scored at once; the rest wait.")
+    )
+    max_queue: int = Field(
+        512, ge=0, **_env("RERANKER_MAX_QUEUE", "Requests that may wait; over it: 429.")
+    )
+    queue_timeout_s: float = Field(
+        30.0, gt=0, **_env("RERANKER_QUEUE_TIMEOUT", "Seconds a request may wait; over it: 503.")
+    )
+    worker_timeout_s: float = Field(
+        120.0, gt=0, **_env("RERANKER_WORKER_TIMEOUT", "Seconds that scoring may take; over it: 504.")
+    )
+    max_retries: int = Field(
+        2, ge=0, le=10, **_env("RERANKER_MAX_RETRIES", "Further tries when a replica fails.")
+    )
+    cache: bool = Field(True, **_env("ENABLE_PREDICTION_CACHE", "Keep scores by pair."))
+    cache_ttl_s: float = Field(3600.0, gt=0, **_env("CACHE_TTL_SECONDS", "Seconds a score is kept."))
+    cache_max_bytes: int = Field(
+        256 * 2**20, ge=0, **_env("CACHE_MAX_BYTES", "Bytes of memory that kept scores may take.")
+    )
+    clear_cache_interval_s: float = Field(
+        0.0, ge=0, **_env("CLEAR_CACHE_INTERVAL", "Seconds between emptying the cache; 0: never.")
+    )
+    max_documents: int = Field(
+        10_000, ge=1, **_env("RERANKER_MAX_DOCUMENTS", "Documents in a request at most.")
+    )
+    max_body_bytes: int = Field(
+        10 * 2**20, ge=1024, **_env("RERANKER_MAX_BODY_BYTES", "Bytes of a request body at most.")
+    )
+    host: str = Field("127.0.0.1", **_env("HOST", "Address to listen on."))
+    port: int = Field(8000, ge=1, le=65535, **_env("PORT", "Port to listen on."))
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", **_env("LOG_LEVEL", "How much is logged.")
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Settings:
+        names = [m.name for m in self.models]
+        taken = names + [alias for m in self.models for alias in m.aliases]
+        twice = sorted({name for name in taken if taken.count(name) > 1})
+        if twice:
+            raise ValueError(f"models: the name {twice[0]!r} is given twice")
+        if self.default_model is not None and self.default_model not in names:
+            raise ValueError(f"default_model: {self.default_model!r} is not one of {names}")
+        return self
+
+    def model_settings(self) -> tuple[ModelSettings, ...]:
+        """The models to serve: `models`, or the one that model and local_model_path name."""
+        if self.models:
+            return self.models
+        source = self.local_model_path or self.model
+        name = "all-MiniLM-L6-v2-maxsim" if source == EMBEDDED else source.rstrip("/")
+        if self.local_model_path:
+            name = self.local_model_path.rstrip("/").rsplit("/", 1)[-1]
+        return (ModelSettings(name=name, source=source),)
+
+    def spec(self, model: ModelSettings) -> ModelSpec:
+        """The model's own settings over the service's."""
+        quantization = model.quantization or self.quantization
+        if quantization == "auto" and not self.mixed_precision:
+            quantization = "fp32"
+        return ModelSpec(
+            name=model.name,
+            source=model.source,
+            revision=model.revision,
+            device=model.device or self.device,
+            dtype=DTYPES[quantization],
+            max_length=model.max_length or self.max_length,
+            normalize_text=(
+                self.normalize_text if model.normalize_text is None else model.normalize_text
+            ),
+            trust_remote_code=model.trust_remote_code,
+            compile=self.torch_compile,
+            token_budget=self.token_budget,
+            batch_size=self.batch_size,
+            threads=max(1, int(model.num_cpus)) if model.num_cpus else None,
+        )
+
+    def catalog(self) -> Catalog:
+        """Names that requests may use: models, their aliases, the well-known hosted names."""
+        models = self.model_settings()
+        names = tuple(m.name for m in models)
+        default = self.default_model or names[0]
+        explicit = {alias: m.name for m in models for alias in m.aliases}
+        hosted = {alias: default for alias in HOSTED_ALIASES if alias not in names}
+        return Catalog(names=names, default=default, aliases={**hosted, **explicit})
+
+
+ENV_NAMES: Mapping[str, str] = {
+    str(field.json_schema_extra["env"]): name
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.json_schema_extra, dict)
+}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    unknown = sorted(k for k in environ if k.startswith("RERANKER_") and k not in ENV_NAMES)
+    if unknown:
+        raise SettingsError(
+            f"{unknown[0]} is not a setting. Known: {', '.join(sorted(ENV_NAMES))}"
+        )
+    values: dict[str, Any] = {
+        field: environ[env] for env, field in ENV_NAMES.items() if environ.get(env, "") != ""
+    }
+    if "models" in values:
+        try:
+            values["models"] = json.loads(values["models"])
+        except ValueError as error:
+            raise SettingsError(f"RERANKER_MODELS is not JSON: {error}") from error
+    return values
+
+
+def load(
+    args: Mapping[str, Any],
+    environ: Mapping[str, str],
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Merge the three sources and check them.
+
+    Raises SettingsError naming the setting, and its environment variable, that is wrong.
+    """
+    values = {**_from_environment(environ), **args, **(flags or {})}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    env = next((e for e, f in ENV_NAMES.items() if error["loc"] and f == error["loc"][0]), None)
+    name = f"{where} ({env})" if env else where
+    if error["type"] == "extra_forbidden":
+        return f"{where} is not a setting. Known: {', '.join(sorted(Settings.model_fields))}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}, got {error['input']!r}" if name else message
+
+
+def table() -> str:
+    """The settings as a Markdown document."""
+    rows = [
+        "# Settings",
+        "",
+        "Made from the code by `make settings`. Flags of `rerank up` win over the arguments of",
+        "`serve_config.yaml`, which win over the environment.",
+        "",
+        "| environment | argument | default | what it does |",
+        "|---|---|---|---|",
+    ]
+    for env, name in ENV_NAMES.items():
+        field = Settings.model_fields[name]
+        default = "" if field.default in (None, ()) else f"`{field.default}`"
+        rows.append(f"| `{env}` | `{name}` | {default} | {field.description} |")
+    rows += ["", "Each entry of `models` takes: " + ", ".join(f"`{n}`" for n in ModelSettings.model_fields)]
+    return "\n".join(rows) + "."
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,64 @@
+"""The Ray Serve application: the only place where deployments are bound together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from serve_app.ingress import Ingress
+from serve_app.metrics_hub import MetricsHub
+from serve_app.replicas import ModelReplica
+from serve_app.settings import ModelSettings, Settings, load
+
+APP_NAME = "rerank"
+
+
+def build(args: Mapping[str, Any] | None = None) -> Application:
+    """The application for `serve run serve_app.app:build model=…` and serve_config.yaml.
+
+    Raises SettingsError naming the setting that is wrong.
+    """
+    return bind(load(args or {}, os.environ))
+
+
+def bind(settings: Settings) -> Application:
+    """Bind the ingress to one replica deployment per model and to the metrics hub."""
+    replicas = {m.name: _replica(settings, m, i) for i, m in enumerate(settings.model_settings())}
+    hub = serve.deployment(MetricsHub).options(
+        name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100
+    )
+    return Ingress.options(  # type: ignore[attr-defined, no-any-return]
+        ray_actor_options={"num_cpus": 0},
+        # The service's own admission is the bound; Serve's must lie above it.
+        max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
+        graceful_shutdown_timeout_s=settings.worker_timeout_s,
+    ).bind(settings, hub.bind(), **{f"model_{i}": r for i, r in enumerate(replicas.values())})
+
+
+def _replica(settings: Settings, model: ModelSettings, index: int) -> Application:
+    options: dict[str, Any] = {"num_gpus": model.num_gpus}
+    if model.num_cpus is not None:
+        options["num_cpus"] = model.num_cpus
+    else:
+        # Zero asks Ray for no share: on a laptop the model may use every core.
+        options["num_cpus"] = 0
+    deployment = serve.deployment(ModelReplica).options(
+        name=f"Model-{index}",
+        num_replicas=model.num_replicas,
+        ray_actor_options=options,
+        max_ongoing_requests=1000,
+        # A model that can't be loaded once can't be loaded twice: stop with its message.
+        max_constructor_retry_count=1,
+        graceful_shutdown_timeout_s=settings.worker_timeout_s,
+    )
+    application: Application = deployment.bind(
+        settings.spec(model),
+        micro_batch=settings.micro_batch,
+        window_ms=settings.micro_batch_window_ms,
+        warmup=settings.warmup,
+    )
+    return application

@@ -1,0 +1,89 @@
+"""The model replica: tokenise in one thread, merge requests' rows, run them in another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from ray import serve
+
+from models.types import Encoded, ModelInfo, ModelLoadError, ModelSpec, Score, Scorer
+
+LOAD_FAILED = "MODEL CANNOT BE LOADED: "
+# One merged batch holds so many micro-batches: enough to sort rows by length, short enough
+# that a request that comes next does not wait long.
+MICRO_BATCHES_PER_BATCH = 8
+
+logger = logging.getLogger("ray.serve")
+
+
+def available_cores() -> int:
+    """Cores that this process may run on (Ray tells torch 1 for an actor with no CPU share)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class ModelReplica:
+    """Scores pairs with one loaded model."""
+
+    def __init__(self, spec: ModelSpec, *, micro_batch: bool, window_ms: float, warmup: bool) -> None:
+        # Imported here: the ingress process imports this module and must stay free of torch.
+        from models.registry import load
+
+        started = time.perf_counter()
+        logger.info("loading model %s from %s", spec.name, spec.source)
+        try:
+            self._scorer: Scorer = load(replace(spec, threads=spec.threads or available_cores()))
+        except ModelLoadError as error:
+            # One line, so that whoever reads the deployment's status can find its end.
+            raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
+        info = self._scorer.info
+        if warmup:
+            self._scorer.score("warm up", ["a document of a few words"] * 4)
+        logger.info(
+            "model %s is ready in %.1f s: %s on %s, %s, %d tokens a micro-batch",
+            info.name,
+            time.perf_counter() - started,
+            info.backend,
+            info.device,
+            info.dtype,
+            info.token_budget,
+        )
+        self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
+        self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
+        self._forward.set_max_batch_size(self._limit)  # type: ignore[attr-defined]
+        self._forward.set_batch_wait_timeout_s(window_ms / 1000)  # type: ignore[attr-defined]
+
+    async def info(self) -> ModelInfo:
+        """What the loaded model is."""
+        return self._scorer.info
+
+    async def score(self, query: str, documents: Sequence[str]) -> list[Score]:
+        """Scores in the documents' order. Raises ScoringError when a logit is not finite."""
+        loop = asyncio.get_running_loop()
+        encoded = await loop.run_in_executor(
+            self._encoders, self._scorer.encode, query, documents
+        )
+        scores: list[Score] = await self._forward((self._limit, encoded))
+        return scores
+
+    @serve.batch(batch_size_fn=lambda items: _cost(items))  # type: ignore[untyped-decorator]
+    async def _forward(self, items: list[tuple[int, Encoded]]) -> list[list[Score]]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._forwards, self._scorer.forward, [encoded for _, encoded in items]
+        )
+
+
+def _cost(items: Sequence[tuple[int, Encoded]]) -> int:
+    """Tokens in a batch; one chunk alone always fits, since Serve refuses an item over the limit."""
+    limit = items[0][0]
+    total = sum(encoded.cost for _, encoded in items)
+    return min(total, limit) if len(items) == 1 else total

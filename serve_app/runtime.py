@@ -1,0 +1,147 @@
+"""Ray and the application on this machine: start in the foreground, stop without a trace."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from serve_app.settings import Settings
+
+OBJECT_STORE_BYTES = 200 * 2**20
+
+
+class StartError(Exception):
+    """The service can't start; the message says why and what to do."""
+
+
+class _Stopped(Exception):
+    """A signal came while the service was starting."""
+
+
+@contextmanager
+def _step(number: int, text: str) -> Iterator[None]:
+    print(f"[{number}/3] {text} …", flush=True)
+    started = time.perf_counter()
+    yield
+    print(f"[{number}/3] {text}: {time.perf_counter() - started:.1f} s", flush=True)
+
+
+class _Signals:
+    """SIGTERM and SIGINT: before the service is ready they end the start, later they stop it."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.starting = True
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stop.set()
+        if self.starting:
+            raise _Stopped
+
+
+def serve_forever(settings: Settings) -> None:
+    """Start Ray, the models and the HTTP server; return after SIGTERM or SIGINT, drained.
+
+    Raises StartError when the address is taken or a model can't be loaded.
+    """
+    _refuse_taken_port(settings)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with _step(1, "importing Ray"):
+        import ray
+        from ray import serve
+
+    signals = _Signals()
+    try:
+        with _step(2, "starting Ray"):
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                logging_level=logging.WARNING,
+            )
+            signals.install()
+            serve.start(http_options={"host": settings.host, "port": settings.port})
+        models = ", ".join(f"{m.name} ({m.source})" for m in settings.model_settings())
+        with _step(3, f"loading {models}"):
+            _run(settings)
+        signals.starting = False
+        print(f"ready at http://{settings.host}:{settings.port} (page: /docs)", flush=True)
+        signals.stop.wait()
+        print("stopping: requests in flight finish, new ones get 503", flush=True)
+        _drain(settings)
+    except _Stopped:
+        print("stopped before the service was ready", flush=True)
+    finally:
+        signals.starting = False
+        serve.shutdown()
+        ray.shutdown()
+    print("stopped", flush=True)
+
+
+def _run(settings: Settings) -> None:
+    from ray import serve
+    from ray.serve.schema import LoggingConfig
+
+    from serve_app.app import APP_NAME, bind
+
+    try:
+        serve.run(
+            bind(settings),
+            name=APP_NAME,
+            route_prefix="/",
+            logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),
+        )
+    except RuntimeError as error:
+        status = serve.status().applications.get(APP_NAME)
+        texts = [str(error)]
+        if status is not None:
+            texts += [status.message, *(d.message for d in status.deployments.values())]
+        raise StartError(_load_failure("\n".join(texts)) or str(error)) from None
+
+
+def _load_failure(text: str) -> str | None:
+    """The one line in which a model replica says why its model can't be loaded."""
+    from serve_app.replicas import LOAD_FAILED
+
+    for line in text.splitlines():
+        _, found, reason = line.partition(LOAD_FAILED)
+        if found:
+            return reason.strip()
+    return None
+
+
+def _drain(settings: Settings) -> None:
+    from ray import serve
+
+    from serve_app.app import APP_NAME
+
+    handle = serve.get_app_handle(APP_NAME)
+    try:
+        handle.drain.remote(settings.worker_timeout_s).result(timeout_s=settings.worker_timeout_s)
+    except Exception as error:  # a dead ingress has nothing in flight; the stop goes on
+        print(f"draining failed: {error}", flush=True)
+
+
+def _refuse_taken_port(settings: Settings) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise StartError(
+                f"can't listen on {settings.host}:{settings.port} ({error.strerror}). "
+                "Another service may run there: try PORT=8001, or `rerank down`."
+            ) from None

@@ -1,0 +1,197 @@
+"""The HTTP surface: routes to dialects, errors to their shapes, health and metrics."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from serve_app import __version__, openapi, web
+from serve_app.dialects import NATIVE, V1
+from serve_app.dialects.base import Dialect, Limits, read_json
+from serve_app.errors import (
+    BodyTooLarge,
+    MethodNotAllowed,
+    NotFound,
+    RerankError,
+    ShuttingDown,
+)
+from serve_app.service import RerankService
+from serve_app.telemetry import Snapshot, Telemetry, to_json, to_prometheus
+
+JSON = "application/json"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Frontend(Protocol):
+    """What the routes need of the process that they run in."""
+
+    service: RerankService
+    telemetry: Telemetry
+    limits: Limits
+    created: int
+
+    async def health(self) -> dict[str, Any]: ...
+
+    async def snapshot(self) -> Snapshot: ...
+
+    @property
+    def closing(self) -> bool: ...
+
+
+def make_app(frontend: Callable[[], Frontend]) -> Starlette:
+    """The Starlette application. `frontend` is asked at each request, since Ray pickles the
+    application before the replica that serves it exists."""
+
+    def rerank(dialect: Dialect) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            return await _rerank(frontend(), dialect, request)
+
+        return endpoint
+
+    async def health(request: Request) -> Response:
+        report = await frontend().health()
+        return _json(report, 200 if report["status"] == "ok" else 503)
+
+    async def ready(request: Request) -> Response:
+        report = await frontend().health()
+        is_ready = report["status"] == "ok"
+        return _json({"ready": is_ready}, 200 if is_ready else 503)
+
+    async def metrics(request: Request) -> Response:
+        snapshot = await frontend().snapshot()
+        accept = request.headers.get("accept", "")
+        if "text/plain" in accept or "openmetrics" in accept:
+            return Response(to_prometheus(snapshot), media_type=PROMETHEUS)
+        return _json(to_json(snapshot))
+
+    async def models(request: Request) -> Response:
+        return _json(_models(frontend()))
+
+    async def contract(request: Request) -> Response:
+        return _json(openapi.document(__version__))
+
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(web.page("docs.html"))
+
+    return Starlette(
+        routes=[
+            Route("/rerank", rerank(NATIVE), methods=["POST"]),
+            Route("/v1/rerank", rerank(V1), methods=["POST"]),
+            Route("/health", health),
+            Route("/ready", ready),
+            Route("/metrics", metrics),
+            Route("/v1/models", models),
+            Route("/openapi.json", contract),
+            Route("/docs", docs),
+        ],
+        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+    )
+
+
+async def _rerank(front: Frontend, dialect: Dialect, request: Request) -> Response:
+    started = time.perf_counter()
+    request_id = _request_id(request)
+    try:
+        if front.closing:
+            raise ShuttingDown("the service is stopping; send the request to another one")
+        body = await _read(request, front.limits.max_body_bytes)
+        payload = read_json(body, request.headers.get("content-type"), front.limits)
+        parsed = dialect.parse(payload, front.limits)
+        result = await front.service.rerank(parsed)
+        content = dialect.render(result, parsed)
+    except RerankError as error:
+        front.telemetry.record_http(dialect.name, error.status)
+        return _error(dialect, error, request_id)
+    front.telemetry.record_http(dialect.name, 200)
+    timings = {**result.timings_ms, "total": (time.perf_counter() - started) * 1000}
+    headers = {
+        "x-request-id": request_id,
+        "server-timing": ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings.items()),
+    }
+    return Response(content, media_type=JSON, headers=headers)
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The body, refused as soon as it is known to be too large."""
+    too_large = BodyTooLarge(f"the body is over the limit of {limit} bytes; send fewer documents")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _request_id(request: Request) -> str:
+    """The client's own id where it sent a usable one, else a new one."""
+    sent = request.headers.get("x-request-id", "")
+    return sent if 0 < len(sent) <= 128 and sent.isprintable() and sent.isascii() else uuid.uuid4().hex
+
+
+def _error(dialect: Dialect, error: RerankError, request_id: str) -> Response:
+    headers = {"x-request-id": request_id}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    return Response(
+        dialect.error(error, request_id), error.status, media_type=JSON, headers=headers
+    )
+
+
+def _dialect_of(request: Request) -> Dialect:
+    return V1 if request.url.path.startswith("/v1/") else NATIVE
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    if getattr(error, "status_code", 404) == 405:
+        problem: RerankError = MethodNotAllowed(
+            f"{request.method} is not answered at {request.url.path}; see /docs"
+        )
+    else:
+        problem = NotFound(f"there is nothing at {request.url.path}; see /docs")
+    response = _error(_dialect_of(request), problem, _request_id(request))
+    if allowed := (getattr(error, "headers", None) or {}).get("Allow"):
+        response.headers["allow"] = allowed
+    return response
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """Starlette logs the trace; the client gets none of it."""
+    problem = RerankError("an unexpected error; the service's log has it under this request id")
+    return _error(_dialect_of(request), problem, _request_id(request))
+
+
+def _models(front: Frontend) -> dict[str, Any]:
+    catalog = front.service.catalog
+    names = [(name, name) for name in catalog.names] + sorted(catalog.aliases.items())
+    return {
+        "object": "list",
+        "data": [
+            {
+                "id": name,
+                "object": "model",
+                "created": front.created,
+                "owned_by": "rerank-serve",
+                "root": target,
+                "default": name == catalog.default,
+            }
+            for name, target in names
+        ],
+    }
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type=JSON)

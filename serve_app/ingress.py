@@ -1,0 +1,161 @@
+"""The ingress deployment: HTTP routes, and rerank() for callers with a Ray handle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.admission import Admission
+from serve_app.backend import HandleBackend
+from serve_app.cache import MemoryStore, NullStore, ScoreStore
+from serve_app.dialects import NATIVE
+from serve_app.dialects.base import Limits
+from serve_app.http import Frontend, make_app
+from serve_app.service import RerankService
+from serve_app.settings import Settings
+from serve_app.telemetry import Snapshot, Telemetry, merge
+from serve_app.types import RerankResult
+
+REPORT_INTERVAL_S = 2.0
+
+
+def _this_replica() -> Frontend:
+    return cast(Frontend, serve.get_replica_context().servable_object)
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
+
+
+def store_of(settings: Settings) -> ScoreStore:
+    """The score store that the settings ask for."""
+    if not settings.cache:
+        return NullStore()
+    return MemoryStore(max_bytes=settings.cache_max_bytes, ttl_s=settings.cache_ttl_s)
+
+
+@serve.deployment
+@serve.ingress(make_app(_this_replica))
+class Ingress:
+    """Answers HTTP and handle calls by the same RerankService."""
+
+    def __init__(
+        self, settings: Settings, hub: DeploymentHandle, **models: DeploymentHandle
+    ) -> None:
+        self.created = int(time.time())
+        self.limits = limits_of(settings)
+        self.telemetry = Telemetry()
+        self._settings = settings
+        self._hub = hub
+        self._id = uuid.uuid4().hex
+        self._store = store_of(settings)
+        self._admission = Admission(
+            max_parallel=settings.max_parallel,
+            max_queue=settings.max_queue,
+            queue_timeout_s=settings.queue_timeout_s,
+        )
+        names = [m.name for m in settings.model_settings()]
+        self._backends = {
+            name: HandleBackend(models[f"model_{i}"]) for i, name in enumerate(names)
+        }
+        self.service = RerankService(
+            catalog=settings.catalog(),
+            backends=self._backends,
+            store=self._store,
+            admission=self._admission,
+            telemetry=self.telemetry,
+            max_retries=settings.max_retries,
+            worker_timeout_s=settings.worker_timeout_s,
+        )
+        loop = asyncio.get_event_loop()
+        self._tasks = [loop.create_task(self._report_for_ever())]
+        if settings.clear_cache_interval_s:
+            self._tasks.append(loop.create_task(self._clear_for_ever()))
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str | dict[str, Any]],
+        *,
+        top_n: int | None = None,
+        model: str | None = None,
+        return_documents: bool = False,
+    ) -> RerankResult:
+        """Rank documents for a query, by the same path as HTTP requests.
+
+        Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, …).
+        """
+        body = {
+            "query": query,
+            "documents": list(documents),
+            "top_n": top_n,
+            "model": model,
+            "return_documents": return_documents,
+        }
+        request = NATIVE.parse({k: v for k, v in body.items() if v is not None}, self.limits)
+        return await self.service.rerank(request)
+
+    @property
+    def closing(self) -> bool:
+        return self._admission.closed
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse new requests, wait for those in flight; True when none is left."""
+        self._admission.close()
+        return bool(await self._admission.drain(timeout_s))
+
+    async def snapshot(self) -> Snapshot:
+        """The figures of all ingress replicas."""
+        return merge(await self._report())
+
+    async def health(self) -> dict[str, Any]:
+        """Status, the queue, and each model; `unavailable` while a model does not answer."""
+        models = {name: await self._model_health(name) for name in self._backends}
+        answers = all("error" not in model for model in models.values())
+        status = "ok" if answers else "unavailable"
+        return {
+            "status": "stopping" if self.closing else status,
+            "controller": {
+                "waiting": self._admission.waiting,
+                "active": self._admission.active,
+                "available_slots": self._admission.available_slots,
+                "max_parallel": self._admission.max_parallel,
+                "max_queue": self._admission.max_queue,
+            },
+            "models": models,
+            "default_model": self.service.catalog.default,
+        }
+
+    async def _model_health(self, name: str) -> dict[str, Any]:
+        try:
+            info = await asyncio.wait_for(self._backends[name].info(), timeout=5)
+        except Exception as error:
+            return {"error": f"the model's replica does not answer ({type(error).__name__})"}
+        return {**asdict(info), "cache": {"enabled": self._settings.cache, **self._store.stats()}}
+
+    async def _report(self) -> list[Snapshot]:
+        own = self.telemetry.snapshot(
+            waiting=self._admission.waiting, active=self._admission.active
+        )
+        snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own)
+        return snapshots
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL_S)
+            # The hub may be restarting; the next report carries the same totals.
+            with contextlib.suppress(Exception):
+                await self._report()
+
+    async def _clear_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.clear_cache_interval_s)
+            self._store.clear()

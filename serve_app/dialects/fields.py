@@ -1,0 +1,139 @@
+"""The fields that the dialects have in common: read and checked one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from serve_app.dialects.base import BadRequest, Limits, json_type
+from serve_app.errors import InvalidRequest
+from serve_app.types import RerankResult
+
+MAX_MODEL_CHARS = 256
+# orjson writes no deeper than 254 levels; an object document comes back inside about five.
+MAX_DOCUMENT_DEPTH = 100
+_NAMED_INDICES = 20
+
+
+def query(body: Mapping[str, Any], limits: Limits) -> str:
+    value = body.get("query")
+    if value is None:
+        raise BadRequest("invalid request: query must not be empty", param="query")
+    if not isinstance(value, str):
+        raise InvalidRequest(f"query must be a string, not {json_type(value)}.", param="query")
+    if not value.strip():
+        raise BadRequest("invalid request: query must not be empty", param="query")
+    if len(value) > limits.max_query_chars:
+        raise InvalidRequest(
+            f"query has {len(value)} characters; at most {limits.max_query_chars} are accepted.",
+            param="query",
+        )
+    return value
+
+
+def documents(
+    body: Mapping[str, Any], limits: Limits
+) -> tuple[tuple[str, ...], tuple[Any, ...] | None]:
+    """The texts to score, and what the client sent (None where that is the same)."""
+    value = body.get("documents")
+    if value is None or value == []:
+        raise BadRequest("invalid request: list of documents must not be empty", param="documents")
+    if not isinstance(value, list):
+        raise InvalidRequest(
+            f"documents must be a list of strings or objects with text, not {json_type(value)}.",
+            param="documents",
+        )
+    if len(value) > limits.max_documents:
+        raise InvalidRequest(
+            f"documents has {len(value)} entries; at most {limits.max_documents} are accepted."
+            " Split them over several requests.",
+            param="documents",
+        )
+    texts = tuple([d if type(d) is str else _text(i, d) for i, d in enumerate(value)])
+    plain = all(type(d) is str for d in value)
+    return texts, None if plain else tuple(value)
+
+
+def _text(index: int, document: Any) -> str:
+    where = f"documents[{index}]"
+    if not isinstance(document, Mapping):
+        raise InvalidRequest(
+            f"{where} is {json_type(document)}; a string or an object with text is accepted.",
+            param=where,
+        )
+    text = document.get("text")
+    if not isinstance(text, str):
+        found = json_type(text) if "text" in document else "missing"
+        raise InvalidRequest(
+            f"{where}.text is {found}; an object document needs a string there.",
+            param=f"{where}.text",
+        )
+    if _depth_over(document, MAX_DOCUMENT_DEPTH):
+        raise InvalidRequest(
+            f"{where} is nested deeper than {MAX_DOCUMENT_DEPTH} levels.", param=where
+        )
+    return text
+
+
+def _depth_over(value: Any, levels: int) -> bool:
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return levels == 0 or any(_depth_over(v, levels - 1) for v in value)
+
+
+def top(body: Mapping[str, Any], count: int, *names: str) -> int | None:
+    """How many results are wanted, under any of `names`; None, or above `count`, means all."""
+    wanted = {name: _positive(name, body[name]) for name in names if body.get(name) is not None}
+    if len(set(wanted.values())) > 1:
+        raise InvalidRequest(
+            f"{' and '.join(wanted)} disagree. Send only one of them.", param=next(iter(wanted))
+        )
+    return min(next(iter(wanted.values())), count) if wanted else None
+
+
+def _positive(name: str, value: Any) -> int:
+    # JSON has one kind of number: 5.0 is an integer there, and some clients write it so.
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or value < 1:
+        shown = value if isinstance(value, (int, float)) else json_type(value)
+        raise InvalidRequest(f"{name} must be a positive integer, not {shown}.", param=name)
+    return int(value)
+
+
+def flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
+    """A boolean; Xinference's clients send the strings "true" and "false"."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name} must be true or false, not {json_type(value)}.", param=name)
+    return value
+
+
+def model(body: Mapping[str, Any]) -> str | None:
+    value = body.get("model")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidRequest(f"model must be a string, not {json_type(value)}.", param="model")
+    if len(value) > MAX_MODEL_CHARS:
+        raise InvalidRequest(
+            f"model must have at most {MAX_MODEL_CHARS} characters.", param="model"
+        )
+    return value or None
+
+
+def warnings(result: RerankResult) -> list[str]:
+    """What the client should know about a result that is otherwise good."""
+    if not result.truncated:
+        return []
+    named = ", ".join(map(str, result.truncated[:_NAMED_INDICES]))
+    more = ", …" if len(result.truncated) > _NAMED_INDICES else ""
+    return [
+        f"{len(result.truncated)} of the documents were longer than the model reads"
+        f" and were cut (index {named}{more})."
+    ]

@@ -1,0 +1,96 @@
+"""Token rows through a torch module, in micro-batches of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from models.batching import plan
+from models.types import ModelLoadError, ModelSpec, TokenRow
+
+DEFAULT_BUDGET = {"cpu": 2048, "mps": 8192, "cuda": 65536}
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` is cuda, then mps, then cpu. Raises ModelLoadError for a device that is not here."""
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return torch.device(next(name for name, here in present.items() if here))
+    if not present.get(wanted.split(":")[0], False):
+        here = [name for name, is_here in present.items() if is_here]
+        raise ModelLoadError(
+            f"the device {wanted!r} is not available here; RERANKER_DEVICE may be auto, "
+            f"{', '.join(here)}"
+        )
+    return torch.device(wanted)
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies it, float16 on mps, else float32."""
+    if wanted != "auto":
+        dtype: torch.dtype = getattr(torch, wanted)
+        return dtype
+    if device.type == "mps":
+        return torch.float16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if _cpu_multiplies_bf16() else torch.float32
+
+
+def _cpu_multiplies_bf16() -> bool:
+    # The probes are private to torch and not in every build.
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in probes)
+
+
+class TorchEngine:
+    """Runs rows through `module`; `output` names what is read of its answer.
+
+    `logits`: one vector of labels for each row. `last_hidden_state`: one vector for each token.
+    """
+
+    def __init__(self, module: Any, spec: ModelSpec, *, pad_token_id: int, output: str) -> None:
+        if spec.threads is not None:
+            torch.set_num_threads(spec.threads)
+        self.device = choose_device(spec.device)
+        self.dtype = choose_dtype(spec.dtype, self.device)
+        self.token_budget = spec.token_budget or DEFAULT_BUDGET[self.device.type]
+        self._max_rows = spec.batch_size
+        self._pad = pad_token_id
+        self._output = output
+        module = module.to(device=self.device, dtype=self.dtype).eval()
+        self._module: Callable[..., Any] = torch.compile(module) if spec.compile else module
+
+    def run(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        """For each row, in order: logits [labels], or hidden states [tokens, hidden]; float32."""
+        outputs: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+        for batch in plan([len(row) for row in rows], self.token_budget, self._max_rows):
+            for index, output in zip(batch, self._run([rows[i] for i in batch]), strict=True):
+                outputs[index] = output
+        return outputs
+
+    @torch.inference_mode()
+    def _run(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        longest = max(len(row) for row in rows)
+        ids = torch.full((len(rows), longest), self._pad, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        types = torch.zeros((len(rows), longest), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row.input_ids)
+            mask[i, : len(row)] = 1
+            if row.type_ids is not None:
+                types[i, : len(row)] = torch.tensor(row.type_ids)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if rows[0].type_ids is not None:
+            inputs["token_type_ids"] = types
+        answer = self._module(**{name: t.to(self.device) for name, t in inputs.items()})
+        values = getattr(answer, self._output).float().cpu()
+        if self._output == "logits":
+            return list(values)
+        return [values[i, : len(row)] for i, row in enumerate(rows)]

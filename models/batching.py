@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def plan(
-    lengths: Sequence[int], token_budget: int, max_rows: int | None = None
-) -> list[list[int]]:
+def plan(lengths: Sequence[int], token_budget: int, max_rows: int | None = None) -> list[list[int]]:
     """Cut rows into micro-batches of row indices.
 
     Rows are taken longest first, so that rows of like length share a batch and padding is near

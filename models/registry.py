@@ -35,7 +35,12 @@ def load(spec: ModelSpec) -> Scorer:
 
 def _load(spec: ModelSpec) -> Scorer:
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+    )
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -60,7 +65,9 @@ def _load(spec: ModelSpec) -> Scorer:
         **common,
     )
     # A pooling layer that no family reads may be absent.
-    missing = [key for key in report["missing_keys"] if "pooler" not in key or kind is not AutoModel]
+    missing = [
+        key for key in report["missing_keys"] if "pooler" not in key or kind is not AutoModel
+    ]
     if missing:
         raise ModelLoadError(
             f"{spec.source!r} lacks weights for {', '.join(sorted(missing)[:3])} "

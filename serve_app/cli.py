@@ -47,14 +47,16 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _url(settings: Settings) -> str:
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     return f"http://{host}:{settings.port}"
 
 
 def _up(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if (pid := daemon.running_pid(settings.port)) is not None:
-        return _fail(f"already running on port {settings.port} (process {pid}); `rerank down` stops it")
+        return _fail(
+            f"already running on port {settings.port} (process {pid}); `rerank down` stops it"
+        )
     if options.daemon:
         if daemon.spawn(_flags(options), _url(settings), settings.port, START_TIMEOUT_S):
             print(f"ready at {_url(settings)}; `rerank logs -f` follows its log")
@@ -109,9 +111,13 @@ def _status(options: argparse.Namespace) -> int:
         return 0
     controller = health["controller"]
     print(f"{url}: {health['status']}")
-    print(f"  active {controller['active']}/{controller['max_parallel']}, waiting {controller['waiting']}")
+    print(
+        f"  active {controller['active']}/{controller['max_parallel']}, waiting {controller['waiting']}"
+    )
     for name, model in health["models"].items():
-        print(f"  {name}: {model['backend']} on {model['device']}, {model['dtype']}, from {model['source']}")
+        print(
+            f"  {name}: {model['backend']} on {model['device']}, {model['dtype']}, from {model['source']}"
+        )
     return 0
 
 
@@ -190,15 +196,23 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run, daemon=False)
         sub.add_argument("--host", help="address (HOST)")
         sub.add_argument("--port", type=int, help="port (PORT)")
-        sub.add_argument("--model", help="`embedded`, a Hugging Face name or a folder (RERANKER_MODEL)")
+        sub.add_argument(
+            "--model", help="`embedded`, a Hugging Face name or a folder (RERANKER_MODEL)"
+        )
         sub.add_argument("--device", help="auto, cuda, mps, cpu (RERANKER_DEVICE)")
         sub.add_argument("--log-level", help="DEBUG, INFO, WARNING, ERROR (LOG_LEVEL)")
         return sub
 
-    up = command("up", _up, "start the service", "rerank up --model BAAI/bge-reranker-v2-m3 --port 8001")
-    up.add_argument("--daemon", action="store_true", help="in the background; return once it is ready")
+    up = command(
+        "up", _up, "start the service", "rerank up --model BAAI/bge-reranker-v2-m3 --port 8001"
+    )
+    up.add_argument(
+        "--daemon", action="store_true", help="in the background; return once it is ready"
+    )
     command("down", _down, "stop the service; requests in flight finish", "rerank down")
-    command("restart", _restart, "stop the service, then start it in the background", "rerank restart")
+    command(
+        "restart", _restart, "stop the service, then start it in the background", "rerank restart"
+    )
     status = command("status", _status, "show the running service", "rerank status")
     status.add_argument("--json", action="store_true", help="the whole of /health")
     logs = command("logs", _logs, "show the background service's log", "rerank logs -f")
@@ -210,7 +224,9 @@ def _parser() -> argparse.ArgumentParser:
         "rerank score 'what is a panda' documents.txt --top-n 3",
     )
     score.add_argument("query", metavar="QUERY")
-    score.add_argument("files", metavar="FILE", nargs="+", help="one document a line; - reads stdin")
+    score.add_argument(
+        "files", metavar="FILE", nargs="+", help="one document a line; - reads stdin"
+    )
     score.add_argument("--top-n", type=int, help="show so many (default: all)")
     evaluate = command(
         "eval",

@@ -139,7 +139,9 @@ async def _read(request: Request, limit: int) -> bytes:
 def _request_id(request: Request) -> str:
     """The client's own id where it sent a usable one, else a new one."""
     sent = request.headers.get("x-request-id", "")
-    return sent if 0 < len(sent) <= 128 and sent.isprintable() and sent.isascii() else uuid.uuid4().hex
+    return (
+        sent if 0 < len(sent) <= 128 and sent.isprintable() and sent.isascii() else uuid.uuid4().hex
+    )
 
 
 def _error(dialect: Dialect, error: RerankError, request_id: str) -> Response:

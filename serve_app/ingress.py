@@ -63,9 +63,7 @@ class Ingress:
             queue_timeout_s=settings.queue_timeout_s,
         )
         names = [m.name for m in settings.model_settings()]
-        self._backends = {
-            name: HandleBackend(models[f"model_{i}"]) for i, name in enumerate(names)
-        }
+        self._backends = {name: HandleBackend(models[f"model_{i}"]) for i, name in enumerate(names)}
         self.service = RerankService(
             catalog=settings.catalog(),
             backends=self._backends,

@@ -32,7 +32,9 @@ def available_cores() -> int:
 class ModelReplica:
     """Scores pairs with one loaded model."""
 
-    def __init__(self, spec: ModelSpec, *, micro_batch: bool, window_ms: float, warmup: bool) -> None:
+    def __init__(
+        self, spec: ModelSpec, *, micro_batch: bool, window_ms: float, warmup: bool
+    ) -> None:
         # Imported here: the ingress process imports this module and must stay free of torch.
         from models.registry import load
 
@@ -68,9 +70,7 @@ class ModelReplica:
     async def score(self, query: str, documents: Sequence[str]) -> list[Score]:
         """Scores in the documents' order. Raises ScoringError when a logit is not finite."""
         loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(
-            self._encoders, self._scorer.encode, query, documents
-        )
+        encoded = await loop.run_in_executor(self._encoders, self._scorer.encode, query, documents)
         scores: list[Score] = await self._forward((self._limit, encoded))
         return scores
 

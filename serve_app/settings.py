@@ -53,9 +53,12 @@ def _env(name: str, description: str) -> dict[str, Any]:
 class Settings(_Frozen):
     """The service's settings: one frozen object, made once at the start."""
 
-    model: str = Field(EMBEDDED, **_env("RERANKER_MODEL", "Model: `embedded`, or a Hugging Face name."))
+    model: str = Field(
+        EMBEDDED, **_env("RERANKER_MODEL", "Model: `embedded`, or a Hugging Face name.")
+    )
     local_model_path: str | None = Field(
-        None, **_env("RERANKER_LOCAL_MODEL_PATH", "A checkpoint's folder; wins over RERANKER_MODEL.")
+        None,
+        **_env("RERANKER_LOCAL_MODEL_PATH", "A checkpoint's folder; wins over RERANKER_MODEL."),
     )
     models: tuple[ModelSettings, ...] = Field(
         (), **_env("RERANKER_MODELS", "Several named models (JSON in the environment).")
@@ -64,32 +67,47 @@ class Settings(_Frozen):
         None, **_env("RERANKER_DEFAULT_MODEL", "Which of `models` answers when none is named.")
     )
     max_length: int | None = Field(
-        None, ge=8, **_env("RERANKER_MAX_LENGTH", "Tokens a row may have; empty: the checkpoint's own.")
+        None,
+        ge=8,
+        **_env("RERANKER_MAX_LENGTH", "Tokens a row may have; empty: the checkpoint's own."),
     )
     quantization: Quantization = Field(
-        "auto", **_env("RERANKER_QUANTIZATION", "Precision; auto: bf16 where the hardware multiplies it.")
+        "auto",
+        **_env("RERANKER_QUANTIZATION", "Precision; auto: bf16 where the hardware multiplies it."),
     )
     mixed_precision: bool = Field(
         True, **_env("ENABLE_MIXED_PRECISION", "False: `auto` precision means fp32.")
     )
-    device: Device = Field("auto", **_env("RERANKER_DEVICE", "Where models run; auto: cuda, mps, cpu."))
+    device: Device = Field(
+        "auto", **_env("RERANKER_DEVICE", "Where models run; auto: cuda, mps, cpu.")
+    )
     torch_compile: bool = Field(False, **_env("ENABLE_TORCH_COMPILE", "Compile the forward pass."))
     normalize_text: bool | None = Field(
-        None, **_env("RERANKER_NORMALIZE_TEXT", "NFC, control characters, white space; empty: by model.")
+        None,
+        **_env("RERANKER_NORMALIZE_TEXT", "NFC, control characters, white space; empty: by model."),
     )
     batch_size: int | None = Field(
-        None, ge=1, **_env("RERANKER_BATCH_SIZE", "Rows in a micro-batch at most; empty: tokens alone bound it.")
+        None,
+        ge=1,
+        **_env(
+            "RERANKER_BATCH_SIZE", "Rows in a micro-batch at most; empty: tokens alone bound it."
+        ),
     )
     token_budget: int | None = Field(
-        None, ge=64, **_env("RERANKER_TOKEN_BUDGET", "Padded tokens in a micro-batch; empty: by device.")
+        None,
+        ge=64,
+        **_env("RERANKER_TOKEN_BUDGET", "Padded tokens in a micro-batch; empty: by device."),
     )
     micro_batch: bool = Field(
-        True, **_env("MICRO_BATCH_ENABLED", "Merge chunks of different requests into one forward pass.")
+        True,
+        **_env("MICRO_BATCH_ENABLED", "Merge chunks of different requests into one forward pass."),
     )
     micro_batch_window_ms: float = Field(
         0.0, ge=0, le=1000, **_env("MICRO_BATCH_WINDOW_MS", "Milliseconds to wait for more chunks.")
     )
-    warmup: bool = Field(True, **_env("WARMUP_ON_START", "Run a forward pass before the replica is ready."))
+    warmup: bool = Field(
+        True, **_env("WARMUP_ON_START", "Run a forward pass before the replica is ready.")
+    )
     max_parallel: int = Field(
         64, ge=1, **_env("RERANKER_MAX_PARALLEL", "Requests scored at once; the rest wait.")
     )
@@ -100,13 +118,17 @@ class Settings(_Frozen):
         30.0, gt=0, **_env("RERANKER_QUEUE_TIMEOUT", "Seconds a request may wait; over it: 503.")
     )
     worker_timeout_s: float = Field(
-        120.0, gt=0, **_env("RERANKER_WORKER_TIMEOUT", "Seconds that scoring may take; over it: 504.")
+        120.0,
+        gt=0,
+        **_env("RERANKER_WORKER_TIMEOUT", "Seconds that scoring may take; over it: 504."),
     )
     max_retries: int = Field(
         2, ge=0, le=10, **_env("RERANKER_MAX_RETRIES", "Further tries when a replica fails.")
     )
     cache: bool = Field(True, **_env("ENABLE_PREDICTION_CACHE", "Keep scores by pair."))
-    cache_ttl_s: float = Field(3600.0, gt=0, **_env("CACHE_TTL_SECONDS", "Seconds a score is kept."))
+    cache_ttl_s: float = Field(
+        3600.0, gt=0, **_env("CACHE_TTL_SECONDS", "Seconds a score is kept.")
+    )
     cache_max_bytes: int = Field(
         256 * 2**20, ge=0, **_env("CACHE_MAX_BYTES", "Bytes of memory that kept scores may take.")
     )
@@ -193,9 +215,7 @@ ENV_NAMES: Mapping[str, str] = {
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     unknown = sorted(k for k in environ if k.startswith("RERANKER_") and k not in ENV_NAMES)
     if unknown:
-        raise SettingsError(
-            f"{unknown[0]} is not a setting. Known: {', '.join(sorted(ENV_NAMES))}"
-        )
+        raise SettingsError(f"{unknown[0]} is not a setting. Known: {', '.join(sorted(ENV_NAMES))}")
     values: dict[str, Any] = {
         field: environ[env] for env, field in ENV_NAMES.items() if environ.get(env, "") != ""
     }
@@ -248,7 +268,10 @@ def table() -> str:
         field = Settings.model_fields[name]
         default = "" if field.default in (None, ()) else f"`{field.default}`"
         rows.append(f"| `{env}` | `{name}` | {default} | {field.description} |")
-    rows += ["", "Each entry of `models` takes: " + ", ".join(f"`{n}`" for n in ModelSettings.model_fields)]
+    rows += [
+        "",
+        "Each entry of `models` takes: " + ", ".join(f"`{n}`" for n in ModelSettings.model_fields),
+    ]
     return "\n".join(rows) + "."
 
 

@@ -29,6 +29,8 @@ def test_models_know_neither_the_service_nor_its_server(path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["serve_app.ingress", "serve_app.app", "serve_app.cli"])
 def test_the_ingress_imports_neither_torch_nor_transformers(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    code = (
+        f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

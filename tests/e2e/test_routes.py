@@ -173,7 +173,9 @@ async def test_many_requests_at_once_each_get_their_own_answer(service: Service)
     async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         answers = await asyncio.gather(
             *(
-                client.post("/rerank", json={"query": f"number {i % 7}", "documents": [f"n {i}", "x"]})
+                client.post(
+                    "/rerank", json={"query": f"number {i % 7}", "documents": [f"n {i}", "x"]}
+                )
                 for i in range(60)
             )
         )

@@ -67,13 +67,19 @@ def test_mixed_precision_off_means_fp32_unless_a_precision_is_named() -> None:
 
 
 def test_a_models_own_settings_win_over_the_services() -> None:
-    settings = load({"max_length": 128, "models": [{"name": "a"}, {"name": "b", "max_length": 64}]}, {})
+    settings = load(
+        {"max_length": 128, "models": [{"name": "a"}, {"name": "b", "max_length": 64}]}, {}
+    )
     lengths = [settings.spec(m).max_length for m in settings.model_settings()]
     assert lengths == [128, 64]
 
 
 def test_hosted_names_are_aliases_of_the_default_and_explicit_ones_win() -> None:
-    models = [{"name": "fast"}, {"name": "BAAI/bge-reranker-v2-m3"}, {"name": "c", "aliases": ["rerank-2"]}]
+    models = [
+        {"name": "fast"},
+        {"name": "BAAI/bge-reranker-v2-m3"},
+        {"name": "c", "aliases": ["rerank-2"]},
+    ]
     catalog = load({"models": models, "default_model": "c"}, {}).catalog()
     assert catalog.resolve(None) == "c"
     assert catalog.resolve("rerank-v3.5") == "c"

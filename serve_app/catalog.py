@@ -1,0 +1,75 @@
+"""Names that a request may use, and the model that each stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serve_app.errors import UnknownModel
+
+# Names that the clients of hosted rerankers, and guides to open ones, have built in.
+HOSTED_ALIASES: tuple[str, ...] = (
+    "rerank-english-v2.0",
+    "rerank-multilingual-v2.0",
+    "rerank-english-v3.0",
+    "rerank-multilingual-v3.0",
+    "rerank-v3.5",
+    "rerank-v4.0-fast",
+    "rerank-v4.0-pro",
+    "jina-reranker-v1-base-en",
+    "jina-reranker-v1-turbo-en",
+    "jina-reranker-v1-tiny-en",
+    "jina-reranker-v2-base-multilingual",
+    "jina-reranker-m0",
+    "jina-reranker-v3",
+    "jina-colbert-v2",
+    "rerank-1",
+    "rerank-lite-1",
+    "rerank-2",
+    "rerank-2-lite",
+    "rerank-2.5",
+    "rerank-2.5-lite",
+    "BAAI/bge-reranker-base",
+    "BAAI/bge-reranker-large",
+    "BAAI/bge-reranker-v2-m3",
+    "BAAI/bge-reranker-v2-gemma",
+    "bge-reranker-base",
+    "bge-reranker-large",
+    "bge-reranker-v2-m3",
+    "Qwen/Qwen3-Reranker-0.6B",
+    "Qwen/Qwen3-Reranker-4B",
+    "Qwen/Qwen3-Reranker-8B",
+    "mixedbread-ai/mxbai-rerank-xsmall-v1",
+    "mixedbread-ai/mxbai-rerank-base-v1",
+    "mixedbread-ai/mxbai-rerank-large-v1",
+    "mixedbread-ai/mxbai-rerank-base-v2",
+    "mixedbread-ai/mxbai-rerank-large-v2",
+    "netease-youdao/bce-reranker-base_v1",
+    "Alibaba-NLP/gte-reranker-modernbert-base",
+    "cross-encoder/ms-marco-MiniLM-L-6-v2",
+    "cross-encoder/ms-marco-MiniLM-L-12-v2",
+    "nvidia/nv-rerankqa-mistral-4b-v3",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The served models' names, which one is the default, and the aliases of each."""
+
+    names: tuple[str, ...]
+    default: str
+    aliases: Mapping[str, str]
+
+    def resolve(self, model: str | None) -> str:
+        """The served model's name for what a request asks for; UnknownModel if there is none."""
+        if model is None:
+            return self.default
+        if model in self.names:
+            return model
+        if model in self.aliases:
+            return self.aliases[model]
+        raise UnknownModel(
+            f"the model {model!r} is not served here. Models: {', '.join(self.names)}. "
+            f"Aliases: {', '.join(sorted(self.aliases)) or 'none'}.",
+            param="model",
+        )

@@ -1,0 +1,232 @@
+"""A request's way to its answer: store, dedupe, scatter, gather, rank. Plain asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from models.text import normalize, well_formed
+from models.types import ModelInfo, Score, ScoringError, relevance
+from serve_app.admission import Admission
+from serve_app.cache import PairKeys, ScoreStore, SingleFlight
+from serve_app.catalog import Catalog
+from serve_app.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelUnavailable,
+    RerankError,
+    ScoringFailed,
+)
+from serve_app.telemetry import Telemetry
+from serve_app.types import RankedDocument, RerankRequest, RerankResult
+
+logger = logging.getLogger("ray.serve")
+T = TypeVar("T")
+
+# Documents worked on between two looks at the event loop: about 1 ms of hashing.
+SLICE = 256
+# Characters of documents in a chunk: small enough to share a large request over replicas and
+# to let a short request in between, large enough to fill several micro-batches.
+CHUNK_CHARS = 48_000
+CHUNK_DOCUMENTS = 128
+RETRY_PAUSE_S = 0.1
+
+
+class Backend(Protocol):
+    """One model's replicas as the service sees them."""
+
+    async def info(self) -> ModelInfo: ...
+
+    async def score(self, query: str, documents: list[str]) -> list[Score]: ...
+
+
+class RerankService:
+    """Ranks documents with named models, over one score store."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        backends: Mapping[str, Backend],
+        store: ScoreStore,
+        admission: Admission,
+        telemetry: Telemetry,
+        max_retries: int = 2,
+        worker_timeout_s: float = 120.0,
+    ) -> None:
+        self.catalog = catalog
+        self._backends = backends
+        self._store = store
+        self._admission = admission
+        self._telemetry = telemetry
+        self._max_retries = max_retries
+        self._timeout_s = worker_timeout_s
+        self._flights = SingleFlight()
+
+    async def rerank(self, request: RerankRequest) -> RerankResult:
+        """Score and rank. Raises a RerankError, whose status and message are for the client."""
+        started = time.perf_counter()
+        timings: dict[str, float] = {}
+        name, status = "unknown", 200
+        try:
+            name = self.catalog.resolve(request.model)
+            return await self._rerank(name, request, timings, started)
+        except RerankError as error:
+            status = error.status
+            raise
+        except asyncio.CancelledError:
+            status = 499
+            raise
+        except Exception:
+            status = 500
+            raise
+        finally:
+            total = time.perf_counter() - started
+            self._telemetry.record_request(name, status, timings.get("queue", 0.0) / 1000, total)
+
+    async def _rerank(
+        self, name: str, request: RerankRequest, timings: dict[str, float], started: float
+    ) -> RerankResult:
+        backend = self._backends[name]
+        info = await self._answer(name, backend.info)
+        query, texts = await _prepare(info, request)
+        keys = PairKeys(info, query)
+        by_key: dict[bytes, str] = {}
+        order: list[bytes] = []
+        for i, text in enumerate(texts):
+            if i % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            key = keys.of(text)
+            by_key.setdefault(key, text)
+            order.append(key)
+
+        known = self._store.get_many(by_key)
+        missing = [key for key in by_key if key not in known]
+        timings["lookup"] = _ms_since(started)
+        scores = dict(known)
+        joined = 0
+        if missing:
+            queued = time.perf_counter()
+            async with self._admission.slot() as waited_s:
+                timings["queue"] = waited_s * 1000
+
+                async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
+                    return await self._score(name, query, {key: by_key[key] for key in mine})
+
+                fresh, joined = await self._flights.run(missing, score)
+            scores.update(fresh)
+            timings["score"] = _ms_since(queued) - timings["queue"]
+
+        ranking = time.perf_counter()
+        ranked = _rank(info, [scores[key] for key in order], request)
+        timings["rank"] = _ms_since(ranking)
+        timings["total"] = _ms_since(started)
+        tokens = sum(scores[key].tokens for key in order)
+        self._telemetry.record_pairs(
+            tokens=tokens,
+            hits=len(known),
+            misses=len(missing),
+            deduplicated=len(order) - len(by_key) + joined,
+        )
+        return RerankResult(
+            id=str(uuid.uuid4()),
+            model=name,
+            results=ranked,
+            tokens=tokens,
+            cached_tokens=sum(known[key].tokens for key in order if key in known),
+            truncated=tuple(i for i, key in enumerate(order) if scores[key].truncated),
+            timings_ms=timings,
+            requested_model=request.model,
+        )
+
+    async def _score(self, name: str, query: str, texts: Mapping[bytes, str]) -> dict[bytes, Score]:
+        backend = self._backends[name]
+
+        async def one(keys: Sequence[bytes]) -> dict[bytes, Score]:
+            documents = [texts[key] for key in keys]
+            scores = await self._answer(name, lambda: backend.score(query, documents))
+            if len(scores) != len(keys):
+                raise ScoringFailed(f"the model {name!r} gave {len(scores)} of {len(keys)} scores")
+            found = dict(zip(keys, scores, strict=True))
+            self._store.put_many(found)
+            return found
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(keys)) for keys in _chunks(texts)]
+        except BaseExceptionGroup as failures:
+            # The group cancelled the other chunks; their request has one answer, the first.
+            raise failures.exceptions[0] from None
+        return {key: score for task in tasks for key, score in task.result().items()}
+
+    async def _answer(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        """A replica's answer, within the worker timeout, tried again when the replica fails."""
+        for attempt in range(self._max_retries + 1):
+            try:
+                return await asyncio.wait_for(call(), self._timeout_s)
+            except RerankError:
+                raise
+            except ScoringError as error:
+                raise ScoringFailed(str(error)) from error
+            except TimeoutError as error:
+                raise DeadlineExceeded(
+                    f"the model {name!r} took longer than {self._timeout_s:g} s; "
+                    "send fewer or shorter documents"
+                ) from error
+            except Exception as error:
+                logger.warning("model %s failed, try %d: %r", name, attempt + 1, error)
+                await asyncio.sleep(RETRY_PAUSE_S * 2**attempt)
+        raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
+
+
+async def _prepare(info: ModelInfo, request: RerankRequest) -> tuple[str, list[str]]:
+    """The texts as the model sees them."""
+    clean = normalize if info.normalize_text else well_formed
+    query = clean(request.query)
+    if not query.strip():
+        raise InvalidRequest(
+            "the query is empty once control characters are removed", param="query"
+        )
+    texts: list[str] = []
+    for start in range(0, len(request.documents), SLICE):
+        texts += map(clean, request.documents[start : start + SLICE])
+        await asyncio.sleep(0)
+    return query, texts
+
+
+def _chunks(texts: Mapping[bytes, str]) -> list[list[bytes]]:
+    """Keys in chunks of bounded length; texts of like length together, so padding stays small."""
+    chunks: list[list[bytes]] = []
+    room = 0
+    for key in sorted(texts, key=lambda k: len(texts[k])):
+        if not chunks or room < len(texts[key]) or len(chunks[-1]) == CHUNK_DOCUMENTS:
+            chunks.append([])
+            room = CHUNK_CHARS
+        chunks[-1].append(key)
+        room -= len(texts[key])
+    return chunks
+
+
+def _rank(
+    info: ModelInfo, scores: Sequence[Score], request: RerankRequest
+) -> tuple[RankedDocument, ...]:
+    """By falling raw score, equal ones by index; the activations keep that order."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i].logit, i))
+    originals = request.originals or request.documents
+    return tuple(
+        RankedDocument(
+            index=i,
+            relevance_score=relevance(scores[i].logit, info.activation),
+            logit=scores[i].logit,
+            document=originals[i],
+        )
+        for i in order[: request.top_n]
+    )

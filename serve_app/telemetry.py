@@ -1,0 +1,203 @@
+"""Counts and latencies that add up exactly over processes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+# Log-spaced buckets, each 10% wider than the one before, from 0.1 ms to about 110 s: a quantile
+# is right within 10%, and histograms of several replicas add up without loss.
+_BASE_S = 1e-4
+_RATIO = 1.1
+_BUCKETS = 146
+# Upper bounds, in seconds, of the buckets that Prometheus sees.
+PROMETHEUS_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Durations in seconds by log-spaced bucket."""
+
+    counts: Counter[int] = field(default_factory=Counter)
+    bounds: list[int] = field(default_factory=lambda: [0] * (len(PROMETHEUS_BOUNDS) + 1))
+    total: int = 0
+    sum_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        bucket = math.ceil(math.log(max(seconds, _BASE_S) / _BASE_S) / math.log(_RATIO))
+        self.counts[min(bucket, _BUCKETS)] += 1
+        self.bounds[sum(seconds > bound for bound in PROMETHEUS_BOUNDS)] += 1
+        self.total += 1
+        self.sum_s += seconds
+
+    def quantile(self, q: float) -> float:
+        """Seconds under which the share `q` of the durations lies; 0 where there are none."""
+        rank, seen = max(1, math.ceil(q * self.total)), 0
+        for bucket in sorted(self.counts):
+            seen += self.counts[bucket]
+            if seen >= rank:
+                return float(_BASE_S * _RATIO**bucket)
+        return 0.0
+
+    def merge(self, other: Histogram) -> None:
+        self.counts.update(other.counts)
+        self.bounds = [a + b for a, b in zip(self.bounds, other.bounds, strict=True)]
+        self.total += other.total
+        self.sum_s += other.sum_s
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Totals of one process, or of several merged. Plain data.
+
+    `requests` counts by (model, status); `http` by (dialect, status).
+    """
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    http: Counter[tuple[str, int]] = field(default_factory=Counter)
+    wait: Histogram = field(default_factory=Histogram)
+    process: Histogram = field(default_factory=Histogram)
+    tokens: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    deduplicated: int = 0
+    waiting: int = 0
+    active: int = 0
+
+
+class Telemetry:
+    """One process's figures."""
+
+    def __init__(self) -> None:
+        self._own = Snapshot()
+
+    def record_http(self, dialect: str, status: int) -> None:
+        self._own.http[dialect, status] += 1
+
+    def record_request(self, model: str, status: int, wait_s: float, process_s: float) -> None:
+        """One rerank request, by HTTP or by handle; times in seconds."""
+        self._own.requests[model, status] += 1
+        self._own.wait.add(wait_s)
+        self._own.process.add(process_s)
+
+    def record_pairs(self, *, tokens: int, hits: int, misses: int, deduplicated: int) -> None:
+        self._own.tokens += tokens
+        self._own.cache_hits += hits
+        self._own.cache_misses += misses
+        self._own.deduplicated += deduplicated
+
+    def snapshot(self, *, waiting: int = 0, active: int = 0) -> Snapshot:
+        """A copy of the totals, with the queue as it is now."""
+        copy = merge([self._own])
+        copy.waiting, copy.active = waiting, active
+        return copy
+
+
+def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The sum of several processes' figures."""
+    total = Snapshot()
+    for one in snapshots:
+        total.requests.update(one.requests)
+        total.http.update(one.http)
+        total.wait.merge(one.wait)
+        total.process.merge(one.process)
+        for name in ("tokens", "cache_hits", "cache_misses", "deduplicated", "waiting", "active"):
+            setattr(total, name, getattr(total, name) + getattr(one, name))
+    return total
+
+
+def to_json(snapshot: Snapshot) -> dict[str, Any]:
+    """Totals, success rate and times in milliseconds."""
+    total = sum(snapshot.requests.values())
+    successful = sum(n for (_, status), n in snapshot.requests.items() if status < 400)
+    looked_up = snapshot.cache_hits + snapshot.cache_misses
+    return {
+        "total_requests": total,
+        "successful_requests": successful,
+        "failed_requests": total - successful,
+        "success_rate": successful / total if total else 1.0,
+        "wait_time_ms": _times(snapshot.wait),
+        "process_time_ms": _times(snapshot.process),
+        "tokens": snapshot.tokens,
+        "cache": {
+            "hits": snapshot.cache_hits,
+            "misses": snapshot.cache_misses,
+            "hit_rate": snapshot.cache_hits / looked_up if looked_up else 0.0,
+            "deduplicated": snapshot.deduplicated,
+        },
+        "waiting": snapshot.waiting,
+        "active": snapshot.active,
+        "requests_by_model": _grouped(snapshot.requests),
+        "responses_by_dialect": _grouped(snapshot.http),
+    }
+
+
+def _times(histogram: Histogram) -> dict[str, float]:
+    average = histogram.sum_s / histogram.total if histogram.total else 0.0
+    values = {"average": average, **{f"p{q}": histogram.quantile(q / 100) for q in (50, 95, 99)}}
+    return {name: round(seconds * 1000, 3) for name, seconds in values.items()}
+
+
+def _grouped(counts: Counter[tuple[str, int]]) -> dict[str, dict[str, int]]:
+    grouped: dict[str, dict[str, int]] = {}
+    for (name, status), number in sorted(counts.items()):
+        grouped.setdefault(name, {})[str(status)] = number
+    return grouped
+
+
+def to_prometheus(snapshot: Snapshot) -> bytes:
+    """Prometheus' text format, version 0.0.4."""
+    return ("\n".join(_lines(snapshot)) + "\n").encode()
+
+
+def _lines(snapshot: Snapshot) -> Iterator[str]:
+    yield from _head("rerank_requests_total", "counter", "Rerank requests by model and status.")
+    for (model, status), number in sorted(snapshot.requests.items()):
+        yield f'rerank_requests_total{{model="{_escape(model)}",status="{status}"}} {number}'
+    yield from _head("rerank_http_responses_total", "counter", "Answers by dialect and status.")
+    for (dialect, status), number in sorted(snapshot.http.items()):
+        name = _escape(dialect)
+        yield f'rerank_http_responses_total{{dialect="{name}",status="{status}"}} {number}'
+    yield from _histogram("rerank_queue_wait_seconds", "Time in the queue.", snapshot.wait)
+    yield from _histogram("rerank_process_seconds", "Time in the service.", snapshot.process)
+    for name, text, value in (
+        ("rerank_tokens_total", "Tokens of scored pairs.", snapshot.tokens),
+        ("rerank_cache_misses_total", "Pairs that no store had.", snapshot.cache_misses),
+        (
+            "rerank_pairs_deduplicated_total",
+            "Pairs scored once for several uses.",
+            snapshot.deduplicated,
+        ),
+    ):
+        yield from _head(name, "counter", text)
+        yield f"{name} {value}"
+    yield from _head("rerank_cache_hits_total", "counter", "Pairs that a store had, by tier.")
+    yield f'rerank_cache_hits_total{{tier="memory"}} {snapshot.cache_hits}'
+    for name, text, value in (
+        ("rerank_requests_waiting", "Requests in the queue.", snapshot.waiting),
+        ("rerank_requests_active", "Requests being scored.", snapshot.active),
+    ):
+        yield from _head(name, "gauge", text)
+        yield f"{name} {value}"
+
+
+def _head(name: str, kind: str, text: str) -> Iterator[str]:
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Iterator[str]:
+    yield from _head(name, "histogram", text)
+    seen = 0
+    for bound, count in zip((*PROMETHEUS_BOUNDS, "+Inf"), histogram.bounds, strict=True):
+        seen += count
+        yield f'{name}_bucket{{le="{bound}"}} {seen}'
+    yield f"{name}_sum {histogram.sum_s}"
+    yield f"{name}_count {histogram.total}"
+
+
+def _escape(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

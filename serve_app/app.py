@@ -31,7 +31,7 @@ def bind(settings: Settings) -> Application:
     hub = serve.deployment(MetricsHub).options(
         name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100
     )
-    return Ingress.options(  # type: ignore[attr-defined, no-any-return]
+    return Ingress.options(  # type: ignore[attr-defined]
         ray_actor_options={"num_cpus": 0},
         # The service's own admission is the bound; Serve's must lie above it.
         max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,

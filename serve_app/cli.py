@@ -109,15 +109,12 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(health, indent=2))
         return 0
-    controller = health["controller"]
+    queue = health["controller"]
     print(f"{url}: {health['status']}")
-    print(
-        f"  active {controller['active']}/{controller['max_parallel']}, waiting {controller['waiting']}"
-    )
+    print(f"  active {queue['active']}/{queue['max_parallel']}, waiting {queue['waiting']}")
     for name, model in health["models"].items():
-        print(
-            f"  {name}: {model['backend']} on {model['device']}, {model['dtype']}, from {model['source']}"
-        )
+        runs = f"{model['backend']} on {model['device']}, {model['dtype']}"
+        print(f"  {name}: {runs}, from {model['source']}")
     return 0
 
 

@@ -60,8 +60,8 @@ class ModelReplica:
         self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
-        self._forward.set_max_batch_size(self._limit)  # type: ignore[attr-defined]
-        self._forward.set_batch_wait_timeout_s(window_ms / 1000)  # type: ignore[attr-defined]
+        self._forward.set_max_batch_size(self._limit)
+        self._forward.set_batch_wait_timeout_s(window_ms / 1000)
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""
@@ -83,7 +83,7 @@ class ModelReplica:
 
 
 def _cost(items: Sequence[tuple[int, Encoded]]) -> int:
-    """Tokens in a batch; one chunk alone always fits, since Serve refuses an item over the limit."""
+    """Tokens in a batch; a chunk alone always fits, since Serve refuses an item over the limit."""
     limit = items[0][0]
     total = sum(encoded.cost for _, encoded in items)
     return min(total, limit) if len(items) == 1 else total

@@ -1,4 +1,4 @@
-"""Every setting, once. Precedence: environment, over it the application's arguments, over it flags."""
+"""Every setting, once. Flags win over the application's arguments, these over the environment."""
 
 from __future__ import annotations
 
@@ -46,105 +46,163 @@ class ModelSettings(_Frozen):
     num_gpus: Annotated[float, Field(ge=0)] = 0
 
 
-def _env(name: str, description: str) -> dict[str, Any]:
-    return {"description": description, "json_schema_extra": {"env": name}}
-
-
 class Settings(_Frozen):
     """The service's settings: one frozen object, made once at the start."""
 
     model: str = Field(
-        EMBEDDED, **_env("RERANKER_MODEL", "Model: `embedded`, or a Hugging Face name.")
+        EMBEDDED,
+        description="Model: `embedded`, or a Hugging Face name.",
+        json_schema_extra={"env": "RERANKER_MODEL"},
     )
     local_model_path: str | None = Field(
         None,
-        **_env("RERANKER_LOCAL_MODEL_PATH", "A checkpoint's folder; wins over RERANKER_MODEL."),
+        description="A checkpoint's folder; wins over RERANKER_MODEL.",
+        json_schema_extra={"env": "RERANKER_LOCAL_MODEL_PATH"},
     )
     models: tuple[ModelSettings, ...] = Field(
-        (), **_env("RERANKER_MODELS", "Several named models (JSON in the environment).")
+        (),
+        description="Several named models (JSON in the environment).",
+        json_schema_extra={"env": "RERANKER_MODELS"},
     )
     default_model: str | None = Field(
-        None, **_env("RERANKER_DEFAULT_MODEL", "Which of `models` answers when none is named.")
+        None,
+        description="Which of `models` answers when none is named.",
+        json_schema_extra={"env": "RERANKER_DEFAULT_MODEL"},
     )
     max_length: int | None = Field(
         None,
         ge=8,
-        **_env("RERANKER_MAX_LENGTH", "Tokens a row may have; empty: the checkpoint's own."),
+        description="Tokens a row may have; empty: the checkpoint's own.",
+        json_schema_extra={"env": "RERANKER_MAX_LENGTH"},
     )
     quantization: Quantization = Field(
         "auto",
-        **_env("RERANKER_QUANTIZATION", "Precision; auto: bf16 where the hardware multiplies it."),
+        description="Precision; auto: bf16 where the hardware multiplies it.",
+        json_schema_extra={"env": "RERANKER_QUANTIZATION"},
     )
     mixed_precision: bool = Field(
-        True, **_env("ENABLE_MIXED_PRECISION", "False: `auto` precision means fp32.")
+        True,
+        description="False: `auto` precision means fp32.",
+        json_schema_extra={"env": "ENABLE_MIXED_PRECISION"},
     )
     device: Device = Field(
-        "auto", **_env("RERANKER_DEVICE", "Where models run; auto: cuda, mps, cpu.")
+        "auto",
+        description="Where models run; auto: cuda, mps, cpu.",
+        json_schema_extra={"env": "RERANKER_DEVICE"},
     )
-    torch_compile: bool = Field(False, **_env("ENABLE_TORCH_COMPILE", "Compile the forward pass."))
+    torch_compile: bool = Field(
+        False,
+        description="Compile the forward pass.",
+        json_schema_extra={"env": "ENABLE_TORCH_COMPILE"},
+    )
     normalize_text: bool | None = Field(
         None,
-        **_env("RERANKER_NORMALIZE_TEXT", "NFC, control characters, white space; empty: by model."),
+        description="NFC, control characters, white space; empty: by model.",
+        json_schema_extra={"env": "RERANKER_NORMALIZE_TEXT"},
     )
     batch_size: int | None = Field(
         None,
         ge=1,
-        **_env(
-            "RERANKER_BATCH_SIZE", "Rows in a micro-batch at most; empty: tokens alone bound it."
-        ),
+        description="Rows in a micro-batch at most; empty: tokens alone bound it.",
+        json_schema_extra={"env": "RERANKER_BATCH_SIZE"},
     )
     token_budget: int | None = Field(
         None,
         ge=64,
-        **_env("RERANKER_TOKEN_BUDGET", "Padded tokens in a micro-batch; empty: by device."),
+        description="Padded tokens in a micro-batch; empty: by device.",
+        json_schema_extra={"env": "RERANKER_TOKEN_BUDGET"},
     )
     micro_batch: bool = Field(
         True,
-        **_env("MICRO_BATCH_ENABLED", "Merge chunks of different requests into one forward pass."),
+        description="Merge chunks of different requests into one forward pass.",
+        json_schema_extra={"env": "MICRO_BATCH_ENABLED"},
     )
     micro_batch_window_ms: float = Field(
-        0.0, ge=0, le=1000, **_env("MICRO_BATCH_WINDOW_MS", "Milliseconds to wait for more chunks.")
+        0.0,
+        ge=0,
+        le=1000,
+        description="Milliseconds to wait for more chunks.",
+        json_schema_extra={"env": "MICRO_BATCH_WINDOW_MS"},
     )
     warmup: bool = Field(
-        True, **_env("WARMUP_ON_START", "Run a forward pass before the replica is ready.")
+        True,
+        description="Run a forward pass before the replica is ready.",
+        json_schema_extra={"env": "WARMUP_ON_START"},
     )
     max_parallel: int = Field(
-        64, ge=1, **_env("RERANKER_MAX_PARALLEL", "Requests scored at once; the rest wait.")
+        64,
+        ge=1,
+        description="Requests scored at once; the rest wait.",
+        json_schema_extra={"env": "RERANKER_MAX_PARALLEL"},
     )
     max_queue: int = Field(
-        512, ge=0, **_env("RERANKER_MAX_QUEUE", "Requests that may wait; over it: 429.")
+        512,
+        ge=0,
+        description="Requests that may wait; over it: 429.",
+        json_schema_extra={"env": "RERANKER_MAX_QUEUE"},
     )
     queue_timeout_s: float = Field(
-        30.0, gt=0, **_env("RERANKER_QUEUE_TIMEOUT", "Seconds a request may wait; over it: 503.")
+        30.0,
+        gt=0,
+        description="Seconds a request may wait; over it: 503.",
+        json_schema_extra={"env": "RERANKER_QUEUE_TIMEOUT"},
     )
     worker_timeout_s: float = Field(
         120.0,
         gt=0,
-        **_env("RERANKER_WORKER_TIMEOUT", "Seconds that scoring may take; over it: 504."),
+        description="Seconds that scoring may take; over it: 504.",
+        json_schema_extra={"env": "RERANKER_WORKER_TIMEOUT"},
     )
     max_retries: int = Field(
-        2, ge=0, le=10, **_env("RERANKER_MAX_RETRIES", "Further tries when a replica fails.")
+        2,
+        ge=0,
+        le=10,
+        description="Further tries when a replica fails.",
+        json_schema_extra={"env": "RERANKER_MAX_RETRIES"},
     )
-    cache: bool = Field(True, **_env("ENABLE_PREDICTION_CACHE", "Keep scores by pair."))
+    cache: bool = Field(
+        True,
+        description="Keep scores by pair.",
+        json_schema_extra={"env": "ENABLE_PREDICTION_CACHE"},
+    )
     cache_ttl_s: float = Field(
-        3600.0, gt=0, **_env("CACHE_TTL_SECONDS", "Seconds a score is kept.")
+        3600.0,
+        gt=0,
+        description="Seconds a score is kept.",
+        json_schema_extra={"env": "CACHE_TTL_SECONDS"},
     )
     cache_max_bytes: int = Field(
-        256 * 2**20, ge=0, **_env("CACHE_MAX_BYTES", "Bytes of memory that kept scores may take.")
+        256 * 2**20,
+        ge=0,
+        description="Bytes of memory that kept scores may take.",
+        json_schema_extra={"env": "CACHE_MAX_BYTES"},
     )
     clear_cache_interval_s: float = Field(
-        0.0, ge=0, **_env("CLEAR_CACHE_INTERVAL", "Seconds between emptying the cache; 0: never.")
+        0.0,
+        ge=0,
+        description="Seconds between emptying the cache; 0: never.",
+        json_schema_extra={"env": "CLEAR_CACHE_INTERVAL"},
     )
     max_documents: int = Field(
-        10_000, ge=1, **_env("RERANKER_MAX_DOCUMENTS", "Documents in a request at most.")
+        10_000,
+        ge=1,
+        description="Documents in a request at most.",
+        json_schema_extra={"env": "RERANKER_MAX_DOCUMENTS"},
     )
     max_body_bytes: int = Field(
-        10 * 2**20, ge=1024, **_env("RERANKER_MAX_BODY_BYTES", "Bytes of a request body at most.")
+        10 * 2**20,
+        ge=1024,
+        description="Bytes of a request body at most.",
+        json_schema_extra={"env": "RERANKER_MAX_BODY_BYTES"},
     )
-    host: str = Field("127.0.0.1", **_env("HOST", "Address to listen on."))
-    port: int = Field(8000, ge=1, le=65535, **_env("PORT", "Port to listen on."))
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on.", json_schema_extra={"env": "HOST"}
+    )
+    port: int = Field(
+        8000, ge=1, le=65535, description="Port to listen on.", json_schema_extra={"env": "PORT"}
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", **_env("LOG_LEVEL", "How much is logged.")
+        "INFO", description="How much is logged.", json_schema_extra={"env": "LOG_LEVEL"}
     )
 
     @field_validator("log_level", mode="before")

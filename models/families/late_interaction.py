@@ -102,5 +102,5 @@ def maxsim(query: torch.Tensor, documents: Sequence[torch.Tensor]) -> torch.Tens
     # One multiplication for all documents laid end to end, then a maximum by document.
     lengths = [len(document) for document in documents]
     similarity = query @ torch.cat(list(documents)).T
-    best = torch.stack([part.amax(dim=1) for part in similarity.split(lengths, dim=1)])
+    best = torch.stack([part.amax(dim=1) for part in torch.split(similarity, lengths, dim=1)])
     return best.mean(dim=1)

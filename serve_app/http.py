@@ -38,6 +38,8 @@ class Frontend(Protocol):
     telemetry: Telemetry
     limits: Limits
     created: int
+    # False where the server in front sets x-request-id on answers itself, as Ray Serve does.
+    sets_request_id: bool
 
     async def health(self) -> dict[str, Any]: ...
 
@@ -82,6 +84,18 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     async def docs(request: Request) -> Response:
         return HTMLResponse(web.page("docs.html"))
 
+    async def http_error(request: Request, error: Exception) -> Response:
+        problem = _http_problem(request, error)
+        response = _error(frontend(), _dialect_of(request), problem, _request_id(request))
+        if allowed := (getattr(error, "headers", None) or {}).get("Allow"):
+            response.headers["allow"] = allowed
+        return response
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        # Starlette logs the trace; the client gets none of it.
+        problem = RerankError("an unexpected error; the service's log has it under this request id")
+        return _error(frontend(), _dialect_of(request), problem, _request_id(request))
+
     return Starlette(
         routes=[
             Route("/rerank", rerank(NATIVE), methods=["POST"]),
@@ -93,7 +107,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Route("/openapi.json", contract),
             Route("/docs", docs),
         ],
-        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+        exception_handlers={HTTPException: http_error, Exception: unexpected},
     )
 
 
@@ -110,13 +124,11 @@ async def _rerank(front: Frontend, dialect: Dialect, request: Request) -> Respon
         content = dialect.render(result, parsed)
     except RerankError as error:
         front.telemetry.record_http(dialect.name, error.status)
-        return _error(dialect, error, request_id)
+        return _error(front, dialect, error, request_id)
     front.telemetry.record_http(dialect.name, 200)
     timings = {**result.timings_ms, "total": (time.perf_counter() - started) * 1000}
-    headers = {
-        "x-request-id": request_id,
-        "server-timing": ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings.items()),
-    }
+    headers = _id_header(front, request_id)
+    headers["server-timing"] = ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings.items())
     return Response(content, media_type=JSON, headers=headers)
 
 
@@ -144,8 +156,12 @@ def _request_id(request: Request) -> str:
     )
 
 
-def _error(dialect: Dialect, error: RerankError, request_id: str) -> Response:
-    headers = {"x-request-id": request_id}
+def _id_header(front: Frontend, request_id: str) -> dict[str, str]:
+    return {"x-request-id": request_id} if front.sets_request_id else {}
+
+
+def _error(front: Frontend, dialect: Dialect, error: RerankError, request_id: str) -> Response:
+    headers = _id_header(front, request_id)
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     return Response(
@@ -157,23 +173,12 @@ def _dialect_of(request: Request) -> Dialect:
     return V1 if request.url.path.startswith("/v1/") else NATIVE
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+def _http_problem(request: Request, error: Exception) -> RerankError:
     if getattr(error, "status_code", 404) == 405:
-        problem: RerankError = MethodNotAllowed(
+        return MethodNotAllowed(
             f"{request.method} is not answered at {request.url.path}; see /docs"
         )
-    else:
-        problem = NotFound(f"there is nothing at {request.url.path}; see /docs")
-    response = _error(_dialect_of(request), problem, _request_id(request))
-    if allowed := (getattr(error, "headers", None) or {}).get("Allow"):
-        response.headers["allow"] = allowed
-    return response
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    """Starlette logs the trace; the client gets none of it."""
-    problem = RerankError("an unexpected error; the service's log has it under this request id")
-    return _error(_dialect_of(request), problem, _request_id(request))
+    return NotFound(f"there is nothing at {request.url.path}; see /docs")
 
 
 def _models(front: Frontend) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def store_of(settings: Settings) -> ScoreStore:
 class Ingress:
     """Answers HTTP and handle calls by the same RerankService."""
 
+    sets_request_id = False
+
     def __init__(
         self, settings: Settings, hub: DeploymentHandle, **models: DeploymentHandle
     ) -> None:

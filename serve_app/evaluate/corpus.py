@@ -1,0 +1,93 @@
+"""A retrieval corpus made of the docstrings of installed Python packages."""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+QUERY_CHARS = range(20, 201)
+BODY_CHARS = range(100, 4001)
+PER_PACKAGE = 150
+FILES_PER_PACKAGE = 400
+MAX_FILE_BYTES = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Document i is the right answer, the only one, to query i."""
+
+    queries: tuple[str, ...]
+    documents: tuple[str, ...]
+
+
+def build(size: int, seed: int, roots: Sequence[Path] | None = None) -> Corpus:
+    """`size` docstrings of the packages under `roots` (default: this interpreter's).
+
+    The query is a docstring's first paragraph, the document the rest. The same packages and
+    seed give the same corpus.
+    """
+    folders = roots or [Path(sysconfig.get_path(name)) for name in ("purelib", "stdlib")]
+    chooser = random.Random(seed)
+    packages = sorted({package for root in folders for package in _packages(root)})
+    found: dict[str, str] = {}
+    bodies: set[str] = set()
+    for package in packages:
+        pairs = [pair for file in _files(package, chooser) for pair in _pairs(file)]
+        chooser.shuffle(pairs)
+        taken = 0
+        for query, body in pairs:
+            if taken < PER_PACKAGE and query not in found and body not in bodies:
+                found[query] = body
+                bodies.add(body)
+                taken += 1
+    chosen = chooser.sample(sorted(found), min(size, len(found)))
+    return Corpus(tuple(chosen), tuple(found[query] for query in chosen))
+
+
+def _packages(root: Path) -> Iterator[Path]:
+    for path in root.iterdir():
+        if path.suffix == ".py" or (path / "__init__.py").is_file():
+            yield path
+
+
+def _files(package: Path, chooser: random.Random) -> list[Path]:
+    if package.is_file():
+        return [package]
+    files = sorted(
+        path
+        for path in package.rglob("*.py")
+        if not {"tests", "test", "_vendor", "idlelib"} & set(path.parts)
+        and path.stat().st_size <= MAX_FILE_BYTES
+    )
+    return chooser.sample(files, min(FILES_PER_PACKAGE, len(files)))
+
+
+def _pairs(file: Path) -> Iterator[tuple[str, str]]:
+    try:
+        # Other people's invalid escapes are no news here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            pair = _split(ast.get_docstring(node) or "")
+            if pair is not None:
+                yield pair
+
+
+def _split(docstring: str) -> tuple[str, str] | None:
+    """First paragraph and the rest, where both are prose of a useful length."""
+    first, _, rest = docstring.partition("\n\n")
+    query, body = " ".join(first.split()), rest.strip()
+    is_prose = len(re.findall(r"[A-Za-z]{2,}", query)) >= 4
+    if len(query) in QUERY_CHARS and len(body) in BODY_CHARS and is_prose and query not in body:
+        return query, body
+    return None

@@ -78,12 +78,13 @@ def _load(spec: ModelSpec) -> Scorer:
 
     revision = _revision(spec, path, config)
     if family == "cross-encoder":
-        return CrossEncoder(spec, module, tokenizer, spec.source, revision)
+        saved = _saved_by_sentence_transformers(path, common)
+        return CrossEncoder(spec, module, tokenizer, spec.source, revision, saved)
     return LateInteraction(spec, module, tokenizer, spec.source, revision, _own_length(path))
 
 
 def _is_local(spec: ModelSpec) -> bool:
-    return spec.source == EMBEDDED or Path(spec.source).is_dir()
+    return spec.source == EMBEDDED or Path(spec.source).expanduser().is_dir()
 
 
 def _offline() -> bool:
@@ -114,6 +115,21 @@ def _family(spec: ModelSpec, path: str, config: Any) -> str:
         return "late-interaction"
     named = ", ".join(architectures) or "no architecture"
     raise ModelLoadError(f"{spec.source!r} is not a known kind of reranker ({named}): {SUPPORTED}")
+
+
+def _saved_by_sentence_transformers(path: str, common: dict[str, Any]) -> dict[str, Any]:
+    from transformers.utils import cached_file
+
+    file = cached_file(
+        path,
+        "config_sentence_transformers.json",
+        revision=common.get("revision"),
+        local_files_only=common["local_files_only"],
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    content: dict[str, Any] = json.loads(Path(file).read_text()) if file else {}
+    return content
 
 
 def _own_length(path: str) -> int | None:

@@ -16,6 +16,8 @@ def well_formed(text: str) -> str:
 
 def normalize(text: str) -> str:
     """Unicode NFC, control characters removed, runs of white space made one space."""
+    # Control characters go first: one between a letter and its accent would keep NFC from joining.
+    text = _CONTROL.sub("", text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", text))
-    return " ".join(_CONTROL.sub("", text).split())
+    return " ".join(text.split())

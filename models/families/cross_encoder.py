@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.engines.torch_engine import TorchEngine
+from models.text import normalize, well_formed
 from models.types import (
     Activation,
     Encoded,
@@ -18,13 +19,19 @@ from models.types import (
     TokenRow,
 )
 
+# Model types outside RoBERTa's name that count positions as it does.
+_OFFSET_TYPES = {"camembert", "mpnet", "longformer", "data2vec-text"}
 
-def activation_of(config: Any) -> Activation:
-    """The checkpoint's own activation, as sentence-transformers' CrossEncoder reads it."""
+
+def activation_of(config: Any, saved: Mapping[str, Any] | None = None) -> Activation:
+    """The checkpoint's own activation, as sentence-transformers' CrossEncoder reads it.
+
+    `saved` is config_sentence_transformers.json, where its version 6 writes it; version 4 wrote
+    it into config.json, earlier ones there under a longer name.
+    """
     newer = getattr(config, "sentence_transformers", None) or {}
-    named = newer.get("activation_fn") or getattr(
-        config, "sbert_ce_default_activation_function", None
-    )
+    older = getattr(config, "sbert_ce_default_activation_function", None)
+    named = (saved or {}).get("activation_fn") or newer.get("activation_fn") or older
     if named is None or str(named).endswith("Sigmoid"):
         return "sigmoid"
     if str(named).endswith("Identity"):
@@ -37,7 +44,10 @@ def position_limit(config: Any) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None:
         return None
-    offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    shifted = "roberta" in config.model_type or config.model_type in _OFFSET_TYPES
+    # MPNet fixes its pad index to 1 whatever the config says.
+    pad = 1 if config.model_type == "mpnet" else config.pad_token_id
+    offset = pad + 1 if shifted else 0
     return int(positions) - offset
 
 
@@ -59,7 +69,13 @@ class CrossEncoder:
     """A sequence-classification checkpoint with one label."""
 
     def __init__(
-        self, spec: ModelSpec, module: Any, tokenizer: Any, source: str, revision: str
+        self,
+        spec: ModelSpec,
+        module: Any,
+        tokenizer: Any,
+        source: str,
+        revision: str,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         labels = module.config.num_labels
         if labels != 1:
@@ -79,7 +95,7 @@ class CrossEncoder:
             device=str(self._engine.device),
             dtype=str(self._engine.dtype).removeprefix("torch."),
             max_length=max_length_of(spec, tokenizer, module.config),
-            activation=activation_of(module.config),
+            activation=activation_of(module.config, saved),
             normalize_text=bool(spec.normalize_text),
             token_budget=self._engine.token_budget,
         )
@@ -92,9 +108,10 @@ class CrossEncoder:
         """One row for each document; the longer of the two texts is cut first."""
         if not documents:
             return Encoded([], [], [])
+        clean = normalize if self._info.normalize_text else well_formed
         full = self._tokenizer(
-            [query] * len(documents),
-            list(documents),
+            [clean(query)] * len(documents),
+            [clean(document) for document in documents],
             truncation="longest_first",
             max_length=self._info.max_length,
             return_overflowing_tokens=False,

@@ -13,6 +13,7 @@ import torch
 
 from models.engines.torch_engine import TorchEngine
 from models.families.cross_encoder import max_length_of
+from models.text import normalize, well_formed
 from models.types import Encoded, ModelInfo, ModelSpec, Score, ScoringError, TokenRow
 
 
@@ -52,9 +53,9 @@ class LateInteraction:
 
     def encode(self, query: str, documents: Sequence[str]) -> Encoded:
         """The query's row, then one for each document, special tokens included."""
-        full = self._tokenizer(
-            [query, *documents], truncation=True, max_length=self._info.max_length
-        )
+        clean = normalize if self._info.normalize_text else well_formed
+        texts = [clean(text) for text in (query, *documents)]
+        full = self._tokenizer(texts, truncation=True, max_length=self._info.max_length)
         types = full.get("token_type_ids")
         rows = [
             TokenRow(ids, types[i] if types is not None else None)

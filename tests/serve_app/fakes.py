@@ -1,0 +1,73 @@
+"""A backend that scores by shared words and counts what it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+from models.types import ModelInfo, Score
+from serve_app.admission import Admission
+from serve_app.cache import MemoryStore, ScoreStore
+from serve_app.catalog import Catalog
+from serve_app.service import RerankService
+from serve_app.telemetry import Telemetry
+
+INFO = ModelInfo(
+    name="words",
+    source="test",
+    revision="1",
+    family="test",
+    backend="test",
+    device="cpu",
+    dtype="float32",
+    max_length=64,
+    activation="identity",
+    normalize_text=True,
+    token_budget=64,
+)
+
+
+class WordOverlap:
+    """Score: the number of the query's words that the document has."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.failures: list[Exception] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.cancelled = 0
+
+    async def info(self) -> ModelInfo:
+        return INFO
+
+    async def score(self, query: str, documents: list[str]) -> list[Score]:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.rows += len(documents)
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        words = set(query.split())
+        return [
+            Score(float(len(words & set(d.split()))), len(d.split()), len(d.split()) > 64)
+            for d in documents
+        ]
+
+
+def make_service(
+    backend: WordOverlap,
+    *,
+    store: ScoreStore | None = None,
+    max_parallel: int = 8,
+    **options: float,
+) -> RerankService:
+    return RerankService(
+        catalog=Catalog(("words",), "words", {"rerank-v3.5": "words"}),
+        backends={"words": backend},
+        store=store or MemoryStore(2**20, 60),
+        admission=Admission(max_parallel, 4, 0.2),
+        telemetry=Telemetry(),
+        max_retries=int(options.get("max_retries", 1)),
+        worker_timeout_s=options.get("worker_timeout_s", 5.0),
+    )

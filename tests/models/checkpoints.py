@@ -29,16 +29,22 @@ TOKENIZER_FILES = (
 
 
 def tiny_bert_cross_encoder(
-    path: Path, *, labels: int = 1, positions: int = 64, seed: int = 0
+    path: Path, *, labels: int = 1, positions: int = 128, seed: int = 0, nan: bool = False
 ) -> Path:
-    """A two-layer BERT cross-encoder with the embedded model's tokenizer, saved in `path`."""
+    """A two-layer BERT cross-encoder with the embedded model's tokenizer, saved in `path`.
+
+    `nan` gives its head a weight that makes every logit NaN.
+    """
     torch.manual_seed(seed)
-    _save(BertForSequenceClassification(_bert_config(positions, labels)), path)
+    module = BertForSequenceClassification(_bert_config(positions, labels))
+    if nan:
+        torch.nn.init.constant_(module.classifier.bias, float("nan"))
+    _save(module, path)
     _embedded_tokenizer(path, positions)
     return path
 
 
-def tiny_bert_without_head(path: Path, *, positions: int = 64) -> Path:
+def tiny_bert_without_head(path: Path, *, positions: int = 128) -> Path:
     """Encoder weights under a config that promises a classifier: an unfinished reranker."""
     _save(BertModel(_bert_config(positions, 1)), path)
     _embedded_tokenizer(path, positions)

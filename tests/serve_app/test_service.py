@@ -89,6 +89,7 @@ async def test_work_that_nobody_waits_for_is_cancelled_and_can_be_asked_again() 
     task = asyncio.create_task(service.rerank(ask("a")))
     await asyncio.sleep(0.02)
     task.cancel()
+    await asyncio.sleep(0.02)
     backend.gate.set()
     assert (await service.rerank(ask("a"))).results[0].logit == 1
     assert backend.cancelled == 1

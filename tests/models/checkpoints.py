@@ -56,7 +56,8 @@ def tiny_xlmr_cross_encoder(path: Path, *, positions: int = 66, seed: int = 0) -
     """A two-layer XLM-R cross-encoder (row length: `positions` - 2), Unigram over characters."""
     torch.manual_seed(seed)
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    letters = "▁abcdefghijklmnopqrstuvwxyzабвгдежзийклмнопрстуфхцчшщъыьэюя猫狗魚水火مرحباשלוםनमस्ते0123456789.,?!"
+    letters = "▁abcdefghijklmnopqrstuvwxyz0123456789.,?!абвгдежзийклмнопрстуфхцчшщъыьэюя"
+    letters += "猫狗魚水火مرحباשלוםनमस्ते"
     vocabulary = [(name, 0.0) for name in specials]
     vocabulary += [(letter, -4.0) for letter in dict.fromkeys(letters)]
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3))

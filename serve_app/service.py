@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol, TypeVar
 
 from models.text import normalize, well_formed
@@ -27,8 +28,10 @@ from serve_app.types import RankedDocument, RerankRequest, RerankResult
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 
-# Documents worked on between two looks at the event loop: about 1 ms of hashing.
-SLICE = 256
+# Time worked on a request's texts between two looks at the event loop: by time, not by number,
+# because a document may be a line or a book.
+SLICE_S = 0.002
+LOOKUP_KEYS = 64
 # Characters of documents in a chunk: small enough to share a large request over replicas and
 # to let a short request in between, large enough to fill several micro-batches.
 CHUNK_CHARS = 48_000
@@ -93,36 +96,45 @@ class RerankService:
     ) -> RerankResult:
         backend = self._backends[name]
         info = await self._answer(name, backend.info)
-        query, texts = await _prepare(info, request)
+        clean = normalize if info.normalize_text else well_formed
+        query = clean(request.query)
+        if not query.strip():
+            raise InvalidRequest(
+                "the query is empty once control characters are removed", param="query"
+            )
         keys = PairKeys(info, query)
         by_key: dict[bytes, str] = {}
         order: list[bytes] = []
-        for i, text in enumerate(texts):
-            if i % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
+        async for document in _paced(request.documents):
+            text = clean(document)
             key = keys.of(text)
             by_key.setdefault(key, text)
             order.append(key)
 
-        known = self._store.get_many(by_key)
+        landed = self._flights.landed
+        known = await self._look_up(list(by_key))
         missing = [key for key in by_key if key not in known]
         timings["lookup"] = _ms_since(started)
         scores = dict(known)
         joined = 0
         if missing:
-            queued = time.perf_counter()
-            async with self._admission.slot() as waited_s:
-                timings["queue"] = waited_s * 1000
+            async with self._slot(timings):
+                if self._flights.landed != landed:
+                    # Others' scores came in while this one waited: don't score those again.
+                    known |= await self._look_up(missing)
+                    missing = [key for key in missing if key not in known]
+                    scores = dict(known)
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
                     return await self._score(name, query, {key: by_key[key] for key in mine})
 
+                scoring = time.perf_counter()
                 fresh, joined = await self._flights.run(missing, score)
             scores.update(fresh)
-            timings["score"] = _ms_since(queued) - timings["queue"]
+            timings["score"] = _ms_since(scoring)
 
         ranking = time.perf_counter()
-        ranked = _rank(info, [scores[key] for key in order], request)
+        ranked = await _rank(info, [scores[key] for key in order], request)
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
         tokens = sum(scores[key].tokens for key in order)
@@ -142,6 +154,23 @@ class RerankService:
             timings_ms=timings,
             requested_model=request.model,
         )
+
+    async def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
+        known: dict[bytes, Score] = {}
+        async for start in _paced(range(0, len(keys), LOOKUP_KEYS)):
+            known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
+        return known
+
+    @asynccontextmanager
+    async def _slot(self, timings: dict[str, float]) -> AsyncIterator[None]:
+        """A slot of the admission; the wait counts also where it ends in a refusal."""
+        queued = time.perf_counter()
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._admission.slot())
+            finally:
+                timings["queue"] = _ms_since(queued)
+            yield
 
     async def _score(self, name: str, query: str, texts: Mapping[bytes, str]) -> dict[bytes, Score]:
         backend = self._backends[name]
@@ -177,8 +206,12 @@ class RerankService:
                     f"the model {name!r} took longer than {self._timeout_s:g} s; "
                     "send fewer or shorter documents"
                 ) from error
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                    raise  # this request is cancelled, not only the replica's call
                 logger.warning("model %s failed, try %d: %r", name, attempt + 1, error)
+            if attempt < self._max_retries:
                 await asyncio.sleep(RETRY_PAUSE_S * 2**attempt)
         raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
 
@@ -187,19 +220,14 @@ def _ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-async def _prepare(info: ModelInfo, request: RerankRequest) -> tuple[str, list[str]]:
-    """The texts as the model sees them."""
-    clean = normalize if info.normalize_text else well_formed
-    query = clean(request.query)
-    if not query.strip():
-        raise InvalidRequest(
-            "the query is empty once control characters are removed", param="query"
-        )
-    texts: list[str] = []
-    for start in range(0, len(request.documents), SLICE):
-        texts += map(clean, request.documents[start : start + SLICE])
-        await asyncio.sleep(0)
-    return query, texts
+async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items, with a look at the event loop every SLICE_S."""
+    since = time.perf_counter()
+    for item in items:
+        if time.perf_counter() - since > SLICE_S:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
+        yield item
 
 
 def _chunks(texts: Mapping[bytes, str]) -> list[list[bytes]]:
@@ -215,18 +243,21 @@ def _chunks(texts: Mapping[bytes, str]) -> list[list[bytes]]:
     return chunks
 
 
-def _rank(
+async def _rank(
     info: ModelInfo, scores: Sequence[Score], request: RerankRequest
 ) -> tuple[RankedDocument, ...]:
     """By falling raw score, equal ones by index; the activations keep that order."""
-    order = sorted(range(len(scores)), key=lambda i: (-scores[i].logit, i))
+    falling = [-score.logit for score in scores]
+    order = sorted(range(len(scores)), key=falling.__getitem__)  # stable: ties stay by index
     originals = request.originals or request.documents
     return tuple(
-        RankedDocument(
-            index=i,
-            relevance_score=relevance(scores[i].logit, info.activation),
-            logit=scores[i].logit,
-            document=originals[i],
-        )
-        for i in order[: request.top_n]
+        [
+            RankedDocument(
+                index=i,
+                relevance_score=relevance(scores[i].logit, info.activation),
+                logit=scores[i].logit,
+                document=originals[i],
+            )
+            async for i in _paced(order[: request.top_n])
+        ]
     )

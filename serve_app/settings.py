@@ -201,6 +201,16 @@ class Settings(_Frozen):
     port: int = Field(
         8000, ge=1, le=65535, description="Port to listen on.", json_schema_extra={"env": "PORT"}
     )
+    use_mlx: bool = Field(
+        False,
+        description="Must be false: the MLX engine is not part of this version.",
+        json_schema_extra={"env": "RERANKER_USE_MLX"},
+    )
+    redis_enabled: bool = Field(
+        False,
+        description="Must be false: the Redis tier is not part of this version.",
+        json_schema_extra={"env": "REDIS_ENABLED"},
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much is logged.", json_schema_extra={"env": "LOG_LEVEL"}
     )
@@ -209,6 +219,13 @@ class Settings(_Frozen):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("use_mlx", "redis_enabled")
+    @classmethod
+    def _refuse(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("this version does not have it; set it to false")
+        return value
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Settings:

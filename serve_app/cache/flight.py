@@ -35,6 +35,8 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self._flights: dict[bytes, _Flight] = {}
+        # Flights that ended: tells a caller whether what it looked up may be out of date.
+        self.landed = 0
 
     async def run(self, keys: Sequence[bytes], score: ScoreMany) -> tuple[dict[bytes, Score], int]:
         """Scores of all keys, and how many of them another request was scoring already.
@@ -44,17 +46,17 @@ class SingleFlight:
         """
         if not keys:
             return {}, 0
-        flights: list[_Flight] = []
+        flights: dict[_Flight, None] = {}
         mine: list[bytes] = []
         for key in keys:
             flight = self._flights.get(key)
             if flight is None or not flight.can_be_joined:
                 mine.append(key)
-            elif flight not in flights:
-                flights.append(flight)
+            else:
+                flights[flight] = None
         if mine:
-            flights.append(self._start(mine, score))
-        answers = await _wait(flights)
+            flights[self._start(mine, score)] = None
+        answers = await _wait(list(flights))
         return {key: answers[key] for key in keys}, len(keys) - len(mine)
 
     def _start(self, keys: Sequence[bytes], score: ScoreMany) -> _Flight:
@@ -67,6 +69,7 @@ class SingleFlight:
         return flight
 
     def _land(self, keys: Sequence[bytes], flight: _Flight) -> None:
+        self.landed += 1
         for key in keys:
             if self._flights.get(key) is flight:
                 del self._flights[key]

@@ -29,6 +29,8 @@ def test_flags_win_over_arguments_and_arguments_over_the_environment() -> None:
         ({"ENABLE_PREDICTION_CACHE": "perhaps"}, "ENABLE_PREDICTION_CACHE"),
         ({"RERANKER_MAX_LENGHT": "512"}, "RERANKER_MAX_LENGHT"),
         ({"RERANKER_MODELS": "[{"}, "RERANKER_MODELS"),
+        ({"RERANKER_USE_MLX": "true"}, "RERANKER_USE_MLX"),
+        ({"REDIS_ENABLED": "1"}, "REDIS_ENABLED"),
     ],
 )
 def test_a_wrong_environment_names_the_variable(environ: dict[str, str], named: str) -> None:

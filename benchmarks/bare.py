@@ -1,0 +1,76 @@
+"""The same routes and scoring on bare uvicorn, with no Ray: what the serving path is held against."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import uvicorn
+
+from models.registry import load as load_model
+from models.types import ModelInfo, Score
+from serve_app.admission import Admission
+from serve_app.http import make_app
+from serve_app.ingress import limits_of, store_of
+from serve_app.service import RerankService
+from serve_app.settings import Settings, load
+from serve_app.telemetry import Snapshot, Telemetry
+
+
+class InProcess:
+    """A scorer in this process, one forward pass at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._scorer = load_model(settings.spec(settings.model_settings()[0]))
+        self._thread = ThreadPoolExecutor(1)
+
+    async def info(self) -> ModelInfo:
+        return self._scorer.info
+
+    async def score(self, query: str, documents: list[str]) -> list[Score]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._scorer.score, query, documents)
+
+
+class Bare:
+    """What the routes need, without Ray."""
+
+    closing = False
+    sets_request_id = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.created = int(time.time())
+        self.limits = limits_of(settings)
+        self.telemetry = Telemetry()
+        self._backend = InProcess(settings)
+        self.service = RerankService(
+            catalog=settings.catalog(),
+            backends={settings.catalog().default: self._backend},
+            store=store_of(settings),
+            admission=Admission(
+                settings.max_parallel, settings.max_queue, settings.queue_timeout_s
+            ),
+            telemetry=self.telemetry,
+        )
+
+    async def health(self) -> dict[str, Any]:
+        info = await self._backend.info()
+        return {"status": "ok", "models": {info.name: asdict(info)}}
+
+    async def snapshot(self) -> Snapshot:
+        return self.telemetry.snapshot()
+
+
+def main() -> None:
+    settings = load({}, os.environ)
+    bare = Bare(settings)
+    app = make_app(lambda: bare)
+    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

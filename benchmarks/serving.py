@@ -23,7 +23,23 @@ from pathlib import Path
 import httpx
 
 DOCUMENTS, WORDS = 50, 20
-VOCABULARY = "the of and to in model query document score rank search index engine cat dog".split()
+VOCABULARY = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "model",
+    "query",
+    "document",
+    "score",
+    "rank",
+    "search",
+    "index",
+    "engine",
+    "cat",
+    "dog",
+]
 START_TIMEOUT_S = 120
 
 

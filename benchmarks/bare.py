@@ -1,4 +1,4 @@
-"""The same routes and scoring on bare uvicorn, with no Ray: what the serving path is held against."""
+"""The same routes and scoring on bare uvicorn, without Ray: the serving path's yardstick."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 
 DOCUMENTS, WORDS = 50, 20
-VOCABULARY = [
+VOCABULARY = ("model", "query", "document", "score", "rank", "search", "index", "engine")
     "the",
     "of",
     "and",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from serve_app.errors import Overloaded, QueueTimeout, ShuttingDown
@@ -31,20 +31,26 @@ class Admission:
         return self.max_parallel - self.active
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[float]:
+    async def slot(self, on_wait: Callable[[float], None] | None = None) -> AsyncIterator[float]:
         """Hold one of the slots; gives the seconds waited for it.
 
-        Raises Overloaded when the queue is full, QueueTimeout, or ShuttingDown.
+        `on_wait` gets the seconds also where the wait ends in an error. Raises Overloaded when
+        the queue is full, QueueTimeout, or ShuttingDown.
         """
         if self.closed:
             raise ShuttingDown("the service is stopping; send the request to another one")
         started = time.perf_counter()
-        if self.active < self.max_parallel and not self._waiters:
-            self.active += 1
-        else:
-            await self._wait()
         try:
-            yield time.perf_counter() - started
+            if self.active < self.max_parallel and not self._waiters:
+                self.active += 1
+            else:
+                await self._wait()
+        finally:
+            waited_s = time.perf_counter() - started
+            if on_wait is not None:
+                on_wait(waited_s)
+        try:
+            yield waited_s
         finally:
             self._release()
 

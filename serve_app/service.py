@@ -7,7 +7,6 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol, TypeVar
 
 from models.text import normalize, well_formed
@@ -115,25 +114,23 @@ class RerankService:
         known = await self._look_up(list(by_key))
         missing = [key for key in by_key if key not in known]
         timings["lookup"] = _ms_since(started)
-        scores = dict(known)
+        fresh: dict[bytes, Score] = {}
         joined = 0
         if missing:
-            async with self._slot(timings):
+            async with self._admission.slot(lambda s: timings.update(queue=s * 1000)):
                 if self._flights.landed != landed:
                     # Others' scores came in while this one waited: don't score those again.
                     known |= await self._look_up(missing)
                     missing = [key for key in missing if key not in known]
-                    scores = dict(known)
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
                     return await self._score(name, query, {key: by_key[key] for key in mine})
 
                 scoring = time.perf_counter()
                 fresh, joined = await self._flights.run(missing, score)
-            scores.update(fresh)
             timings["score"] = _ms_since(scoring)
 
-        ranking = time.perf_counter()
+        scores, ranking = known | fresh, time.perf_counter()
         ranked = await _rank(info, [scores[key] for key in order], request)
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
@@ -160,17 +157,6 @@ class RerankService:
         async for start in _paced(range(0, len(keys), LOOKUP_KEYS)):
             known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
         return known
-
-    @asynccontextmanager
-    async def _slot(self, timings: dict[str, float]) -> AsyncIterator[None]:
-        """A slot of the admission; the wait counts also where it ends in a refusal."""
-        queued = time.perf_counter()
-        async with AsyncExitStack() as stack:
-            try:
-                await stack.enter_async_context(self._admission.slot())
-            finally:
-                timings["queue"] = _ms_since(queued)
-            yield
 
     async def _score(self, name: str, query: str, texts: Mapping[bytes, str]) -> dict[bytes, Score]:
         backend = self._backends[name]

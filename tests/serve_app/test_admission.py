@@ -1,0 +1,78 @@
+"""Slots are handed on first come, first served, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve_app.admission import Admission
+from serve_app.errors import Overloaded, QueueTimeout, ShuttingDown
+
+
+async def test_first_come_first_served() -> None:
+    admission = Admission(1, 10, 5.0)
+    seen: list[int] = []
+
+    async def work(i: int) -> None:
+        async with admission.slot():
+            seen.append(i)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(work(i) for i in range(8)))
+    assert seen == list(range(8))
+
+
+async def test_bounds_and_the_wait_that_a_refusal_took() -> None:
+    admission = Admission(1, 1, 0.05)
+    waits: list[float] = []
+    async with admission.slot():
+        waiting = asyncio.create_task(admission.slot(waits.append).__aenter__())
+        await asyncio.sleep(0)
+        assert (admission.waiting, admission.active, admission.available_slots) == (1, 1, 0)
+        with pytest.raises(Overloaded):
+            await admission.slot().__aenter__()
+        with pytest.raises(QueueTimeout):
+            await waiting
+    assert waits[0] >= 0.04
+    assert (admission.waiting, admission.active) == (0, 0)
+
+
+async def test_close_refuses_new_ones_and_drain_waits_for_the_rest() -> None:
+    admission = Admission(1, 1, 5.0)
+    async with admission.slot():
+        admission.close()
+        with pytest.raises(ShuttingDown):
+            await admission.slot().__aenter__()
+        assert not await admission.drain(0.02)
+    assert await admission.drain(0.02)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3), st.integers(0, 12))
+@settings(max_examples=60, deadline=None)
+def test_cancelling_at_random_loses_no_slot(seed: int, parallel: int, queue: int) -> None:
+    async def main() -> None:
+        rng, admission, most = random.Random(seed), Admission(parallel, queue, 0.002), 0
+
+        async def work() -> None:
+            nonlocal most
+            async with admission.slot():
+                most = max(most, admission.active)
+                for _ in range(rng.randrange(4)):
+                    await asyncio.sleep(rng.choice((0, 0, 0.001)))
+
+        tasks = [asyncio.create_task(work()) for _ in range(20)]
+        for task in rng.sample(tasks, 10):
+            for _ in range(rng.randrange(3)):
+                await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (admission.active, admission.waiting) == (0, 0)
+        assert most <= parallel
+        async with admission.slot():
+            assert admission.active == 1
+
+    asyncio.run(main())

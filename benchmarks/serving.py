@@ -24,22 +24,6 @@ import httpx
 
 DOCUMENTS, WORDS = 50, 20
 VOCABULARY = ("model", "query", "document", "score", "rank", "search", "index", "engine")
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "model",
-    "query",
-    "document",
-    "score",
-    "rank",
-    "search",
-    "index",
-    "engine",
-    "cat",
-    "dog",
-]
 START_TIMEOUT_S = 120
 
 

@@ -41,6 +41,7 @@ class Bare:
 
     closing = False
     sets_request_id = True
+    in_flight = 0
 
     def __init__(self, settings: Settings) -> None:
         self.created = int(time.time())

@@ -10,9 +10,11 @@ from typing import Any, Protocol
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app import __version__, openapi, web
 from serve_app.dialects import NATIVE, V1
@@ -40,6 +42,8 @@ class Frontend(Protocol):
     created: int
     # False where the server in front sets x-request-id on answers itself, as Ray Serve does.
     sets_request_id: bool
+    # HTTP requests whose answer is not sent whole.
+    in_flight: int
 
     async def health(self) -> dict[str, Any]: ...
 
@@ -47,6 +51,25 @@ class Frontend(Protocol):
 
     @property
     def closing(self) -> bool: ...
+
+
+class _InFlight:
+    """Counts a request until its answer is sent, so that a stop can wait for it."""
+
+    def __init__(self, app: ASGIApp, frontend: Callable[[], Frontend]) -> None:
+        self._app = app
+        self._frontend = frontend
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        front = self._frontend()
+        front.in_flight += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            front.in_flight -= 1
 
 
 def make_app(frontend: Callable[[], Frontend]) -> Starlette:
@@ -107,6 +130,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Route("/openapi.json", contract),
             Route("/docs", docs),
         ],
+        middleware=[Middleware(_InFlight, frontend=frontend)],
         exception_handlers={HTTPException: http_error, Exception: unexpected},
     )
 

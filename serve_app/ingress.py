@@ -52,6 +52,7 @@ class Ingress:
     def __init__(
         self, settings: Settings, hub: DeploymentHandle, **models: DeploymentHandle
     ) -> None:
+        self.in_flight = 0
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()
@@ -110,7 +111,11 @@ class Ingress:
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new requests, wait for those in flight; True when none is left."""
         self._admission.close()
-        return bool(await self._admission.drain(timeout_s))
+        deadline = time.monotonic() + timeout_s
+        drained = await self._admission.drain(timeout_s)
+        while drained and self.in_flight and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        return drained and not self.in_flight
 
     async def snapshot(self) -> Snapshot:
         """The figures of all ingress replicas."""

@@ -13,6 +13,7 @@ from types import FrameType
 
 from serve_app.settings import Settings
 
+PROXY_FLUSH_S = 0.5
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
@@ -129,6 +130,8 @@ def _drain(settings: Settings) -> None:
     handle = serve.get_app_handle(APP_NAME)
     try:
         handle.drain.remote(settings.worker_timeout_s).result(timeout_s=settings.worker_timeout_s)
+        # The last answers have left the ingress; the proxy passes them on.
+        time.sleep(PROXY_FLUSH_S)
     except Exception as error:  # a dead ingress has nothing in flight; the stop goes on
         print(f"draining failed: {error}", flush=True)
 

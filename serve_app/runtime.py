@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from serve_app.daemon import is_ready
 from serve_app.settings import Settings
 
 PROXY_FLUSH_S = 0.5
@@ -82,7 +83,10 @@ def serve_forever(settings: Settings) -> None:
         print("stopping: requests in flight finish, new ones get 503", flush=True)
         _drain(settings)
     except _Stopped:
-        print("stopped before the service was ready", flush=True)
+        print("stopped while starting", flush=True)
+        # The routes answer a moment before the start is over.
+        if is_ready(f"http://{settings.host}:{settings.port}"):
+            _drain(settings)
     finally:
         signals.starting = False
         serve.shutdown()

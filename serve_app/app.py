@@ -50,7 +50,8 @@ def _replica(settings: Settings, model: ModelSettings, index: int) -> Applicatio
         name=f"Model-{index}",
         num_replicas=model.num_replicas,
         ray_actor_options=options,
-        max_ongoing_requests=1000,
+        # The ingress admits requests; Serve wants this above the batch size, which is in tokens.
+        max_ongoing_requests=1_000_000,
         # A model that can't be loaded once can't be loaded twice: stop with its message.
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,

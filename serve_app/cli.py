@@ -130,6 +130,9 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from models import hub
     from models.registry import load as load_model
     from models.types import ModelLoadError, relevance
 
@@ -140,8 +143,11 @@ def _score(options: argparse.Namespace) -> int:
         return _fail(str(error))
     if not options.query.strip() or not documents:
         return _fail("a query and at least one document are needed")
+    spec = settings.spec(settings.model_settings()[0])
     try:
-        scorer = load_model(settings.spec(settings.model_settings()[0]))
+        hub.locate(spec, progress=True)
+        with Console(stderr=True).status(f"loading {spec.name}"):
+            scorer = load_model(spec)
     except ModelLoadError as error:
         return _fail(str(error))
     scores = scorer.score(options.query, documents)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from models import hub
+from models.types import ModelLoadError
 from serve_app.daemon import is_ready
 from serve_app.settings import Settings
 
@@ -28,9 +31,17 @@ class _Stopped(Exception):
 
 @contextmanager
 def _step(number: int, text: str) -> Iterator[None]:
-    print(f"[{number}/3] {text} …", flush=True)
     started = time.perf_counter()
-    yield
+    if sys.stdout.isatty():
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
+        with Progress(*columns, transient=True) as progress:
+            progress.add_task(f"\\[{number}/3] {text}", total=None)
+            yield
+    else:
+        print(f"[{number}/3] {text} …", flush=True)
+        yield
     print(f"[{number}/3] {text}: {time.perf_counter() - started:.1f} s", flush=True)
 
 
@@ -57,6 +68,7 @@ def serve_forever(settings: Settings) -> None:
     Raises StartError when the address is taken or a model can't be loaded.
     """
     _refuse_taken_port(settings)
+    _download(settings)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with _step(1, "importing Ray"):
@@ -92,6 +104,17 @@ def serve_forever(settings: Settings) -> None:
         serve.shutdown()
         ray.shutdown()
     print("stopped", flush=True)
+
+
+def _download(settings: Settings) -> None:
+    """Fetch what is on a hub, with a progress bar, before anything is started."""
+    for model in settings.model_settings():
+        spec = settings.spec(model)
+        if not hub.is_local(spec):
+            try:
+                hub.locate(spec, progress=True)
+            except ModelLoadError as error:
+                raise StartError(str(error)) from None
 
 
 def _run(settings: Settings) -> None:

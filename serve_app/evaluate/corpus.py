@@ -62,7 +62,7 @@ def _files(package: Path, chooser: random.Random) -> list[Path]:
     files = sorted(
         path
         for path in package.rglob("*.py")
-        if not {"tests", "test", "_vendor", "idlelib"} & set(path.parts)
+        if not {"tests", "test", "_vendor", "idlelib"} & set(path.relative_to(package).parts)
         and path.stat().st_size <= MAX_FILE_BYTES
     )
     return chooser.sample(files, min(FILES_PER_PACKAGE, len(files)))

@@ -42,10 +42,22 @@ def test_sigterm_finishes_what_is_in_flight_and_leaves_no_process(tmp_path: Path
     while deadline and httpx.get(f"{service.url}/health").json()["controller"]["active"] == 0:
         deadline -= 1
     service.process.terminate()
+    refused = _first_refusal(service.url)
     thread.join(60)
     assert statuses == [200]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+    assert int(refused.headers["retry-after"]) > 0
     assert service.process.wait(60) == 0, service.log.read_text()
     assert _session_processes(service.process.pid) == []
+
+
+def _first_refusal(url: str) -> httpx.Response:
+    """What a new request gets once the stop has begun."""
+    for _ in range(100):
+        answer = httpx.post(f"{url}/rerank", json={"query": "q", "documents": ["d"]}, timeout=60)
+        if answer.status_code != 200:
+            break
+    return answer
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
+from sentence_transformers import CrossEncoder
 
 from tests.e2e.conftest import environment, free_port
+from tests.models.checkpoints import tiny_bert_cross_encoder
 
 ROOT = Path(__file__).parent.parent.parent
+BIN = Path(sys.executable).parent
+# A cluster of this machine alone: without the token that Ray asks for by default.
+ENV = environment(RAY_AUTH_MODE="disabled")
+QUERY, DOCUMENTS = "what do pandas eat", ["Stocks fell.", "Bamboo, for pandas."]
 
 
 def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> None:
@@ -39,33 +50,89 @@ def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> N
     assert len(seen["handle"]["problems"]) == 2
 
 
-def test_serve_run_with_the_config_file(tmp_path: Path) -> None:
-    port = free_port()
-    config = (ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}")
-    (tmp_path / "serve_config.yaml").write_text(config)
-    command = [
-        str(Path(sys.executable).parent / "serve"),
-        "run",
-        str(tmp_path / "serve_config.yaml"),
-    ]
-    log = tmp_path / "log"
+@contextmanager
+def _running(command: list[str], log: Path) -> Iterator[None]:
+    """A command in the foreground, stopped with all its children as Ctrl-C does."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=out, stderr=subprocess.STDOUT
+            [str(BIN / command[0]), *command[1:]],
+            cwd=ROOT,
+            env=ENV,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert process.poll() is None, log.read_text(errors="replace")
-            assert time.monotonic() < deadline, log.read_text(errors="replace")
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/ready", timeout=5).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.3)
-        body = {"query": "what do pandas eat", "documents": ["Stocks fell.", "Bamboo, for pandas."]}
-        answer = httpx.post(f"http://127.0.0.1:{port}/rerank", json=body, timeout=60)
-        assert answer.json()["results"][0]["index"] == 1
+        yield
+        assert process.poll() is None, log.read_text(errors="replace")
     finally:
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
+
+
+def _wait_for(url: str, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        assert time.monotonic() < deadline, log.read_text(errors="replace")
+        try:
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.3)
+
+
+def _config(tmp_path: Path, port: int) -> str:
+    text = (ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}")
+    (tmp_path / "serve_config.yaml").write_text(text)
+    return str(tmp_path / "serve_config.yaml")
+
+
+def _rank(url: str) -> dict[str, Any]:
+    answer = httpx.post(f"{url}/rerank", json={"query": QUERY, "documents": DOCUMENTS}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def test_serve_run_with_the_config_file(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    with _running(["serve", "run", _config(tmp_path, port)], log):
+        _wait_for(f"http://127.0.0.1:{port}/ready", log)
+        assert _rank(f"http://127.0.0.1:{port}")["results"][0]["index"] == 1
+
+
+def test_deploy_to_a_cluster_then_run_a_second_one_by_arguments_beside_it(tmp_path: Path) -> None:
+    gcs, dashboard, http = free_port(), free_port(), free_port()
+    head = ["ray", "start", "--head", "--block", f"--port={gcs}", "--include-dashboard=true"]
+    head += [f"--dashboard-port={dashboard}", "--disable-usage-stats", "--num-cpus=4"]
+    with _running(head, tmp_path / "head"):
+        address = f"http://127.0.0.1:{dashboard}"
+        _wait_for(f"{address}/api/version", tmp_path / "head")
+        deployed = subprocess.run(
+            [str(BIN / "serve"), "deploy", "-a", address, _config(tmp_path, http)],
+            cwd=ROOT,
+            env=ENV,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert deployed.returncode == 0, deployed.stderr
+        url = f"http://127.0.0.1:{http}"
+        _wait_for(f"{url}/ready", tmp_path / "head")
+        assert _rank(url)["results"][0]["index"] == 1
+
+        folder = tiny_bert_cross_encoder(tmp_path / "acme-reranker")
+        run = ["serve", "run", "-a", f"127.0.0.1:{gcs}", "--name=second", "--route-prefix=/second"]
+        run += ["serve_app.app:build", f"local_model_path={folder}", "max_length=64"]
+        with _running(run, tmp_path / "second"):
+            _wait_for(f"{url}/second/ready", tmp_path / "second")
+            answer = _rank(f"{url}/second")
+            model = httpx.get(f"{url}/second/health").json()["models"]["acme-reranker"]
+    assert answer["model"] == "acme-reranker"
+    assert (model["family"], model["max_length"]) == ("cross-encoder", 64)
+    reference = CrossEncoder(str(folder), device="cpu", max_length=64)
+    expected = reference.predict([(QUERY, document) for document in DOCUMENTS]).tolist()
+    found = {hit["index"]: hit["score"] for hit in answer["results"]}
+    # The service may run in bfloat16 here.
+    assert found == pytest.approx(dict(enumerate(expected)), abs=2e-2)

@@ -78,6 +78,10 @@ def serve_forever(settings: Settings) -> None:
     signals = _Signals()
     try:
         with _step(2, "starting Ray"):
+            # It tells of Ray's token, which on this machine alone needs nobody's care.
+            logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
+                logging.ERROR
+            )
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -85,7 +89,11 @@ def serve_forever(settings: Settings) -> None:
                 logging_level=logging.WARNING,
             )
             signals.install()
-            serve.start(http_options={"host": settings.host, "port": settings.port})
+            _quieten(settings)
+            serve.start(
+                http_options={"host": settings.host, "port": settings.port},
+                logging_config={"log_level": _ray_level(settings), "enable_access_log": False},
+            )
         models = ", ".join(f"{m.name} ({m.source})" for m in settings.model_settings())
         with _step(3, f"loading {models}"):
             _run(settings)
@@ -115,6 +123,15 @@ def _download(settings: Settings) -> None:
                 hub.locate(spec, progress=True)
             except ModelLoadError as error:
                 raise StartError(str(error)) from None
+
+
+def _ray_level(settings: Settings) -> str:
+    """Serve's own controller and proxy say at INFO what concerns nobody but their authors."""
+    return "WARNING" if settings.log_level == "INFO" else settings.log_level
+
+
+def _quieten(settings: Settings) -> None:
+    logging.getLogger("ray.serve").setLevel(_ray_level(settings))
 
 
 def _run(settings: Settings) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
-from typing import Any
+from importlib import import_module
 
-from models import embedded, hub
-from models.types import EMBEDDED, ModelLoadError, ModelSpec, Scorer
+from models import hub
+from models.checkpoint import Checkpoint
+from models.long_documents import LongDocuments
+from models.types import ModelLoadError, ModelSpec, Scorer
 
+# Family to module and class, in the order in which a checkpoint is offered to them; each module
+# has `matches(checkpoint)` and is imported only here, so that the ingress pays for none.
+FAMILIES = {
+    "layerwise": ("models.families.layerwise", "Layerwise"),
+    "causal": ("models.families.causal", "Causal"),
+    "cross-encoder": ("models.families.cross_encoder", "CrossEncoder"),
+    "late-interaction": ("models.families.late_interaction", "LateInteraction"),
+}
 SUPPORTED = (
-    "supported are cross-encoders (…ForSequenceClassification with one label) and "
-    "sentence-transformers encoder folders (modules.json)"
+    "supported are cross-encoders (…ForSequenceClassification), Qwen3-Reranker, mxbai-rerank-v2, "
+    "bge-reranker-v2-gemma and -minicpm-layerwise, and sentence-transformers encoder folders; "
+    "see docs/models.md"
 )
 
 
@@ -23,7 +31,7 @@ def load(spec: ModelSpec) -> Scorer:
     """
     path = hub.locate(spec)
     try:
-        return _load(spec, path)
+        return _load(Checkpoint(spec, path))
     except ModelLoadError:
         raise
     except Exception as error:
@@ -34,80 +42,25 @@ def load(spec: ModelSpec) -> Scorer:
         ) from error
 
 
-def _load(spec: ModelSpec, path: Path) -> Scorer:
-    import torch
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-    )
+def _load(checkpoint: Checkpoint) -> Scorer:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    common: dict[str, Any] = {
-        "trust_remote_code": spec.trust_remote_code,
-        "local_files_only": True,
-    }
-    config = AutoConfig.from_pretrained(path, **common)
-    family = _family(spec, path, config)
-    tokenizer = AutoTokenizer.from_pretrained(path, **common)
-    kind = AutoModelForSequenceClassification if family == "cross-encoder" else AutoModel
-    module, report = kind.from_pretrained(
-        path,
-        config=config,
-        use_safetensors=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-        **common,
-    )
-    # A pooling layer that no family reads may be absent.
-    missing = [
-        key for key in report["missing_keys"] if "pooler" not in key or kind is not AutoModel
-    ]
-    if missing:
-        raise ModelLoadError(
-            f"{spec.source!r} lacks weights for {', '.join(sorted(missing)[:3])} "
-            f"({len(missing)} in all): it is not a finished reranker. {SUPPORTED}"
-        )
-    from models.families.cross_encoder import CrossEncoder
-    from models.families.late_interaction import LateInteraction
-
-    revision = _revision(spec, path)
-    if family == "cross-encoder":
-        saved = _saved(path, "config_sentence_transformers.json")
-        return CrossEncoder(spec, module, tokenizer, spec.source, revision, saved)
-    length = _saved(path, "sentence_bert_config.json").get("max_seq_length")
-    return LateInteraction(spec, module, tokenizer, spec.source, revision, length)
+    module, name = FAMILIES[_family(checkpoint)]
+    return LongDocuments(getattr(import_module(module), name)(checkpoint), checkpoint.tokenizer)
 
 
-def _family(spec: ModelSpec, path: Path, config: Any) -> str:
-    architectures = [str(name) for name in getattr(config, "architectures", None) or ()]
-    if any(name.endswith("ForSequenceClassification") for name in architectures):
-        return "cross-encoder"
-    if (path / "modules.json").is_file():
-        return "late-interaction"
-    named = ", ".join(architectures) or "no architecture"
+def _family(checkpoint: Checkpoint) -> str:
+    spec = checkpoint.spec
+    if spec.family != "auto":
+        if spec.family not in FAMILIES:
+            raise ModelLoadError(
+                f"{spec.name}: {spec.family!r} is not a family; there are {', '.join(FAMILIES)}"
+            )
+        return spec.family
+    for family, (module, _) in FAMILIES.items():
+        if import_module(module).matches(checkpoint):
+            return family
+    named = ", ".join(checkpoint.architectures) or "no architecture"
     raise ModelLoadError(f"{spec.source!r} is not a known kind of reranker ({named}): {SUPPORTED}")
-
-
-def _saved(path: Path, name: str) -> dict[str, Any]:
-    """A JSON file of the checkpoint's folder; empty where it has none."""
-    file = path / name
-    content: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return content
-
-
-def _revision(spec: ModelSpec, path: Path) -> str:
-    """What tells one version of the weights from another, for the cache's keys."""
-    if spec.source == EMBEDDED:
-        return embedded.WEIGHTS_SHA256[:12]
-    if not hub.is_local(spec):
-        return path.name  # the hub's cache names a snapshot's folder by its commit
-    digest = hashlib.blake2b(digest_size=6)
-    for file in sorted(path.glob("*")):
-        if file.suffix in {".json", ".safetensors", ".txt", ".model"}:
-            stat = file.stat()
-            digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

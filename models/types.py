@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Activation = Literal["identity", "sigmoid", "clamp"]
+LongDocument = Literal["truncate", "max_passage"]
 EMBEDDED = "embedded"
 
 
@@ -23,8 +24,12 @@ class ScoringError(Exception):
 class ModelSpec:
     """What a served model name stands for.
 
-    `source` is `embedded`, a Hugging Face model name, or a folder on disk.
-    `max_length` is in tokens, special tokens included; None takes the checkpoint's own.
+    `source` is `embedded`, a Hugging Face model name, or a folder on disk. `max_length` is in
+    tokens, special tokens included; None takes the checkpoint's own. `family`, `template`: `auto`
+    takes them from the checkpoint's config. `label`: the relevant one of a head with several,
+    by number or name. `layer`: where a layerwise model is read. `instruction`: the task, for
+    models that are prompted. `max_tokens_per_doc` cuts each document before it is scored;
+    `long_document` says what happens to one that is longer than the model reads.
     """
 
     name: str
@@ -39,11 +44,35 @@ class ModelSpec:
     token_budget: int | None = None
     batch_size: int | None = None
     threads: int | None = None
+    family: str = "auto"
+    template: str = "auto"
+    instruction: str | None = None
+    label: int | str | None = None
+    layer: int | None = None
+    max_tokens_per_doc: int | None = None
+    long_document: LongDocument = "truncate"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """What a request may ask of the scoring; None is the model's own setting."""
+
+    instruction: str | None = None
+    max_tokens_per_doc: int | None = None
+    long_document: LongDocument | None = None
+
+
+DEFAULTS = ScoreOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a loaded model turned out to be; plain data, safe to send between processes."""
+    """What a loaded model turned out to be; plain data, safe to send between processes.
+
+    `listwise`: a document's score depends on the others in its request. `template` names the
+    prompt, where there is one, and `takes_instruction` says whether an instruction has a place
+    in it. `detail` is what else scores depend on: the label or layer that is read.
+    """
 
     name: str
     source: str
@@ -56,15 +85,26 @@ class ModelInfo:
     activation: Activation
     normalize_text: bool
     token_budget: int
+    template: str | None = None
+    takes_instruction: bool = False
+    instruction: str | None = None
+    listwise: bool = False
+    detail: str = ""
+    max_tokens_per_doc: int | None = None
+    long_document: LongDocument = "truncate"
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One pair's raw score (before the activation) and the tokens that it took."""
+    """One pair's raw score (before the activation) and the tokens that it took.
+
+    `passages`: how many parts of the document were scored; the score is the best one's.
+    """
 
     logit: float
     tokens: int
     truncated: bool = False
+    passages: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +143,9 @@ class Scorer(Protocol):
     @property
     def info(self) -> ModelInfo: ...
 
-    def encode(self, query: str, documents: Sequence[str]) -> Encoded:
+    def encode(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
         """Tokenise one query with its documents."""
         ...
 
@@ -114,7 +156,9 @@ class Scorer(Protocol):
         """
         ...
 
-    def score(self, query: str, documents: Sequence[str]) -> list[Score]:
+    def score(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> list[Score]:
         """Encode and run in one call."""
         ...
 

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 
 from models.batching import plan
+from models.checkpoint import Checkpoint
 from models.types import ModelLoadError, ModelSpec, TokenRow
+
+# Keys and values of each layer, [1, heads, tokens, head size].
+Past = list[tuple[torch.Tensor, torch.Tensor]]
 
 DEFAULT_BUDGET = {"cpu": 2048, "mps": 8192, "cuda": 65536}
 
@@ -53,6 +57,7 @@ class TorchEngine:
     """Runs rows through `module`; `output` names what is read of its answer.
 
     `logits`: one vector of labels for each row. `last_hidden_state`: one vector for each token.
+    `last_token`: the hidden state at each row's last token.
     """
 
     def __init__(self, module: Any, spec: ModelSpec, *, pad_token_id: int, output: str) -> None:
@@ -61,24 +66,50 @@ class TorchEngine:
         self.device = choose_device(spec.device)
         self.dtype = choose_dtype(spec.dtype, self.device)
         self.token_budget = spec.token_budget or DEFAULT_BUDGET[self.device.type]
+        self.pad_token_id = pad_token_id
         self._max_rows = spec.batch_size
-        self._pad = pad_token_id
         self._output = output
         module = module.to(device=self.device, dtype=self.dtype).eval()
         self._module: Callable[..., Any] = torch.compile(module) if spec.compile else module
 
-    def run(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
-        """For each row, in order: logits [labels], or hidden states [tokens, hidden]; float32."""
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, module: Any, output: str) -> TorchEngine:
+        """The engine of a checkpoint's module; a tokenizer may lack a pad token, all is masked."""
+        pads = (checkpoint.tokenizer.pad_token_id, getattr(checkpoint.config, "pad_token_id", None))
+        pad = next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0)
+        return cls(module, checkpoint.spec, pad_token_id=pad, output=output)
+
+    def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
+        """For each row, in order: logits [labels], or hidden states [tokens, hidden] or [hidden].
+
+        All in float32. `prefix`: token ids that stand before every row of a causal model; its
+        keys and values are computed once.
+        """
         outputs: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-        for batch in plan([len(row) for row in rows], self.token_budget, self._max_rows):
-            for index, output in zip(batch, self._run([rows[i] for i in batch]), strict=True):
+        past = self._prefill(prefix) if prefix else None
+        # A row costs its attention to the prefix too.
+        lengths = [len(prefix) + len(row) for row in rows]
+        for batch in plan(lengths, self.token_budget, self._max_rows):
+            for index, output in zip(batch, self._run([rows[i] for i in batch], past), strict=True):
                 outputs[index] = output
         return outputs
 
     @torch.inference_mode()
-    def _run(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+    def _prefill(self, prefix: Sequence[int]) -> Past:
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        self._module(
+            input_ids=torch.tensor([list(prefix)], device=self.device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return [(layer.keys, layer.values) for layer in cache.layers]
+
+    @torch.inference_mode()
+    def _run(self, rows: Sequence[TokenRow], past: Past | None) -> list[torch.Tensor]:
         longest = max(len(row) for row in rows)
-        ids = torch.full((len(rows), longest), self._pad, dtype=torch.long)
+        ids = torch.full((len(rows), longest), self.pad_token_id, dtype=torch.long)
         mask = torch.zeros((len(rows), longest), dtype=torch.long)
         types = torch.zeros((len(rows), longest), dtype=torch.long)
         for i, row in enumerate(rows):
@@ -89,8 +120,24 @@ class TorchEngine:
         inputs = {"input_ids": ids, "attention_mask": mask}
         if rows[0].type_ids is not None:
             inputs["token_type_ids"] = types
-        answer = self._module(**{name: t.to(self.device) for name, t in inputs.items()})
+        more: dict[str, Any] = {}
+        if past is not None:
+            before = torch.ones((len(rows), past[0][0].shape[2]), dtype=torch.long)
+            inputs["attention_mask"] = torch.cat([before, mask], dim=1)
+            more = {"past_key_values": _repeat(past, len(rows)), "use_cache": True}
+        answer = self._module(**{name: t.to(self.device) for name, t in inputs.items()}, **more)
+        if self._output == "last_token":
+            last = torch.tensor([len(row) - 1 for row in rows], device=self.device)
+            hidden = answer.last_hidden_state
+            return list(hidden[torch.arange(len(rows), device=self.device), last].float().cpu())
         values = getattr(answer, self._output).float().cpu()
         if self._output == "logits":
             return list(values)
         return [values[i, : len(row)] for i, row in enumerate(rows)]
+
+
+def _repeat(past: Past, rows: int) -> Any:
+    """A cache in which every row has the prefix's keys and values; views, until it grows."""
+    from transformers import DynamicCache
+
+    return DynamicCache([(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in past])

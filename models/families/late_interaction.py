@@ -6,90 +6,66 @@ mean over query tokens in place of the sum, so that scores of long and short que
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from models.checkpoint import Checkpoint
 from models.engines.torch_engine import TorchEngine
-from models.families.cross_encoder import max_length_of
-from models.text import normalize, well_formed
-from models.types import Encoded, ModelInfo, ModelSpec, Score, ScoringError, TokenRow
+from models.families.base import Family
+from models.families.lengths import max_length_of
+from models.types import DEFAULTS, EMBEDDED, Encoded, Score, ScoreOptions, TokenRow
 
 
-class LateInteraction:
+def matches(checkpoint: Checkpoint) -> bool:
+    """The embedded model; other sentence-transformers encoders are bi-encoders first."""
+    return checkpoint.spec.source == EMBEDDED or "Pooling" in checkpoint.modules
+
+
+class LateInteraction(Family):
     """An encoder's token embeddings, compared by MaxSim of cosines."""
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        module: Any,
-        tokenizer: Any,
-        source: str,
-        revision: str,
-        max_length: int | None,
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._engine = TorchEngine(
-            module, spec, pad_token_id=tokenizer.pad_token_id or 0, output="last_hidden_state"
-        )
-        self._info = ModelInfo(
-            name=spec.name,
-            source=source,
-            revision=revision,
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoModel
+
+        saved = checkpoint.json("sentence_bert_config.json") or {}
+        module = checkpoint.module(AutoModel, may_lack=("pooler",))
+        super().__init__(
+            checkpoint,
+            TorchEngine.of(checkpoint, module, output="last_hidden_state"),
             family="late-interaction",
-            backend="torch",
-            device=str(self._engine.device),
-            dtype=str(self._engine.dtype).removeprefix("torch."),
-            max_length=max_length_of(spec, tokenizer, module.config, max_length),
+            max_length=max_length_of(checkpoint, saved.get("max_seq_length")),
             activation="clamp",
-            normalize_text=spec.normalize_text is not False,
-            token_budget=self._engine.token_budget,
+            normalize_text=True,
         )
 
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
-
-    def encode(self, query: str, documents: Sequence[str]) -> Encoded:
+    def encode(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
         """The query's row, then one for each document, special tokens included."""
-        clean = normalize if self._info.normalize_text else well_formed
-        texts = [clean(text) for text in (query, *documents)]
-        full = self._tokenizer(texts, truncation=True, max_length=self._info.max_length)
-        types = full.get("token_type_ids")
-        rows = [
-            TokenRow(ids, types[i] if types is not None else None)
-            for i, ids in enumerate(full["input_ids"])
-        ]
-        cut = [bool(encoding.overflowing) for encoding in full.encodings]
+        texts = [self._clean(text) for text in (query, *documents)]
+        rows, cut = self._tokenize(texts, truncation=True, max_length=self.info.max_length)
         tokens = [len(rows[0]) + len(row) for row in rows[1:]]
         return Encoded(rows, tokens, [cut[0] or c for c in cut[1:]])
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        """Scores of each encoded request. Raises ScoringError for a score that is not finite."""
-        # Chunks of one request share their query: a row is run once however often it stands.
-        place: dict[tuple[int, ...], int] = {}
-        unique: list[TokenRow] = []
-        for row in (row for encoded in batch for row in encoded.rows):
-            if place.setdefault(tuple(row.input_ids), len(unique)) == len(unique):
-                unique.append(row)
-        vectors = [torch.nn.functional.normalize(v, dim=-1) for v in self._engine.run(unique)]
-
+        vectors = embed(self._engine, [row for encoded in batch for row in encoded.rows])
         scores: list[list[Score]] = []
         for encoded in batch:
-            query, *documents = [vectors[place[tuple(row.input_ids)]] for row in encoded.rows]
-            values = maxsim(query, documents)
-            if not bool(torch.isfinite(values).all()):
-                raise ScoringError(
-                    f"{self._info.name} gave a score that is not finite; try "
-                    "RERANKER_QUANTIZATION=fp32, or check the checkpoint's weights"
-                )
-            parts = zip(values.tolist(), encoded.tokens, encoded.truncated, strict=True)
-            scores.append([Score(*part) for part in parts])
+            query, *documents = [next(vectors) for _ in encoded.rows]
+            scores.append(self._scores(maxsim(query, documents).tolist(), encoded))
         return scores
 
-    def score(self, query: str, documents: Sequence[str]) -> list[Score]:
-        return self.forward([self.encode(query, documents)])[0]
+
+def embed(engine: TorchEngine, rows: Sequence[TokenRow]) -> Iterator[torch.Tensor]:
+    """The engine's outputs, of unit length, in the rows' order; equal rows are run once."""
+    place: dict[tuple[int, ...], int] = {}
+    unique: list[TokenRow] = []
+    for row in rows:
+        if place.setdefault(tuple(row.input_ids), len(unique)) == len(unique):
+            unique.append(row)
+    vectors = [torch.nn.functional.normalize(v, dim=-1) for v in engine.run(unique)]
+    return (vectors[place[tuple(row.input_ids)]] for row in rows)
 
 
 def maxsim(query: torch.Tensor, documents: Sequence[torch.Tensor]) -> torch.Tensor:

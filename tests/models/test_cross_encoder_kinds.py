@@ -10,7 +10,8 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder as Reference
 
-from models.families.cross_encoder import activation_of, position_limit
+from models.families.cross_encoder import activation_of
+from models.families.lengths import position_limit
 from models.registry import load
 from models.types import ModelLoadError, ModelSpec, Scorer
 from tests.models.checkpoints import (

@@ -1,0 +1,119 @@
+"""A checkpoint's folder: its config, its tokenizer, its weights, each read when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from models import embedded, hub
+from models.types import EMBEDDED, ModelLoadError, ModelSpec
+
+
+class Checkpoint:
+    """What families are recognised by and built from."""
+
+    def __init__(self, spec: ModelSpec, path: Path) -> None:
+        self.spec = spec
+        self.path = path
+        self._common: dict[str, Any] = {
+            "trust_remote_code": spec.trust_remote_code,
+            "local_files_only": True,
+        }
+
+    @cached_property
+    def config(self) -> Any:
+        """The transformers config; a plain one where transformers does not know the type."""
+        from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+        content = self.json("config.json")
+        known = content is None or content.get("model_type") in CONFIG_MAPPING
+        if not known and not self.spec.trust_remote_code:
+            return PreTrainedConfig.from_dict(content)
+        return AutoConfig.from_pretrained(self.path, **self._common)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer, which must be a fast one."""
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.path, **self._common)
+        if not tokenizer.is_fast:
+            raise ModelLoadError(
+                f"{self.spec.source!r} has no fast tokenizer; save one as tokenizer.json"
+            )
+        return tokenizer
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in getattr(self.config, "architectures", None) or ())
+
+    @property
+    def model_type(self) -> str:
+        return str(self.config.model_type)
+
+    @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """Class names of a sentence-transformers folder's modules; empty for other folders."""
+        listed: list[dict[str, str]] = self.json("modules.json") or []
+        return tuple(module["type"].rsplit(".", 1)[-1] for module in listed)
+
+    def json(self, name: str) -> Any:
+        """A JSON file of the folder; None where it has none."""
+        file = self.path / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def module(self, auto_class: Any, *, may_lack: tuple[str, ...] = (), **options: Any) -> Any:
+        """The torch module in float32, its weights read from safetensors alone.
+
+        `may_lack` are parts of names of weights that no family reads. Raises ModelLoadError
+        when others are missing, or of another shape than the config says.
+        """
+        import torch
+
+        module, report = auto_class.from_pretrained(
+            self.path,
+            config=self.config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **self._common,
+            **options,
+        )
+        missing = sorted(
+            key for key in report["missing_keys"] if not any(part in key for part in may_lack)
+        )
+        if missing:
+            raise ModelLoadError(
+                f"{self.spec.source!r} lacks weights for {', '.join(missing[:3])} "
+                f"({len(missing)} in all): it is not a finished reranker"
+            )
+        return module
+
+    def weights(self) -> dict[str, Any]:
+        """Every tensor of the folder's own safetensors files, by name."""
+        from safetensors.torch import load_file
+
+        files = sorted(self.path.glob("*.safetensors"))
+        if not files:
+            raise ModelLoadError(f"{self.spec.source!r} has no safetensors weights in {self.path}")
+        tensors: dict[str, Any] = {}
+        for file in files:
+            tensors.update(load_file(file))
+        return tensors
+
+    @cached_property
+    def revision(self) -> str:
+        """What tells one version of the weights from another, for the cache's keys."""
+        if self.spec.source == EMBEDDED:
+            return embedded.WEIGHTS_SHA256[:12]
+        if not hub.is_local(self.spec):
+            return self.path.name  # the hub's cache names a snapshot's folder by its commit
+        digest = hashlib.blake2b(digest_size=6)
+        for file in sorted(self.path.rglob("*")):
+            if file.suffix in {".json", ".safetensors", ".txt", ".model"}:
+                stat = file.stat()
+                digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()

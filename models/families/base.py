@@ -1,0 +1,106 @@
+"""What the families share: what they say of themselves, clean text, scores that are numbers."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from models.checkpoint import Checkpoint
+from models.engines.torch_engine import TorchEngine
+from models.text import normalize, well_formed
+from models.types import (
+    DEFAULTS,
+    Activation,
+    Encoded,
+    ModelInfo,
+    Score,
+    ScoreOptions,
+    ScoringError,
+    TokenRow,
+)
+
+
+class Family(ABC):
+    """A loaded model: text to token rows, outputs to scores."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        engine: TorchEngine,
+        *,
+        family: str,
+        max_length: int,
+        activation: Activation,
+        normalize_text: bool = False,
+        **more: Any,
+    ) -> None:
+        spec = checkpoint.spec
+        wanted = spec.normalize_text
+        self._tokenizer = checkpoint.tokenizer
+        self._engine = engine
+        self.info = ModelInfo(
+            name=spec.name,
+            source=spec.source,
+            revision=checkpoint.revision,
+            family=family,
+            backend="torch",
+            device=str(engine.device),
+            dtype=str(engine.dtype).removeprefix("torch."),
+            max_length=max_length,
+            activation=activation,
+            normalize_text=normalize_text if wanted is None else wanted,
+            token_budget=engine.token_budget,
+            max_tokens_per_doc=spec.max_tokens_per_doc,
+            long_document=spec.long_document,
+            **more,
+        )
+
+    @abstractmethod
+    def encode(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """Tokenise one query with its documents."""
+
+    @abstractmethod
+    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
+        """Scores of each encoded request. Raises ScoringError for one that is not finite."""
+
+    def score(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> list[Score]:
+        """Encode and run in one call."""
+        return self.forward([self.encode(query, documents, options)])[0]
+
+    def _clean(self, text: str) -> str:
+        return normalize(text) if self.info.normalize_text else well_formed(text)
+
+    def _tokenize(self, texts: Sequence[str], **options: Any) -> tuple[list[TokenRow], list[bool]]:
+        """Rows, and which of the texts were cut; a text without any token is one padding token."""
+        if not texts:
+            return [], []
+        full = self._tokenizer(list(texts), **options)
+        types = full.get("token_type_ids")
+        rows = [
+            TokenRow(ids, types[i] if types is not None else None)
+            if ids
+            else TokenRow([self._engine.pad_token_id], [0] if types is not None else None)
+            for i, ids in enumerate(full["input_ids"])
+        ]
+        # The fast tokenizer keeps what it cut off beside each encoding.
+        return rows, [bool(encoding.overflowing) for encoding in full.encodings]
+
+    def _ids(self, text: str) -> list[int]:
+        """Token ids of a piece of a prompt, without special tokens around it."""
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _scores(self, values: Sequence[float], encoded: Encoded) -> list[Score]:
+        if not all(map(math.isfinite, values)):
+            raise ScoringError(
+                f"{self.info.name} gave a score that is not finite; try "
+                "RERANKER_QUANTIZATION=fp32, or check the checkpoint's weights"
+            )
+        parts = zip(values, encoded.tokens, encoded.truncated, strict=True)
+        return [Score(*part) for part in parts]

@@ -1,0 +1,200 @@
+"""Decoder rerankers: a prompt asks whether the document answers the query; the answer is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from models.checkpoint import Checkpoint
+from models.engines.torch_engine import TorchEngine
+from models.families.base import Family
+from models.families.lengths import position_limit
+from models.families.recipes import BY_MODEL_TYPE, RECIPES, Recipe
+from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
+
+
+def matches(checkpoint: Checkpoint) -> bool:
+    """A causal language model, or a decoder with a classification head."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = checkpoint.model_type
+    decoder = (
+        kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    )
+    heads = ("ForCausalLM", "ForSequenceClassification") if decoder else ("ForCausalLM",)
+    return any(name.endswith(heads) for name in checkpoint.architectures)
+
+
+def recipe_of(checkpoint: Checkpoint) -> Recipe:
+    """The prompt: the spec's `template`, or the one of the checkpoint's model type.
+
+    Raises ModelLoadError where neither is known.
+    """
+    wanted, kind = checkpoint.spec.template, checkpoint.model_type
+    recipe = BY_MODEL_TYPE.get(kind) if wanted == "auto" else RECIPES.get(wanted)
+    if recipe is None:
+        asked = f"the template {wanted!r}" if wanted != "auto" else f"the prompt of {kind!r}"
+        raise ModelLoadError(
+            f"{checkpoint.spec.source!r}: {asked} is not known; set the model's `template` to "
+            f"one of {', '.join(RECIPES)}"
+        )
+    return recipe
+
+
+class Causal(Family):
+    """A causal checkpoint under a recipe. The raw score is logit(yes) - logit(no)."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        recipe = recipe_of(checkpoint)
+        module, head = _parts(checkpoint, recipe)
+        self._setup(checkpoint, recipe, module, head, family="causal")
+
+    def _setup(
+        self,
+        checkpoint: Checkpoint,
+        recipe: Recipe,
+        module: Any,
+        head: torch.Tensor,
+        **info: Any,
+    ) -> None:
+        """`head` is [answers, hidden]: the weights of yes, and of no where the recipe has it."""
+        spec = checkpoint.spec
+        instruction = spec.instruction or recipe.instruction
+        # Kept in float32 whatever the module runs in: two rows cost nothing.
+        self._head = head.float()
+        self._softcap = getattr(checkpoint.config, "final_logit_softcapping", None)
+        self._recipe = recipe
+        super().__init__(
+            checkpoint,
+            TorchEngine.of(checkpoint, module, output="last_token"),
+            max_length=spec.max_length or recipe.max_length,
+            activation="sigmoid",
+            template=recipe.name,
+            takes_instruction=True,
+            instruction=instruction,
+            **info,
+        )
+        self._prefix = self._ids(recipe.prefix) if recipe.prefix else []
+        self._separator = self._ids(recipe.separator) if recipe.separator else []
+        self.info = replace(self.info, max_length=self._fitting(checkpoint))
+
+    def _fitting(self, checkpoint: Checkpoint) -> int:
+        """The maximum length, made less where the prompt around it would pass the positions."""
+        wanted, limit = self.info.max_length, position_limit(checkpoint.config)
+        around = {
+            "row": 0,
+            "pair": len(self._prefix) + len(self._suffix(None)),
+            "pair-suffix": 2 * len(self._suffix(None)) + 1,
+        }[self._recipe.limit]
+        if limit is None or wanted + around <= limit:
+            return wanted
+        if checkpoint.spec.max_length is not None:
+            raise ModelLoadError(
+                f"{checkpoint.spec.name}: a max_length of {wanted} with {around} tokens of prompt "
+                f"is beyond the model's {limit} positions; lower RERANKER_MAX_LENGTH"
+            )
+        return limit - around
+
+    def encode(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """One row for each document: what comes after the prompt's start and the query."""
+        recipe, max_length = self._recipe, self.info.max_length
+        asked = options.instruction or self.info.instruction
+        pattern = recipe.query_with_instruction if asked else None
+        text = (pattern or recipe.query).format(query=self._clean(query), instruction=asked)
+        suffix = self._suffix(options.instruction)
+        room = {
+            "row": max_length - len(self._prefix) - len(suffix),
+            "pair": max_length,
+            "pair-suffix": max_length + len(suffix),
+        }[recipe.limit]
+
+        whole = self._ids(text)
+        start = whole[: max_length * 3 // 4] if recipe.cuts_query else whole
+        if recipe.starts_with_bos and self._tokenizer.bos_token_id is not None:
+            start = [self._tokenizer.bos_token_id, *start]
+        start = start[: max(0, room)]
+        head = tuple(self._prefix + start)
+        texts = [recipe.document.format(document=self._clean(d)) for d in documents]
+        bodies = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        rows, cut = [], []
+        for body in bodies:
+            kept = (self._separator + body[:max_length])[: max(0, room - len(start))]
+            rows.append(TokenRow(kept + suffix))
+            cut.append(
+                len(kept) < len(self._separator) + len(body)
+                or len(self._prefix) + len(whole) > len(head)
+            )
+        tokens = [len(head) + len(row) for row in rows]
+        return Encoded(rows, tokens, cut, {"head": head})
+
+    def _suffix(self, instruction: str | None) -> list[int]:
+        asked = instruction or self.info.instruction
+        return [
+            i for part in self._recipe.suffix for i in self._ids(part.format(instruction=asked))
+        ]
+
+    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
+        # Chunks of one request share their start: its keys and values are computed once.
+        by_head: dict[tuple[int, ...], list[int]] = {}
+        for i, encoded in enumerate(batch):
+            by_head.setdefault(encoded.extra["head"], []).append(i)
+        scores: list[list[Score]] = [[] for _ in batch]
+        for head, members in by_head.items():
+            rows = [row for i in members for row in batch[i].rows]
+            values = iter(self._read(self._engine.run(rows, prefix=head)))
+            for i in members:
+                scores[i] = self._scores([next(values) for _ in batch[i].rows], batch[i])
+        return scores
+
+    def _read(self, hidden: Sequence[torch.Tensor]) -> list[float]:
+        """Only the last position and the answers' rows meet: memory is free of the vocabulary."""
+        if not hidden:
+            return []
+        logits = torch.stack(list(hidden)) @ self._head.T
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        answers = logits[:, 0] - logits[:, 1] if logits.shape[1] == 2 else logits[:, 0]
+        values: list[float] = answers.tolist()
+        return values
+
+
+def _parts(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Any, torch.Tensor]:
+    """The decoder without its head, and the head's rows for the answers."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if any(name.endswith("ForSequenceClassification") for name in checkpoint.architectures):
+        labels = int(checkpoint.config.num_labels)
+        if labels > 2:
+            raise ModelLoadError(
+                f"{checkpoint.spec.source!r} has {labels} labels; a decoder reranker has one, or "
+                "two (no, yes)"
+            )
+        module = checkpoint.module(AutoModelForSequenceClassification)
+        weight = module.score.weight.detach()
+        return module.base_model, weight if labels == 1 else weight.flip(0)
+    module = checkpoint.module(AutoModelForCausalLM)
+    answers = _answer_ids(checkpoint, recipe)
+    weight = module.get_output_embeddings().weight.detach()
+    return module.base_model, weight[list(answers.values())].clone()
+
+
+def _answer_ids(checkpoint: Checkpoint, recipe: Recipe) -> Mapping[str, int]:
+    ids: dict[str, int] = {}
+    for word in (recipe.yes, recipe.no):
+        if word is not None:
+            found = checkpoint.tokenizer(word, add_special_tokens=False)["input_ids"]
+            if not found or found[0] == checkpoint.tokenizer.unk_token_id:
+                raise ModelLoadError(
+                    f"{checkpoint.spec.source!r}: its tokenizer has no token for the answer "
+                    f"{word!r} of the template {recipe.name!r}"
+                )
+            ids[word] = int(found[0])
+    return ids

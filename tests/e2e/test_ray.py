@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ from tests.models.checkpoints import tiny_bert_cross_encoder
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-# A cluster of this machine alone: without the token that Ray asks for by default.
-ENV = environment(RAY_AUTH_MODE="disabled")
 QUERY, DOCUMENTS = "what do pandas eat", ["Stocks fell.", "Bamboo, for pandas."]
 
 
@@ -50,14 +49,25 @@ def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> N
     assert len(seen["handle"]["problems"]) == 2
 
 
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    """Ray's files in a folder of their own: other clusters of this machine are not found there.
+
+    Without the token that Ray asks for by default.
+    """
+    # Short, because the paths of Ray's sockets are long and have a limit.
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        yield environment(RAY_AUTH_MODE="disabled", RAY_TMPDIR=folder)
+
+
 @contextmanager
-def _running(command: list[str], log: Path) -> Iterator[None]:
-    """A command in the foreground, stopped with all its children as Ctrl-C does."""
+def _running(command: list[str], log: Path, env: dict[str, str]) -> Iterator[None]:
+    """A command in the foreground, stopped as Ctrl-C stops it."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             [str(BIN / command[0]), *command[1:]],
             cwd=ROOT,
-            env=ENV,
+            env=env,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -66,8 +76,12 @@ def _running(command: list[str], log: Path) -> Iterator[None]:
         yield
         assert process.poll() is None, log.read_text(errors="replace")
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(90)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait_for(url: str, log: Path) -> None:
@@ -95,24 +109,26 @@ def _rank(url: str) -> dict[str, Any]:
     return content
 
 
-def test_serve_run_with_the_config_file(tmp_path: Path) -> None:
+def test_serve_run_with_the_config_file(tmp_path: Path, env: dict[str, str]) -> None:
     port, log = free_port(), tmp_path / "log"
-    with _running(["serve", "run", _config(tmp_path, port)], log):
+    with _running(["serve", "run", _config(tmp_path, port)], log, env):
         _wait_for(f"http://127.0.0.1:{port}/ready", log)
         assert _rank(f"http://127.0.0.1:{port}")["results"][0]["index"] == 1
 
 
-def test_deploy_to_a_cluster_then_run_a_second_one_by_arguments_beside_it(tmp_path: Path) -> None:
+def test_deploy_to_a_cluster_then_run_a_second_one_by_arguments_beside_it(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
     gcs, dashboard, http = free_port(), free_port(), free_port()
     head = ["ray", "start", "--head", "--block", f"--port={gcs}", "--include-dashboard=true"]
     head += [f"--dashboard-port={dashboard}", "--disable-usage-stats", "--num-cpus=4"]
-    with _running(head, tmp_path / "head"):
+    with _running(head, tmp_path / "head", env):
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for(f"{address}/api/version", tmp_path / "head")
         deployed = subprocess.run(
             [str(BIN / "serve"), "deploy", "-a", address, _config(tmp_path, http)],
             cwd=ROOT,
-            env=ENV,
+            env=env,
             capture_output=True,
             text=True,
             timeout=120,
@@ -125,7 +141,7 @@ def test_deploy_to_a_cluster_then_run_a_second_one_by_arguments_beside_it(tmp_pa
         folder = tiny_bert_cross_encoder(tmp_path / "acme-reranker")
         run = ["serve", "run", "-a", f"127.0.0.1:{gcs}", "--name=second", "--route-prefix=/second"]
         run += ["serve_app.app:build", f"local_model_path={folder}", "max_length=64"]
-        with _running(run, tmp_path / "second"):
+        with _running(run, tmp_path / "second", env):
             _wait_for(f"{url}/second/ready", tmp_path / "second")
             answer = _rank(f"{url}/second")
             model = httpx.get(f"{url}/second/health").json()["models"]["acme-reranker"]

@@ -18,11 +18,11 @@ def position_limit(config: Any) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or int(positions) <= 0:
         return None
-    shifted = "roberta" in config.model_type or config.model_type in _OFFSET_TYPES
+    if "roberta" not in config.model_type and config.model_type not in _OFFSET_TYPES:
+        return int(positions)
     # MPNet fixes its pad index to 1 whatever the config says.
     pad = 1 if config.model_type == "mpnet" else config.pad_token_id
-    offset = pad + 1 if shifted else 0
-    return int(positions) - offset
+    return int(positions) - pad - 1
 
 
 def max_length_of(checkpoint: Checkpoint, default: int | None = None) -> int:

@@ -89,6 +89,9 @@ class Ingress:
         top_n: int | None = None,
         model: str | None = None,
         return_documents: bool = False,
+        instruction: str | None = None,
+        max_tokens_per_doc: int | None = None,
+        long_document: str | None = None,
     ) -> RerankResult:
         """Rank documents for a query, by the same path as HTTP requests.
 
@@ -100,6 +103,9 @@ class Ingress:
             "top_n": top_n,
             "model": model,
             "return_documents": return_documents,
+            "instruction": instruction,
+            "max_tokens_per_doc": max_tokens_per_doc,
+            "long_document": long_document,
         }
         request = NATIVE.parse({k: v for k, v in body.items() if v is not None}, self.limits)
         return await self.service.rerank(request)

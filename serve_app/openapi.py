@@ -165,14 +165,22 @@ def _object(required: str, **properties: Json) -> Json:
 def _schemas() -> Json:
     integer, number, text = {"type": "integer"}, {"type": "number"}, {"type": "string"}
     warnings = {"type": "array", "items": text, "description": "Such as: documents were cut."}
+    passages = {"type": "integer", "description": "Parts scored, where documents were split."}
     native = _object(
         "index score relevance_score",
         index=integer,
         document=text,
         score=number,
         relevance_score=number,
+        passages=passages,
     )
-    v1 = _object("index relevance_score", index=integer, relevance_score=number, document=_given())
+    v1 = _object(
+        "index relevance_score",
+        index=integer,
+        relevance_score=number,
+        document=_given(),
+        passages=passages,
+    )
     meta = _object(
         "api_version billed_units tokens cached_tokens",
         api_version=_object("version", version=text),
@@ -225,6 +233,16 @@ def _request(tops: Json, *, returns: bool) -> Json:
         **tops,
         model=_nullable("string", maxLength=256, description="Absent: the default model."),
         return_documents={**_ref("Flag"), "default": returns},
+        instruction=_nullable(
+            "string", maxLength=4096, description="The task, for models that are prompted."
+        ),
+        max_tokens_per_doc=_nullable(
+            "integer", minimum=1, description="Tokens of each document that are scored."
+        ),
+        long_document={
+            "enum": ["truncate", "max_passage", None],
+            "description": "Cut what is too long, or take the best of its passages.",
+        },
     )
 
 

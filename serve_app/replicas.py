@@ -12,7 +12,16 @@ from dataclasses import replace
 
 from ray import serve
 
-from models.types import Encoded, ModelInfo, ModelLoadError, ModelSpec, Score, Scorer
+from models.types import (
+    DEFAULTS,
+    Encoded,
+    ModelInfo,
+    ModelLoadError,
+    ModelSpec,
+    Score,
+    ScoreOptions,
+    Scorer,
+)
 
 LOAD_FAILED = "MODEL CANNOT BE LOADED: "
 # One merged batch holds so many micro-batches: enough to sort rows by length, short enough
@@ -67,10 +76,14 @@ class ModelReplica:
         """What the loaded model is."""
         return self._scorer.info
 
-    async def score(self, query: str, documents: Sequence[str]) -> list[Score]:
+    async def score(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> list[Score]:
         """Scores in the documents' order. Raises ScoringError when a logit is not finite."""
         loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(self._encoders, self._scorer.encode, query, documents)
+        encoded = await loop.run_in_executor(
+            self._encoders, self._scorer.encode, query, documents, options
+        )
         scores: list[Score] = await self._forward((self._limit, encoded))
         return scores
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Protocol, TypeVar
 
 from models.text import normalize, well_formed
-from models.types import ModelInfo, Score, ScoringError, relevance
+from models.types import ModelInfo, Score, ScoreOptions, ScoringError, relevance
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
 from serve_app.catalog import Catalog
@@ -43,7 +43,9 @@ class Backend(Protocol):
 
     async def info(self) -> ModelInfo: ...
 
-    async def score(self, query: str, documents: list[str]) -> list[Score]: ...
+    async def score(
+        self, query: str, documents: list[str], options: ScoreOptions
+    ) -> list[Score]: ...
 
 
 class RerankService:
@@ -101,30 +103,28 @@ class RerankService:
             raise InvalidRequest(
                 "the query is empty once control characters are removed", param="query"
             )
-        keys = PairKeys(info, query)
-        by_key: dict[bytes, str] = {}
-        order: list[bytes] = []
-        async for document in _paced(request.documents):
-            text = clean(document)
-            key = keys.of(text)
-            by_key.setdefault(key, text)
-            order.append(key)
+        _check(info, request.options)
+        order, by_key = await _keys(info, query, request, clean)
 
         landed = self._flights.landed
         known = await self._look_up(list(by_key))
         missing = [key for key in by_key if key not in known]
+        if info.listwise and missing:
+            known, missing = {}, order  # one score alone means nothing: all are made anew
         timings["lookup"] = _ms_since(started)
         fresh: dict[bytes, Score] = {}
         joined = 0
         if missing:
             async with self._admission.slot(lambda s: timings.update(queue=s * 1000)):
-                if self._flights.landed != landed:
+                if self._flights.landed != landed and not info.listwise:
                     # Others' scores came in while this one waited: don't score those again.
                     known |= await self._look_up(missing)
                     missing = [key for key in missing if key not in known]
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
-                    return await self._score(name, query, {key: by_key[key] for key in mine})
+                    texts = {key: by_key[key] for key in mine}
+                    chunks = [list(texts)] if info.listwise else _chunks(texts)
+                    return await self._score(name, query, texts, chunks, request.options)
 
                 scoring = time.perf_counter()
                 fresh, joined = await self._flights.run(missing, score)
@@ -148,6 +148,7 @@ class RerankService:
             tokens=tokens,
             cached_tokens=sum(known[key].tokens for key in order if key in known),
             truncated=tuple(i for i, key in enumerate(order) if scores[key].truncated),
+            passages={i: n for i, key in enumerate(order) if (n := scores[key].passages) > 1},
             timings_ms=timings,
             requested_model=request.model,
         )
@@ -158,12 +159,19 @@ class RerankService:
             known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
         return known
 
-    async def _score(self, name: str, query: str, texts: Mapping[bytes, str]) -> dict[bytes, Score]:
+    async def _score(
+        self,
+        name: str,
+        query: str,
+        texts: Mapping[bytes, str],
+        chunks: Sequence[Sequence[bytes]],
+        options: ScoreOptions,
+    ) -> dict[bytes, Score]:
         backend = self._backends[name]
 
         async def one(keys: Sequence[bytes]) -> dict[bytes, Score]:
             documents = [texts[key] for key in keys]
-            scores = await self._answer(name, lambda: backend.score(query, documents))
+            scores = await self._answer(name, lambda: backend.score(query, documents, options))
             if len(scores) != len(keys):
                 raise ScoringFailed(f"the model {name!r} gave {len(scores)} of {len(keys)} scores")
             found = dict(zip(keys, scores, strict=True))
@@ -172,7 +180,7 @@ class RerankService:
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(keys)) for keys in _chunks(texts)]
+                tasks = [group.create_task(one(keys)) for keys in chunks]
         except BaseExceptionGroup as failures:
             # The group cancelled the other chunks; their request has one answer, the first.
             raise failures.exceptions[0] from None
@@ -200,6 +208,28 @@ class RerankService:
             if attempt < self._max_retries:
                 await asyncio.sleep(RETRY_PAUSE_S * 2**attempt)
         raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
+
+
+def _check(info: ModelInfo, options: ScoreOptions) -> None:
+    """Refuse what the model can't do, rather than answer as if it had."""
+    if options.instruction is not None and not info.takes_instruction:
+        raise InvalidRequest(
+            f"the model {info.name!r} takes no instruction; leave the field out",
+            param="instruction",
+        )
+
+
+async def _keys(
+    info: ModelInfo, query: str, request: RerankRequest, clean: Callable[[str], str]
+) -> tuple[list[bytes], dict[bytes, str]]:
+    """The documents' keys in their order, and the text that each stands for."""
+    keys = PairKeys(info, query, request.options)
+    texts = [clean(document) async for document in _paced(request.documents)]
+    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in _paced(texts)]
+    by_key: dict[bytes, str] = {}
+    for key, text in zip(order, texts, strict=True):
+        by_key.setdefault(key, text)
+    return order, by_key
 
 
 def _ms_since(started: float) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from models.types import EMBEDDED, ModelSpec
+from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
@@ -41,6 +41,13 @@ class ModelSettings(_Frozen):
     max_length: Annotated[int, Field(ge=8)] | None = None
     normalize_text: bool | None = None
     trust_remote_code: bool = False
+    family: str = "auto"
+    template: str = "auto"
+    instruction: str | None = None
+    label: int | str | None = None
+    layer: Annotated[int, Field(ge=1)] | None = None
+    max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = None
+    long_document: LongDocument | None = None
     num_replicas: Annotated[int, Field(ge=1)] = 1
     num_cpus: Annotated[float, Field(ge=0)] | None = None
     num_gpus: Annotated[float, Field(ge=0)] = 0
@@ -99,6 +106,33 @@ class Settings(_Frozen):
         None,
         description="NFC, control characters, white space; empty: by model.",
         json_schema_extra={"env": "RERANKER_NORMALIZE_TEXT"},
+    )
+    family: str = Field(
+        "auto",
+        description="Kind of model (docs/models.md); auto: by the checkpoint's config.",
+        json_schema_extra={"env": "RERANKER_FAMILY"},
+    )
+    template: str = Field(
+        "auto",
+        description="Prompt of a decoder (docs/models.md); auto: the checkpoint's own.",
+        json_schema_extra={"env": "RERANKER_TEMPLATE"},
+    )
+    instruction: str | None = Field(
+        None,
+        description="The task, for models that are prompted; empty: the prompt's own.",
+        json_schema_extra={"env": "RERANKER_INSTRUCTION"},
+    )
+    max_tokens_per_doc: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens of each document that are scored; empty: all.",
+        json_schema_extra={"env": "RERANKER_MAX_TOKENS_PER_DOC"},
+    )
+    long_document: LongDocument = Field(
+        "truncate",
+        description="What is longer than the model reads: `truncate`, or `max_passage`: the best "
+        "of overlapping passages.",
+        json_schema_extra={"env": "RERANKER_LONG_DOCUMENT"},
     )
     batch_size: int | None = Field(
         None,
@@ -268,6 +302,13 @@ class Settings(_Frozen):
             token_budget=self.token_budget,
             batch_size=self.batch_size,
             threads=max(1, int(model.num_cpus)) if model.num_cpus else None,
+            family=model.family if model.family != "auto" else self.family,
+            template=model.template if model.template != "auto" else self.template,
+            instruction=model.instruction or self.instruction,
+            label=model.label,
+            layer=model.layer,
+            max_tokens_per_doc=model.max_tokens_per_doc or self.max_tokens_per_doc,
+            long_document=model.long_document or self.long_document,
         )
 
     def catalog(self) -> Catalog:

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.types import DEFAULTS, ScoreOptions
+
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
     """`documents` is the text that the model scores; `originals` what the client sent.
 
-    `top_n` None means all. `model` None means the service's default model.
+    `top_n` None means all. `model` None means the service's default model. `options` are what
+    the client asks of the scoring, where it asks.
     """
 
     query: str
@@ -20,6 +23,7 @@ class RerankRequest:
     top_n: int | None = None
     return_documents: bool = False
     originals: tuple[Any, ...] | None = None
+    options: ScoreOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class RerankResult:
     """Documents by falling relevance, equal scores by index.
 
     `tokens` counts all scored pairs; `cached_tokens` those that the score store answered.
-    `truncated` lists the indices of the documents cut at the model's maximum length.
+    `truncated` lists the indices of the documents that were cut, `passages` in how many parts
+    those were scored that were split instead.
     `timings_ms` holds each stage's time under its name ("queue", "score", "total", …).
     """
 
@@ -47,5 +52,6 @@ class RerankResult:
     tokens: int = 0
     cached_tokens: int = 0
     truncated: tuple[int, ...] = ()
+    passages: Mapping[int, int] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     requested_model: str | None = None

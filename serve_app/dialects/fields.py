@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from models.text import well_formed
+from models.types import LongDocument, ScoreOptions
 from serve_app.dialects.base import BadRequest, Limits, json_type
 from serve_app.errors import InvalidRequest
 from serve_app.types import RerankResult
 
 MAX_MODEL_CHARS = 256
+MAX_INSTRUCTION_CHARS = 4096
 # orjson writes no deeper than 254 levels; an object document comes back inside about five.
 MAX_DOCUMENT_DEPTH = 100
 _NAMED_INDICES = 20
@@ -125,6 +128,38 @@ def model(body: Mapping[str, Any]) -> str | None:
             f"model must have at most {MAX_MODEL_CHARS} characters.", param="model"
         )
     return value or None
+
+
+def options(body: Mapping[str, Any]) -> ScoreOptions:
+    """What the request asks of the scoring: instruction, max_tokens_per_doc, long_document."""
+    limit = body.get("max_tokens_per_doc")
+    return ScoreOptions(
+        instruction=_instruction(body.get("instruction")),
+        max_tokens_per_doc=None if limit is None else _positive("max_tokens_per_doc", limit),
+        long_document=_long_document(body.get("long_document")),
+    )
+
+
+def _instruction(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise InvalidRequest(
+            f"instruction must be a string, not {json_type(value)}.", param="instruction"
+        )
+    if len(value) > MAX_INSTRUCTION_CHARS:
+        raise InvalidRequest(
+            f"instruction must have at most {MAX_INSTRUCTION_CHARS} characters.",
+            param="instruction",
+        )
+    return well_formed(value)
+
+
+def _long_document(value: Any) -> LongDocument | None:
+    if value is None or value == "truncate" or value == "max_passage":
+        mode: LongDocument | None = value
+        return mode
+    raise InvalidRequest("long_document must be truncate or max_passage.", param="long_document")
 
 
 def warnings(result: RerankResult) -> list[str]:

@@ -26,6 +26,7 @@ class Native:
             top_n=fields.top(body, len(texts), "top_k", "top_n"),
             return_documents=fields.flag(body, "return_documents", True),
             originals=originals,
+            options=fields.options(body),
         )
 
     def render(self, result: RerankResult, request: RerankRequest) -> bytes:
@@ -50,6 +51,8 @@ class Native:
                 }
                 for r in result.results
             ]
+        for entry in results if result.passages else ():
+            entry["passages"] = result.passages.get(entry["index"], 1)
         payload: dict[str, Any] = {
             "id": result.id,
             "model": result.model,

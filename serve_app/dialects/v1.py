@@ -29,6 +29,7 @@ class CohereV1:
             top_n=fields.top(body, len(texts), "top_n"),
             return_documents=fields.flag(body, "return_documents", False),
             originals=originals,
+            options=fields.options(body),
         )
 
     def render(self, result: RerankResult, request: RerankRequest) -> bytes:
@@ -40,6 +41,8 @@ class CohereV1:
             for entry in results:
                 document = sent[entry["index"]]
                 entry["document"] = {"text": document} if isinstance(document, str) else document
+        for entry in results if result.passages else ():
+            entry["passages"] = result.passages.get(entry["index"], 1)
         meta: dict[str, Any] = {
             "api_version": {"version": "1"},
             "billed_units": {"search_units": -(-len(request.documents) // _DOCUMENTS_PER_UNIT)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from models.types import ModelInfo, Score
+from models.types import DEFAULTS, ModelInfo, Score, ScoreOptions
 from serve_app.admission import Admission
 from serve_app.cache import MemoryStore, ScoreStore
 from serve_app.catalog import Catalog
@@ -35,14 +35,19 @@ class WordOverlap:
         self.gate = asyncio.Event()
         self.gate.set()
         self.cancelled = 0
+        self.info_ = INFO
+        self.options: list[ScoreOptions] = []
 
     async def info(self) -> ModelInfo:
-        return INFO
+        return self.info_
 
-    async def score(self, query: str, documents: list[str]) -> list[Score]:
+    async def score(
+        self, query: str, documents: list[str], options: ScoreOptions = DEFAULTS
+    ) -> list[Score]:
         if self.failures:
             raise self.failures.pop(0)
         self.rows += len(documents)
+        self.options.append(options)
         try:
             await self.gate.wait()
         except asyncio.CancelledError:

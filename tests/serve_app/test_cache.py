@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from models.types import Score
+from models.types import Score, ScoreOptions
 from serve_app.cache import MemoryStore, NullStore, PairKeys
 from serve_app.cache.memory import ENTRY_BYTES
 from tests.serve_app.fakes import INFO
 
 
 @pytest.mark.parametrize(
-    "change", [{"name": "x"}, {"revision": "2"}, {"max_length": 65}, {"dtype": "bfloat16"}]
+    "change",
+    [
+        {"name": "x"},
+        {"revision": "2"},
+        {"max_length": 65},
+        {"dtype": "bfloat16"},
+        {"template": "qwen3"},
+        {"detail": "layer 8"},
+        {"instruction": "find"},
+        {"max_tokens_per_doc": 9},
+        {"long_document": "max_passage"},
+    ],
 )
 def test_a_key_depends_on_the_model(change: dict[str, str]) -> None:
     assert PairKeys(INFO, "q").of("d") != PairKeys(replace(INFO, **change), "q").of("d")  # type: ignore[arg-type]
@@ -22,9 +34,27 @@ def test_a_key_depends_on_the_model(change: dict[str, str]) -> None:
 def test_no_two_pairs_read_the_same() -> None:
     pairs = [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", "")]
     assert len({PairKeys(INFO, q).of(d) for q, d in pairs}) == 4
-    assert PairKeys(INFO, "q", "x").of("d") != PairKeys(INFO, "q").of("d")
     keys = PairKeys(INFO, "q")
     assert keys.of("d") == keys.of("d")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"instruction": "find"}, {"max_tokens_per_doc": 9}, {"long_document": "max_passage"}],
+)
+def test_a_key_depends_on_what_the_request_asks(asked: dict[str, Any]) -> None:
+    key = PairKeys(INFO, "q", ScoreOptions(**asked)).of("d")
+    assert key != PairKeys(INFO, "q").of("d")
+    # Asking for what is set already is not another score.
+    assert key == PairKeys(replace(INFO, **asked), "q").of("d")
+
+
+def test_a_listwise_key_depends_on_all_documents_and_their_order() -> None:
+    def keys(*documents: str) -> list[bytes]:
+        return PairKeys(INFO, "q").all(documents)
+
+    assert keys("a", "b") == keys("a", "b")
+    assert len({*keys("a", "a"), *keys("a", "b"), *keys("b", "a"), *keys("ab")}) == 7
 
 
 def test_the_oldest_goes_when_the_bytes_are_used_up() -> None:

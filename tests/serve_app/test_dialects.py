@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.types import ScoreOptions
 from serve_app.dialects import NATIVE, V1, BadRequest, Dialect, Limits, read_json
 from serve_app.errors import (
     InvalidRequest,
@@ -30,7 +31,16 @@ _BODY = st.fixed_dictionaries(
     {},
     optional={
         name: _JSON | _TEXT | st.lists(_TEXT | st.fixed_dictionaries({"text": _JSON}), max_size=7)
-        for name in ("query", "documents", "top_n", "top_k", "model", "return_documents")
+        for name in (
+            "query",
+            "documents",
+            "top_n",
+            "top_k",
+            "model",
+            "return_documents",
+            "long_document",
+            "instruction",
+        )
     },
 )
 
@@ -221,3 +231,45 @@ def test_a_thousand_results_render_fast(dialect: Dialect) -> None:
         return time.perf_counter() - started
 
     assert min(once() for _ in range(20)) < 0.002
+
+
+@pytest.mark.parametrize("dialect", [NATIVE, V1])
+def test_what_the_scoring_is_asked_for(dialect: Dialect) -> None:
+    body = {
+        "query": "q",
+        "documents": ["d"],
+        "instruction": "find",
+        "max_tokens_per_doc": 7,
+        "long_document": "max_passage",
+    }
+    assert dialect.parse(body, Limits()).options == ScoreOptions("find", 7, "max_passage")
+    plain = {"query": "q", "documents": ["d"], "instruction": "", "long_document": None}
+    assert dialect.parse(plain, Limits()).options == ScoreOptions()
+
+
+@pytest.mark.parametrize("dialect", [NATIVE, V1])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("instruction", 3),
+        ("instruction", "x" * 5000),
+        ("max_tokens_per_doc", 0),
+        ("max_tokens_per_doc", "many"),
+        ("long_document", "split"),
+        ("long_document", []),
+    ],
+)
+def test_what_the_scoring_can_not_be_asked_for(dialect: Dialect, field: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest, match=field):
+        dialect.parse({"query": "q", "documents": ["d"], field: value}, Limits())
+
+
+@pytest.mark.parametrize("dialect", [NATIVE, V1])
+def test_passages_are_told_where_documents_were_split(dialect: Dialect) -> None:
+    request = dialect.parse({"query": "q", "documents": ["a", "b"]}, Limits())
+    ranked = tuple(RankedDocument(i, 0.5, 0.5, "x") for i in (1, 0))
+    split = RerankResult("id", "m", ranked, passages={1: 4})
+    results = json.loads(dialect.render(split, request))["results"]
+    assert [hit["passages"] for hit in results] == [4, 1]
+    whole = json.loads(dialect.render(RerankResult("id", "m", ranked), request))["results"]
+    assert all("passages" not in hit for hit in whole)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.types import ScoringError
+from models.types import ScoreOptions, ScoringError
 from serve_app.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -19,7 +20,7 @@ from serve_app.errors import (
     UnknownModel,
 )
 from serve_app.types import RerankRequest
-from tests.serve_app.fakes import WordOverlap, make_service
+from tests.serve_app.fakes import INFO, WordOverlap, make_service
 
 
 def ask(*documents: str, query: str = "a b c", **fields: object) -> RerankRequest:
@@ -153,3 +154,36 @@ async def test_refusals() -> None:
     with pytest.raises(InvalidRequest):
         await service.rerank(ask("a", query="\x00 \x07"))
     assert (await service.rerank(ask("a", model="rerank-v3.5"))).model == "words"
+
+
+async def test_what_a_request_asks_reaches_the_model_and_parts_the_cache() -> None:
+    backend = WordOverlap()
+    service = make_service(backend)
+    asked = ScoreOptions(max_tokens_per_doc=3, long_document="max_passage")
+    await service.rerank(ask("a"))
+    await service.rerank(ask("a", options=asked))
+    await service.rerank(ask("a", options=asked))
+    assert backend.options == [ScoreOptions(), asked]
+
+
+async def test_an_instruction_needs_a_model_that_takes_one() -> None:
+    backend = WordOverlap()
+    service = make_service(backend)
+    request = ask("a", options=ScoreOptions(instruction="find cats"))
+    with pytest.raises(InvalidRequest, match="takes no instruction"):
+        await service.rerank(request)
+    backend.info_ = replace(INFO, takes_instruction=True)
+    assert (await service.rerank(request)).results[0].index == 0
+
+
+async def test_a_listwise_model_sees_the_whole_request_in_its_order() -> None:
+    backend = WordOverlap()
+    backend.info_ = replace(INFO, listwise=True)
+    service = make_service(backend)
+    documents = [f"{'long ' * 300}{i}" for i in range(300)] + ["a"] * 2
+    await service.rerank(ask(*documents))
+    assert (backend.rows, len(backend.options)) == (302, 1)
+    await service.rerank(ask(*documents))
+    assert backend.rows == 302
+    await service.rerank(ask(*documents[1:]))
+    assert backend.rows == 302 + 301

@@ -40,14 +40,14 @@ def tiny_bert_cross_encoder(
     if nan:
         torch.nn.init.constant_(module.classifier.bias, float("nan"))
     _save(module, path)
-    _embedded_tokenizer(path, positions)
+    embedded_tokenizer(path, positions)
     return path
 
 
 def tiny_bert_without_head(path: Path, *, positions: int = 128) -> Path:
     """Encoder weights under a config that promises a classifier: an unfinished reranker."""
     _save(BertModel(_bert_config(positions, 1)), path)
-    _embedded_tokenizer(path, positions)
+    embedded_tokenizer(path, positions)
     edit_config(path, architectures=["BertForSequenceClassification"])
     return path
 
@@ -118,7 +118,7 @@ def _bert_config(positions: int, labels: int) -> BertConfig:
     )
 
 
-def _embedded_tokenizer(path: Path, positions: int) -> None:
+def embedded_tokenizer(path: Path, positions: int) -> None:
     for name in TOKENIZER_FILES:
         shutil.copy(embedded.folder() / name, path / name)
     edit_config(path, "tokenizer_config.json", model_max_length=positions)

@@ -58,7 +58,7 @@ def _up(options: argparse.Namespace) -> int:
             f"already running on port {settings.port} (process {pid}); `rerank down` stops it"
         )
     if options.daemon:
-        if daemon.spawn(_flags(options), _url(settings), settings.port, START_TIMEOUT_S):
+        if daemon.spawn(_flags(options), settings.port, START_TIMEOUT_S):
             print(f"ready at {_url(settings)}; `rerank logs -f` follows its log")
             return 0
         sys.stderr.write(daemon.log_path(settings.port).read_text(errors="replace"))

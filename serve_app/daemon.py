@@ -12,6 +12,9 @@ from pathlib import Path
 
 import httpx
 
+# What `rerank up` says, at the start of a line, once it serves.
+READY = "ready at "
+
 
 def state_dir() -> Path:
     """Where process ids and logs are kept, by the XDG convention."""
@@ -47,8 +50,8 @@ def forget(port: int) -> None:
     _pid_path(port).unlink(missing_ok=True)
 
 
-def spawn(flags: Sequence[str], url: str, port: int, timeout_s: float) -> bool:
-    """Start `rerank up` in the background; True once it answers /ready."""
+def spawn(flags: Sequence[str], port: int, timeout_s: float) -> bool:
+    """Start `rerank up` in the background; True once its log says that it is ready."""
     with log_path(port).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "serve_app.cli", "up", *flags],
@@ -59,7 +62,8 @@ def spawn(flags: Sequence[str], url: str, port: int, timeout_s: float) -> bool:
         )
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
-        if is_ready(url):
+        # The routes answer a moment earlier; a stop in between would meet the start's end.
+        if f"\n{READY}" in log_path(port).read_text(errors="replace"):
             return True
         time.sleep(0.2)
     return False

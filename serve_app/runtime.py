@@ -14,7 +14,7 @@ from types import FrameType
 
 from models import hub
 from models.types import ModelLoadError
-from serve_app.daemon import is_ready
+from serve_app.daemon import READY, is_ready
 from serve_app.settings import Settings
 
 PROXY_FLUSH_S = 0.5
@@ -98,7 +98,7 @@ def serve_forever(settings: Settings) -> None:
         with _step(3, f"loading {models}"):
             _run(settings)
         signals.starting = False
-        print(f"ready at http://{settings.host}:{settings.port} (page: /docs)", flush=True)
+        print(f"{READY}http://{settings.host}:{settings.port} (page: /docs)", flush=True)
         signals.stop.wait()
         print("stopping: requests in flight finish, new ones get 503", flush=True)
         _drain(settings)

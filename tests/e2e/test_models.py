@@ -1,0 +1,99 @@
+"""One service with a model of every family: each answers as its scorer does in this process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models.registry import load
+from models.types import ModelSpec, ScoreOptions, relevance
+from tests.e2e.conftest import Service, environment, start, stop
+from tests.models.checkpoints import tiny_bert_cross_encoder
+from tests.models.decoder_checkpoints import minicpm_layerwise, qwen3
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "cross-encoder": tiny_bert_cross_encoder,
+    "causal": qwen3,
+    "layerwise": minicpm_layerwise,
+}
+QUERY = "what do pandas eat?"
+DOCUMENTS = [
+    "Pandas eat bamboo.",
+    "",
+    "猫は魚を食べる。",
+    "Stock prices fell. " * 30,
+    "Bears sleep.",
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {family: make(root / family) for family, make in MAKERS.items()}
+
+
+@pytest.fixture(scope="module")
+def service(
+    folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    models = [{"name": name, "source": str(path)} for name, path in folders.items()]
+    running = start(
+        tmp_path_factory.mktemp("service") / "log",
+        RERANKER_MODELS=json.dumps(models),
+        RERANKER_QUANTIZATION="fp32",
+    )
+    yield running
+    stop(running)
+
+
+def _ask(service: Service, **body: Any) -> dict[int, float]:
+    sent = {"query": QUERY, "documents": DOCUMENTS, **body}
+    answer = httpx.post(f"{service.url}/rerank", json=sent, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return {hit["index"]: hit["score"] for hit in answer.json()["results"]}
+
+
+@pytest.mark.parametrize("family", MAKERS)
+@pytest.mark.parametrize("options", [ScoreOptions(), ScoreOptions(max_tokens_per_doc=3)])
+def test_the_service_scores_as_the_library(
+    service: Service, folders: dict[str, Path], family: str, options: ScoreOptions
+) -> None:
+    scorer = load(ModelSpec(family, source=str(folders[family]), dtype="float32"))
+    assert scorer.info.family == family
+    scores = scorer.score(QUERY, DOCUMENTS, options)
+    expected = [relevance(score.logit, scorer.info.activation) for score in scores]
+    found = _ask(service, model=family, max_tokens_per_doc=options.max_tokens_per_doc)
+    assert [found[i] for i in range(len(DOCUMENTS))] == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_instruction_changes_the_scores_of_a_prompted_model_alone(service: Service) -> None:
+    plain = _ask(service, model="causal")
+    assert _ask(service, model="causal", instruction="Find what cats eat") != plain
+    body = {"query": QUERY, "documents": DOCUMENTS, "model": "cross-encoder", "instruction": "x"}
+    refused = httpx.post(f"{service.url}/v1/rerank", json=body, timeout=60)
+    assert refused.status_code == 422
+    assert "takes no instruction" in refused.json()["message"]
+
+
+@pytest.mark.parametrize("family", MAKERS)
+def test_rerank_score_ranks_by_each(folders: dict[str, Path], tmp_path: Path, family: str) -> None:
+    (tmp_path / "docs.txt").write_text("\n".join(d for d in DOCUMENTS if d))
+    command = [sys.executable, "-m", "serve_app.cli", "score", "--model", str(folders[family])]
+    done = subprocess.run(
+        [*command, QUERY, str(tmp_path / "docs.txt")],
+        env=environment(RERANKER_QUANTIZATION="fp32"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    scores = [float(line.split("\t")[0]) for line in done.stdout.splitlines()]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)

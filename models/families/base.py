@@ -91,6 +91,30 @@ class Family(ABC):
         # The fast tokenizer keeps what it cut off beside each encoding.
         return rows, [bool(encoding.overflowing) for encoding in full.encodings]
 
+    def _tokenize_pairs(
+        self, query: str, documents: Sequence[str], max_length: int
+    ) -> tuple[list[TokenRow], list[bool]]:
+        """Rows of query and document, the longer of the two cut first; the query is read once.
+
+        What `tokenizer([query] * n, documents, truncation="longest_first")` gives, without
+        tokenising the query n times, and without offsets, which nobody reads.
+        """
+        backend = self._tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        asked = backend.encode(query, add_special_tokens=False)
+        texts = backend.encode_batch_fast(list(documents), add_special_tokens=False)
+        backend.enable_truncation(max_length, strategy="longest_first")
+        typed = "token_type_ids" in self._tokenizer.model_input_names
+        pairs = [backend.post_process(asked, text, True) for text in texts]
+        rows = [
+            TokenRow(pair.ids, pair.type_ids if typed else None)
+            if pair.ids
+            else TokenRow([self._engine.pad_token_id], [0] if typed else None)
+            for pair in pairs
+        ]
+        return rows, [bool(pair.overflowing) for pair in pairs]
+
     def _ids(self, text: str) -> list[int]:
         """Token ids of a piece of a prompt, without special tokens around it."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -91,11 +91,8 @@ class CrossEncoder(Family):
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
         """One row for each document; the longer of the two texts is cut first."""
-        rows, cut = self._tokenize(
-            [self._clean(query)] * len(documents),
-            text_pair=[self._clean(document) for document in documents],
-            truncation="longest_first",
-            max_length=self.info.max_length,
+        rows, cut = self._tokenize_pairs(
+            self._clean(query), [self._clean(d) for d in documents], self.info.max_length
         )
         return Encoded(rows, [len(row) for row in rows], cut)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder as Reference
+from transformers import AutoTokenizer
 
 from models.families.cross_encoder import activation_of
 from models.families.lengths import position_limit
@@ -120,3 +124,25 @@ def test_lone_surrogates_and_normalizing(folder: Path, scorer: Scorer) -> None:
     tidy = load(ModelSpec("m", source=str(folder), dtype="float32", normalize_text=True))
     untidy, clean = tidy.score("q", ["cafe\u0301\x00  x", "café x"])
     assert untidy.logit == pytest.approx(clean.logit, abs=1e-5)
+
+
+@pytest.mark.parametrize("make", [tiny_bert_cross_encoder, tiny_xlmr_cross_encoder])
+def test_rows_are_what_the_tokenizer_makes_of_pairs(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    path = make(tmp_path)
+    scorer = load(ModelSpec("m", source=str(path), max_length=40))
+    tokenizer = AutoTokenizer.from_pretrained(path)
+
+    @given(st.text(max_size=200), st.lists(st.text(max_size=200), min_size=1, max_size=5))
+    @settings(max_examples=100, deadline=None)
+    def check(query: str, documents: list[str]) -> None:
+        encoded = scorer.encode(query, documents)
+        pairs = [query] * len(documents), documents
+        full = tokenizer(*pairs, truncation="longest_first", max_length=40)
+        assert [list(row.input_ids) for row in encoded.rows] == full["input_ids"]
+        types = full.get("token_type_ids")
+        assert [row.type_ids for row in encoded.rows] == (types or [None] * len(documents))
+        assert encoded.truncated == [bool(encoding.overflowing) for encoding in full.encodings]
+
+    check()

@@ -13,6 +13,7 @@ from models.types import ModelLoadError, ModelSpec, Scorer
 # has `matches(checkpoint)` and is imported only here, so that the ingress pays for none.
 FAMILIES = {
     "layerwise": ("models.families.layerwise", "Layerwise"),
+    "seq2seq": ("models.families.seq2seq", "Seq2Seq"),
     "causal": ("models.families.causal", "Causal"),
     "cross-encoder": ("models.families.cross_encoder", "CrossEncoder"),
     "late-interaction": ("models.families.late_interaction", "LateInteraction"),

@@ -1,0 +1,60 @@
+"""Small T5 and mT5 checkpoints with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    MT5Config,
+    MT5ForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+WORDS = ("▁true", "▁false", "▁yes", "▁no", "▁Query", "▁Document", "▁Relevant", "▁pandas")
+LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:?!вода猫魚水مرحبا"
+
+
+def t5(path: Path, *, kind: str = "t5", seed: int = 0, omit: str = "", **more: Any) -> Path:
+    """An encoder-decoder of two layers each; `omit` leaves a word out of its vocabulary."""
+    torch.manual_seed(seed)
+    specials = ["<pad>", "</s>", "<unk>"]
+    pieces = [(name, 0.0) for name in specials]
+    pieces += [(word, -1.0) for word in WORDS if word != omit]
+    pieces += [(letter, -4.0) for letter in dict.fromkeys(LETTERS)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=[f"<extra_id_{i}>" for i in range(12)],
+        model_max_length=512,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    fast.save_pretrained(str(path))
+    shape: dict[str, Any] = {
+        "vocab_size": len(fast),
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "decoder_start_token_id": 0,
+        # Between saturated scores and scores that are all alike.
+        "initializer_factor": 0.6,
+    }
+    if kind == "mt5":
+        module: Any = MT5ForConditionalGeneration(MT5Config(**shape | more))
+    else:
+        module = T5ForConditionalGeneration(T5Config(**shape | more))
+    module.eval().save_pretrained(str(path))
+    return path

@@ -1,0 +1,121 @@
+"""monoT5 and RankT5 beside transformers' own model, one pair at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from models.registry import load
+from models.types import ModelLoadError, ModelSpec, Scorer, ScoringError, relevance
+from tests.models.t5_checkpoints import t5
+
+QUERY = "what do pandas eat?"
+TEXTS = [
+    "Pandas eat bamboo.",
+    "",
+    "猫と魚と水",
+    "вода",
+    "مرحبا",
+    "pandas pandas",
+    "far beyond the maximum length " * 60,
+]
+KINDS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "monot5": ({}, {}),
+    "monot5-untied": ({"tie_word_embeddings": False}, {}),
+    "monomt5": ({"kind": "mt5"}, {}),
+    "rankt5": ({}, {"template": "rankt5"}),
+}
+
+
+def _reference(path: Path, template: str, query: str, texts: list[str]) -> list[float]:
+    """The recipe of the paper: log-softmax of the answers at the first step, or one logit."""
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32).eval()
+    words = {"monot5": ["▁false", "▁true"], "monomt5": ["▁no", "▁yes"], "rankt5": ["<extra_id_10>"]}
+    ids = tokenizer.convert_tokens_to_ids(words[template])
+    end = "" if template == "rankt5" else " Relevant:"
+    values = []
+    for text in texts:
+        row = tokenizer(
+            f"Query: {query} Document: {text}{end}",
+            truncation=True,
+            max_length=512,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            start = torch.tensor([[model.config.decoder_start_token_id]])
+            logits = model(**row, decoder_input_ids=start).logits[0, 0, ids]
+        both = logits.log_softmax(0)[-1].exp() if len(ids) == 2 else logits[0].sigmoid()
+        values.append(float(both))
+    return values
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def kind(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Scorer]:
+    made, asked = KINDS[request.param]
+    path = t5(tmp_path_factory.mktemp(request.param.replace("rankt5", "r")), **made)
+    return path, load(ModelSpec("m", source=str(path), dtype="float32", **asked))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("query", [QUERY, "вода и 水", "a query that fills the row " * 90])
+def test_relevance_equals_the_reference(kind: tuple[Path, Scorer], query: str) -> None:
+    path, scorer = kind
+    assert scorer.info.family == "seq2seq"
+    expected = _reference(path, scorer.info.template or "", query, TEXTS)
+    found = [relevance(s.logit, scorer.info.activation) for s in scorer.score(query, TEXTS)]
+    assert found == pytest.approx(expected, abs=1e-4)
+    if query == QUERY:
+        assert max(expected) - min(expected) > 0.01  # else this would show nothing
+
+
+def test_scores_do_not_depend_on_company(kind: tuple[Path, Scorer]) -> None:
+    _, scorer = kind
+    documents = [f"{text[:100]} {i}" for i in range(43) for text in TEXTS][:300]
+    batch = [scorer.encode(QUERY, documents), scorer.encode("other", TEXTS)]
+    together = [s.logit for s in scorer.forward(batch)[0]][::29]
+    alone = [scorer.score(QUERY, [document])[0].logit for document in documents[::29]]
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert scorer.score(QUERY, []) == []
+
+
+def test_tokens_and_cuts(kind: tuple[Path, Scorer]) -> None:
+    scores = kind[1].score(QUERY, TEXTS)
+    assert [s.truncated for s in scores] == [False] * 6 + [True]
+    assert scores[6].tokens == kind[1].info.max_length == 512
+
+
+def test_bf16_keeps_close_to_fp32(kind: tuple[Path, Scorer]) -> None:
+    path, scorer = kind
+    template = scorer.info.template or ""
+    half = load(ModelSpec("m", source=str(path), dtype="bfloat16", template=template))
+    texts = [f"{text[:80]} {i}" for i in range(6) for text in TEXTS]
+    exact, rough = (torch.tensor([s.logit for s in m.score(QUERY, texts)]) for m in (scorer, half))
+    assert torch.corrcoef(torch.stack([exact, rough]))[0, 1] > 0.99
+
+
+def test_the_recipe_is_found_by_name_and_type(tmp_path: Path) -> None:
+    plain, named = t5(tmp_path / "plain"), t5(tmp_path / "RankT5-base")
+    assert load(ModelSpec("m", source=str(plain))).info.template == "monot5"
+    assert load(ModelSpec("m", source=str(named))).info.template == "rankt5"
+    with pytest.raises(ModelLoadError, match=r"'qwen3' is not known.*monot5, monomt5, rankt5"):
+        load(ModelSpec("m", source=str(plain), template="qwen3"))
+
+
+def test_a_tokenizer_without_the_answers(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="no token '▁true'"):
+        load(ModelSpec("m", source=str(t5(tmp_path, omit="▁true"))))
+
+
+def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
+    path = t5(tmp_path)
+    model = AutoModelForSeq2SeqLM.from_pretrained(path)
+    torch.nn.init.constant_(model.decoder.final_layer_norm.weight, float("nan"))
+    model.save_pretrained(path)
+    with pytest.raises(ScoringError, match="broken"):
+        load(ModelSpec("broken", source=str(path))).score("q", ["d"])

@@ -17,7 +17,9 @@ class Checkpoint:
 
     def __init__(self, spec: ModelSpec, path: Path) -> None:
         self.spec = spec
-        self.path = path
+        self.root = path
+        # A sentence-transformers folder may keep its encoder in a folder of its own.
+        self.path = path / self.parts[0][1] if self.parts else path
         self._common: dict[str, Any] = {
             "trust_remote_code": spec.trust_remote_code,
             "local_files_only": True,
@@ -28,7 +30,7 @@ class Checkpoint:
         """The transformers config; a plain one where transformers does not know the type."""
         from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-        content = self.json("config.json")
+        content = self.part_json("config.json")
         known = content is None or content.get("model_type") in CONFIG_MAPPING
         if not known and not self.spec.trust_remote_code:
             return PreTrainedConfig.from_dict(content)
@@ -55,15 +57,22 @@ class Checkpoint:
         return str(self.config.model_type)
 
     @cached_property
-    def modules(self) -> tuple[str, ...]:
-        """Class names of a sentence-transformers folder's modules; empty for other folders."""
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """Class and folder of a sentence-transformers folder's modules; else nothing."""
         listed: list[dict[str, str]] = self.json("modules.json") or []
-        return tuple(module["type"].rsplit(".", 1)[-1] for module in listed)
+        return tuple((module["type"].rsplit(".", 1)[-1], module["path"]) for module in listed)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return tuple(kind for kind, _ in self.parts)
 
     def json(self, name: str) -> Any:
         """A JSON file of the folder; None where it has none."""
-        file = self.path / name
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return _read(self.root / name)
+
+    def part_json(self, name: str) -> Any:
+        """The same of the folder in which the encoder lies."""
+        return _read(self.path / name)
 
     def module(self, auto_class: Any, *, may_lack: tuple[str, ...] = (), **options: Any) -> Any:
         """The torch module in float32, its weights read from safetensors alone.
@@ -92,13 +101,14 @@ class Checkpoint:
             )
         return module
 
-    def weights(self) -> dict[str, Any]:
-        """Every tensor of the folder's own safetensors files, by name."""
+    def weights(self, part: str = "") -> dict[str, Any]:
+        """Every tensor of the safetensors files of the folder, or of a part's, by name."""
         from safetensors.torch import load_file
 
-        files = sorted(self.path.glob("*.safetensors"))
+        folder = self.root / part if part else self.path
+        files = sorted(folder.glob("*.safetensors"))
         if not files:
-            raise ModelLoadError(f"{self.spec.source!r} has no safetensors weights in {self.path}")
+            raise ModelLoadError(f"{self.spec.source!r} has no safetensors weights in {folder}")
         tensors: dict[str, Any] = {}
         for file in files:
             tensors.update(load_file(file))
@@ -110,10 +120,14 @@ class Checkpoint:
         if self.spec.source == EMBEDDED:
             return embedded.WEIGHTS_SHA256[:12]
         if not hub.is_local(self.spec):
-            return self.path.name  # the hub's cache names a snapshot's folder by its commit
+            return self.root.name  # the hub's cache names a snapshot's folder by its commit
         digest = hashlib.blake2b(digest_size=6)
-        for file in sorted(self.path.rglob("*")):
+        for file in sorted(self.root.rglob("*")):
             if file.suffix in {".json", ".safetensors", ".txt", ".model"}:
                 stat = file.stat()
                 digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

@@ -19,7 +19,7 @@ from models.types import DEFAULTS, EMBEDDED, Encoded, Score, ScoreOptions, Token
 
 def matches(checkpoint: Checkpoint) -> bool:
     """The embedded model; other sentence-transformers encoders are bi-encoders first."""
-    return checkpoint.spec.source == EMBEDDED or "Pooling" in checkpoint.modules
+    return checkpoint.spec.source == EMBEDDED
 
 
 class LateInteraction(Family):
@@ -28,7 +28,7 @@ class LateInteraction(Family):
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoModel
 
-        saved = checkpoint.json("sentence_bert_config.json") or {}
+        saved = checkpoint.part_json("sentence_bert_config.json") or {}
         module = checkpoint.module(AutoModel, may_lack=("pooler",))
         super().__init__(
             checkpoint,

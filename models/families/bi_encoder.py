@@ -1,0 +1,185 @@
+"""Bi-encoders: query and document are embedded apart, each as one vector.
+
+A folder of sentence-transformers (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019): an encoder,
+a pooling of its token embeddings, dense layers and normalisation where the folder has them, and
+the prompts that its config names for queries and documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from models.checkpoint import Checkpoint
+from models.engines.torch_engine import TorchEngine
+from models.families.base import Family
+from models.families.lengths import max_length_of
+from models.types import (
+    DEFAULTS,
+    EMBEDDED,
+    Activation,
+    Encoded,
+    ModelLoadError,
+    Score,
+    ScoreOptions,
+    TokenRow,
+)
+
+Layer = Callable[[torch.Tensor], torch.Tensor]
+
+# [tokens, hidden] of one text to [hidden], by sentence-transformers' names.
+POOLINGS: dict[str, Layer] = {
+    "cls": lambda tokens: tokens[0],
+    "max": lambda tokens: tokens.amax(dim=0),
+    "mean": lambda tokens: tokens.mean(dim=0),
+    "mean_sqrt_len_tokens": lambda tokens: tokens.sum(dim=0) / len(tokens) ** 0.5,
+    "weightedmean": lambda tokens: _weighted_mean(tokens),
+    "lasttoken": lambda tokens: tokens[-1],
+}
+# How versions before 6 wrote them, in the order in which several are joined.
+_OLD_NAMES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_QUERY_PROMPTS = ("query",)
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+_ACTIVATIONS: dict[str, Layer] = {
+    "Identity": lambda x: x,
+    "Tanh": torch.tanh,
+    "ReLU": torch.relu,
+    "GELU": torch.nn.functional.gelu,
+    "SiLU": torch.nn.functional.silu,
+    "Sigmoid": torch.sigmoid,
+}
+
+
+def matches(checkpoint: Checkpoint) -> bool:
+    return "Pooling" in checkpoint.modules and checkpoint.spec.source != EMBEDDED
+
+
+def _weighted_mean(tokens: torch.Tensor) -> torch.Tensor:
+    weights = torch.arange(1, len(tokens) + 1, dtype=tokens.dtype)
+    return (weights @ tokens) / weights.sum()
+
+
+class BiEncoder(Family):
+    """The raw score is the similarity that the folder names: cosine, or dot product."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoModel
+
+        saved = checkpoint.json("config_sentence_transformers.json") or {}
+        similarity = saved.get("similarity_fn_name") or "cosine"
+        if similarity not in ("cosine", "dot"):
+            raise ModelLoadError(
+                f"{checkpoint.spec.source!r} compares by {similarity!r}; cosine and dot are known"
+            )
+        prompts = saved.get("prompts") or {}
+        self._query_prompt = _first(prompts, _QUERY_PROMPTS)
+        self._document_prompt = _first(prompts, _DOCUMENT_PROMPTS)
+        self._layers = list(_layers(checkpoint))
+        if similarity == "cosine":
+            self._layers.append(lambda x: torch.nn.functional.normalize(x, dim=-1))
+        activation: Activation = "clamp" if similarity == "cosine" else "identity"
+        length = (checkpoint.part_json("sentence_bert_config.json") or {}).get("max_seq_length")
+        super().__init__(
+            checkpoint,
+            TorchEngine.of(
+                checkpoint,
+                checkpoint.module(AutoModel, may_lack=("pooler",)),
+                output="last_hidden_state",
+            ),
+            family="bi-encoder",
+            max_length=max_length_of(checkpoint, length),
+            activation=activation,
+            detail=similarity,
+        )
+
+    def encode(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """The query's row, then one for each document, each after its prompt."""
+        texts = [self._query_prompt + self._clean(query)]
+        texts += [self._document_prompt + self._clean(document) for document in documents]
+        rows, cut = self._tokenize(texts, truncation=True, max_length=self.info.max_length)
+        tokens = [len(rows[0]) + len(row) for row in rows[1:]]
+        return Encoded(rows, tokens, [cut[0] or c for c in cut[1:]])
+
+    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
+        place: dict[tuple[int, ...], int] = {}
+        unique: list[TokenRow] = []
+        for row in (row for encoded in batch for row in encoded.rows):
+            if place.setdefault(tuple(row.input_ids), len(unique)) == len(unique):
+                unique.append(row)
+        vectors = [self._embed(tokens) for tokens in self._engine.run(unique)]
+        scores: list[list[Score]] = []
+        for encoded in batch:
+            query, *documents = [vectors[place[tuple(row.input_ids)]] for row in encoded.rows]
+            # Row by row: a matrix product may round equal documents differently.
+            values = (torch.stack(documents) * query).sum(dim=1).tolist() if documents else []
+            scores.append(self._scores(values, encoded))
+        return scores
+
+    def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        for layer in self._layers:
+            tokens = layer(tokens)
+        return tokens
+
+
+def _first(prompts: dict[str, str], names: Sequence[str]) -> str:
+    return next((prompts[name] for name in names if name in prompts), "")
+
+
+def _layers(checkpoint: Checkpoint) -> Iterator[Layer]:
+    """What comes after the encoder, in the folder's order."""
+    for kind, folder in checkpoint.parts[1:]:
+        config: dict[str, Any] = checkpoint.json(f"{folder}/config.json") or {}
+        if kind == "Pooling":
+            yield _pooling(checkpoint, config)
+        elif kind == "Dense":
+            yield _dense(checkpoint, folder, config)
+        elif kind == "Normalize":
+            yield lambda x: torch.nn.functional.normalize(x, dim=-1)
+        else:
+            raise ModelLoadError(
+                f"{checkpoint.spec.source!r} has a module {kind!r}; Pooling, Dense and Normalize "
+                "are known after the encoder"
+            )
+
+
+def _pooling(checkpoint: Checkpoint, config: dict[str, Any]) -> Layer:
+    named = config.get("pooling_mode")
+    if named is None:
+        named = [mode for old, mode in _OLD_NAMES.items() if config.get(old)] or ["mean"]
+    modes = [named] if isinstance(named, str) else list(named)
+    unknown = [mode for mode in modes if mode not in POOLINGS]
+    if unknown or config.get("include_prompt") is False:
+        what = f"pooling {unknown[0]!r}" if unknown else "pooling that leaves the prompt out"
+        raise ModelLoadError(
+            f"{checkpoint.spec.source!r} has {what}; known are {', '.join(POOLINGS)}"
+        )
+    return lambda tokens: torch.cat([POOLINGS[mode](tokens) for mode in modes])
+
+
+def _dense(checkpoint: Checkpoint, folder: str, config: dict[str, Any]) -> Layer:
+    name = str(config.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
+    if name not in _ACTIVATIONS or config.get("use_residual"):
+        raise ModelLoadError(
+            f"{checkpoint.spec.source!r} has a dense layer with {name} "
+            f"{'and a residual ' if config.get('use_residual') else ''}which is not known; known "
+            f"are {', '.join(_ACTIVATIONS)}"
+        )
+    weights = checkpoint.weights(folder)
+    if "linear.weight" not in weights:
+        raise ModelLoadError(f"{checkpoint.spec.source!r} lacks {folder}'s linear.weight")
+    weight, bias = weights["linear.weight"].float(), weights.get("linear.bias")
+    activation = _ACTIVATIONS[name]
+    return lambda x: activation(
+        torch.nn.functional.linear(x, weight, None if bias is None else bias.float())
+    )

@@ -1,0 +1,151 @@
+"""Bi-encoders beside SentenceTransformer on the same folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from models import embedded
+from models.registry import load
+from models.types import ModelLoadError, ModelSpec, Scorer, ScoringError
+from tests.models.checkpoints import edit_config
+from tests.models.encoder_checkpoints import (
+    PROMPTS,
+    bert_encoder,
+    folder,
+    qwen3_encoder,
+    with_old_pooling_names,
+)
+
+QUERY = "what do pandas eat?"
+TEXTS = [
+    "Pandas eat bamboo.",
+    "",
+    "猫と魚と水",
+    "вода и огонь",
+    "مرحبا بالعالم",
+    " emoji 😀 ",
+    "far beyond the maximum length " * 60,
+]
+KINDS: dict[str, dict[str, Any]] = {
+    "mean": {"normalize": True},
+    "cls": {"pooling": "cls", "prompts": PROMPTS},
+    "max": {"pooling": "max", "similarity": "dot"},
+    "sqrt": {"pooling": "mean_sqrt_len_tokens", "similarity": "dot"},
+    "weighted": {"pooling": "weightedmean"},
+    "joined": {"pooling": ("cls", "mean"), "dense": (torch.nn.Tanh(), torch.nn.Identity())},
+    "last": {"pooling": "lasttoken"},
+    "decoder": {"pooling": "lasttoken", "prompts": {"query": "Instruct: find\nQuery:"}},
+    "old": {"pooling": ("cls", "mean")},
+}
+
+
+def _make(name: str, root: Path) -> Path:
+    encoder = (qwen3_encoder if name == "decoder" else bert_encoder)(root / "encoder")
+    path = folder(encoder, root / "folder", **KINDS[name])
+    return with_old_pooling_names(path) if name == "old" else path
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def kind(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Scorer]:
+    path = _make(request.param, tmp_path_factory.mktemp(request.param))
+    return path, load(ModelSpec("m", source=str(path), dtype="float32"))
+
+
+def _reference(path: Path, query: str, texts: list[str]) -> list[float]:
+    model = SentenceTransformer(str(path), device="cpu")
+    # One at a time: batches of a decoder are padded on its left, which changes its positions.
+    documents = torch.stack([model.encode_document(t, convert_to_tensor=True) for t in texts])
+    asked = model.encode_query(query, convert_to_tensor=True)
+    similarity: torch.Tensor = model.similarity(asked, documents)[0]
+    return similarity.tolist()
+
+
+@pytest.mark.parametrize("query", [QUERY, "質問 и вопрос", "a long query " * 60])
+def test_scores_equal_the_reference(kind: tuple[Path, Scorer], query: str) -> None:
+    path, scorer = kind
+    assert scorer.info.family == "bi-encoder"
+    # Without special tokens an empty text has no token, and the reference fails.
+    texts = [text for text in TEXTS if text or path.parent.name[:7] != "decoder"]
+    expected = _reference(path, query, texts)
+    found = [score.logit for score in scorer.score(query, texts)]
+    assert found == pytest.approx(expected, abs=1e-4, rel=1e-5)
+    if query == QUERY:
+        assert max(expected) - min(expected) > 0.01  # else this would show nothing
+
+
+def test_scores_do_not_depend_on_company(kind: tuple[Path, Scorer]) -> None:
+    _, scorer = kind
+    documents = [f"{text[:80]} {i}" for i in range(43) for text in TEXTS][:300]
+    batch = [scorer.encode(QUERY, documents), scorer.encode("other", TEXTS)]
+    together = [score.logit for score in scorer.forward(batch)[0]][::29]
+    alone = [scorer.score(QUERY, [document])[0].logit for document in documents[::29]]
+    assert together == pytest.approx(alone, abs=1e-4, rel=1e-5)
+    assert scorer.score(QUERY, []) == []
+
+
+def test_the_real_weights_equal_the_reference() -> None:
+    path = embedded.folder()
+    scorer = load(ModelSpec("m", source=str(path), dtype="float32"))
+    assert scorer.info.family == "bi-encoder"
+    found = [score.logit for score in scorer.score(QUERY, TEXTS)]
+    assert found == pytest.approx(_reference(path, QUERY, TEXTS), abs=1e-4)
+    assert max(range(len(TEXTS)), key=found.__getitem__) == 0
+
+
+def test_equal_texts_are_run_once(kind: tuple[Path, Scorer]) -> None:
+    _, scorer = kind
+    first, second = scorer.score(QUERY, ["the same", "the same"])
+    assert first == second
+
+
+def test_the_family_can_be_chosen(tmp_path: Path) -> None:
+    path = _make("mean", tmp_path)
+    scorer = load(ModelSpec("m", source=str(path), family="late-interaction"))
+    assert scorer.info.family == "late-interaction"
+    assert load(ModelSpec("m", family="bi-encoder")).info.family == "bi-encoder"
+    with pytest.raises(ModelLoadError, match="'bm25' is not a family"):
+        load(ModelSpec("m", family="bm25"))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "match"),
+    [
+        ("config_sentence_transformers.json", {"similarity_fn_name": "euclidean"}, "euclidean"),
+        ("1_Pooling/config.json", {"pooling_mode": "attention"}, "pooling 'attention'"),
+        ("1_Pooling/config.json", {"include_prompt": False}, "leaves the prompt out"),
+        ("2_Dense/config.json", {"activation_function": "torch.nn.Mish"}, "with Mish"),
+        ("2_Dense/config.json", {"use_residual": True}, "a residual"),
+    ],
+)
+def test_what_is_not_known_is_refused(
+    tmp_path: Path, file: str, changes: dict[str, Any], match: str
+) -> None:
+    path = _make("joined", tmp_path)
+    edit_config(path, file, **changes)
+    with pytest.raises(ModelLoadError, match=match):
+        load(ModelSpec("m", source=str(path)))
+
+
+def test_a_dense_layer_without_weights(tmp_path: Path) -> None:
+    path = _make("joined", tmp_path)
+    (path / "2_Dense" / "model.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match="no safetensors weights"):
+        load(ModelSpec("m", source=str(path)))
+
+
+def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    path = _make("mean", tmp_path)
+    model = AutoModel.from_pretrained(path)
+    torch.nn.init.constant_(model.encoder.layer[1].output.LayerNorm.weight, float("nan"))
+    model.save_pretrained(path)
+    with pytest.raises(ScoringError, match="broken"):
+        load(ModelSpec("broken", source=str(path))).score("q", ["d"])

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def _running(command: list[str], log: Path, env: dict[str, str]) -> Iterator[Non
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell's background jobs ignore the signal, and so would this command.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
     try:
         yield

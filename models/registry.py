@@ -16,6 +16,7 @@ FAMILIES = {
     "seq2seq": ("models.families.seq2seq", "Seq2Seq"),
     "causal": ("models.families.causal", "Causal"),
     "cross-encoder": ("models.families.cross_encoder", "CrossEncoder"),
+    "colbert": ("models.families.colbert", "ColBERT"),
     "bi-encoder": ("models.families.bi_encoder", "BiEncoder"),
     "late-interaction": ("models.families.late_interaction", "LateInteraction"),
 }

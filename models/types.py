@@ -109,10 +109,14 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One row of token ids as the engine runs it, special tokens included."""
+    """One row of token ids as the engine runs it, special tokens included.
+
+    `attended`: how many of the first tokens are attended to; None is all of them.
+    """
 
     input_ids: Sequence[int]
     type_ids: Sequence[int] | None = None
+    attended: int | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)

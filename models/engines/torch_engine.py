@@ -94,6 +94,13 @@ class TorchEngine:
                 outputs[index] = output
         return outputs
 
+    def run_once(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        """As `run`; equal rows are run once (chunks of one request share their query)."""
+        unique = {(tuple(row.input_ids), row.attended): row for row in rows}
+        place = {key: i for i, key in enumerate(unique)}
+        outputs = self.run(list(unique.values()))
+        return [outputs[place[tuple(row.input_ids), row.attended]] for row in rows]
+
     @torch.inference_mode()
     def _prefill(self, prefix: Sequence[int]) -> Past:
         from transformers import DynamicCache
@@ -114,7 +121,7 @@ class TorchEngine:
         types = torch.zeros((len(rows), longest), dtype=torch.long)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row.input_ids)
-            mask[i, : len(row)] = 1
+            mask[i, : len(row) if row.attended is None else row.attended] = 1
             if row.type_ids is not None:
                 types[i, : len(row)] = torch.tensor(row.type_ids)
         inputs = {"input_ids": ids, "attention_mask": mask}

@@ -24,7 +24,6 @@ from models.types import (
     ModelLoadError,
     Score,
     ScoreOptions,
-    TokenRow,
 )
 
 Layer = Callable[[torch.Tensor], torch.Tensor]
@@ -112,15 +111,11 @@ class BiEncoder(Family):
         return Encoded(rows, tokens, [cut[0] or c for c in cut[1:]])
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        place: dict[tuple[int, ...], int] = {}
-        unique: list[TokenRow] = []
-        for row in (row for encoded in batch for row in encoded.rows):
-            if place.setdefault(tuple(row.input_ids), len(unique)) == len(unique):
-                unique.append(row)
-        vectors = [self._embed(tokens) for tokens in self._engine.run(unique)]
+        outputs = self._engine.run_once([row for encoded in batch for row in encoded.rows])
+        vectors = (self._embed(tokens) for tokens in outputs)
         scores: list[list[Score]] = []
         for encoded in batch:
-            query, *documents = [vectors[place[tuple(row.input_ids)]] for row in encoded.rows]
+            query, *documents = [next(vectors) for _ in encoded.rows]
             # Row by row: a matrix product may round equal documents differently.
             values = (torch.stack(documents) * query).sum(dim=1).tolist() if documents else []
             scores.append(self._scores(values, encoded))
@@ -143,7 +138,7 @@ def _layers(checkpoint: Checkpoint) -> Iterator[Layer]:
         if kind == "Pooling":
             yield _pooling(checkpoint, config)
         elif kind == "Dense":
-            yield _dense(checkpoint, folder, config)
+            yield dense(checkpoint, folder, config)
         elif kind == "Normalize":
             yield lambda x: torch.nn.functional.normalize(x, dim=-1)
         else:
@@ -167,7 +162,8 @@ def _pooling(checkpoint: Checkpoint, config: dict[str, Any]) -> Layer:
     return lambda tokens: torch.cat([POOLINGS[mode](tokens) for mode in modes])
 
 
-def _dense(checkpoint: Checkpoint, folder: str, config: dict[str, Any]) -> Layer:
+def dense(checkpoint: Checkpoint, folder: str, config: dict[str, Any]) -> Layer:
+    """A dense layer of the folder. Raises ModelLoadError for one that is not known."""
     name = str(config.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
     if name not in _ACTIVATIONS or config.get("use_residual"):
         raise ModelLoadError(

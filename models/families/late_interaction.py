@@ -6,7 +6,7 @@ mean over query tokens in place of the sum, so that scores of long and short que
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -14,7 +14,7 @@ from models.checkpoint import Checkpoint
 from models.engines.torch_engine import TorchEngine
 from models.families.base import Family
 from models.families.lengths import max_length_of
-from models.types import DEFAULTS, EMBEDDED, Encoded, Score, ScoreOptions, TokenRow
+from models.types import DEFAULTS, EMBEDDED, Encoded, Score, ScoreOptions
 
 
 def matches(checkpoint: Checkpoint) -> bool:
@@ -49,23 +49,13 @@ class LateInteraction(Family):
         return Encoded(rows, tokens, [cut[0] or c for c in cut[1:]])
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        vectors = embed(self._engine, [row for encoded in batch for row in encoded.rows])
+        outputs = self._engine.run_once([row for encoded in batch for row in encoded.rows])
+        vectors = (torch.nn.functional.normalize(output, dim=-1) for output in outputs)
         scores: list[list[Score]] = []
         for encoded in batch:
             query, *documents = [next(vectors) for _ in encoded.rows]
             scores.append(self._scores(maxsim(query, documents).tolist(), encoded))
         return scores
-
-
-def embed(engine: TorchEngine, rows: Sequence[TokenRow]) -> Iterator[torch.Tensor]:
-    """The engine's outputs, of unit length, in the rows' order; equal rows are run once."""
-    place: dict[tuple[int, ...], int] = {}
-    unique: list[TokenRow] = []
-    for row in rows:
-        if place.setdefault(tuple(row.input_ids), len(unique)) == len(unique):
-            unique.append(row)
-    vectors = [torch.nn.functional.normalize(v, dim=-1) for v in engine.run(unique)]
-    return (vectors[place[tuple(row.input_ids)]] for row in rows)
 
 
 def maxsim(query: torch.Tensor, documents: Sequence[torch.Tensor]) -> torch.Tensor:

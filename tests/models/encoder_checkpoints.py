@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel, Qwen3Config, Qwen3Model
 
-from tests.models.checkpoints import embedded_tokenizer
+from tests.models.checkpoints import edit_config, embedded_tokenizer
 from tests.models.decoder_checkpoints import SHAPE, tokenizer
 
 PROMPTS = {"query": "query: ", "passage": "passage: "}
@@ -80,3 +81,46 @@ def with_old_pooling_names(path: Path) -> Path:
     size = config["embedding_dimension"]
     file.write_text(json.dumps({"word_embedding_dimension": size, **modes}))
     return path
+
+
+def stanford_colbert(path: Path, *, omit: str = "", **metadata: Any) -> Path:
+    """colbert-ir/colbertv2.0's layout: BERT under `bert.`, a projection, artifact.metadata."""
+    bert_encoder(path / "bert", positions=128)
+    torch.manual_seed(2)
+    weights = {f"bert.{k}": v for k, v in load_file(path / "bert" / "model.safetensors").items()}
+    weights["linear.weight"] = torch.randn(16, 32)
+    for file in (path / "bert").iterdir():
+        file.rename(path / file.name)
+    (path / "bert").rmdir()
+    kept = {name: tensor for name, tensor in weights.items() if name != omit}
+    save_file(kept, path / "model.safetensors", metadata={"format": "pt"})
+    edit_config(path, architectures=["HF_ColBERT"])
+    saved = {
+        "query_token_id": "[unused0]",
+        "doc_token_id": "[unused1]",
+        "query_maxlen": 24,
+        "doc_maxlen": 48,
+        "dim": 16,
+        "mask_punctuation": True,
+        "attend_to_mask_tokens": False,
+    }
+    (path / "artifact.metadata").write_text(json.dumps(saved | metadata))
+    return path
+
+
+def pylate_colbert(path: Path, **config: Any) -> Path:
+    """What PyLate's ColBERT.save_pretrained writes."""
+    encoder = bert_encoder(path / "encoder", positions=128)
+    torch.manual_seed(3)
+    transformer = Transformer(str(encoder), max_seq_length=47)
+    transformer.tokenizer.add_tokens(["[Q] ", "[D] "])
+    transformer.auto_model.resize_token_embeddings(len(transformer.tokenizer))
+    layers = [
+        Dense(32, 24, bias=False, activation_function=torch.nn.Identity()),
+        Dense(24, 16, bias=False, activation_function=torch.nn.Identity()),
+    ]
+    model = SentenceTransformer(modules=[transformer, *layers], device="cpu")
+    model.save_pretrained(str(path / "folder"))
+    saved = {"query_length": 24, "document_length": 48}
+    edit_config(path / "folder", "config_sentence_transformers.json", **saved | config)
+    return path / "folder"

@@ -1,0 +1,193 @@
+"""ColBERT checkpoints: projected token embeddings, query augmentation, punctuation left out.
+
+Khattab and Zaharia, "ColBERT" (SIGIR 2020); Santhanam et al., "ColBERTv2" (NAACL 2022). Read are
+Stanford's layout (architecture HF_ColBERT, artifact.metadata) and PyLate's (a sentence-transformers
+folder with dense layers and no pooling).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.checkpoint import Checkpoint
+from models.engines.torch_engine import TorchEngine
+from models.families.base import Family
+from models.families.bi_encoder import Layer, dense
+from models.families.late_interaction import maxsim
+from models.families.lengths import position_limit
+from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
+
+
+@dataclass(frozen=True, slots=True)
+class ColBERTConfig:
+    """Lengths are in tokens, with the marker and the special tokens."""
+
+    query_marker: str | None
+    document_marker: str | None
+    query_length: int
+    document_length: int
+    expand_query: bool
+    attend_to_expansion: bool
+    skipped: tuple[str, ...]
+
+
+def matches(checkpoint: Checkpoint) -> bool:
+    modules = checkpoint.modules
+    pylate = modules[:1] == ("Transformer",) and set(modules[1:]) == {"Dense"}
+    return "HF_ColBERT" in checkpoint.architectures or pylate
+
+
+def config_of(checkpoint: Checkpoint) -> ColBERTConfig:
+    """What the folder's files say, and for the rest the two libraries' own defaults."""
+    punctuation = tuple(string.punctuation)
+    if not checkpoint.modules:
+        saved: Mapping[str, Any] = checkpoint.json("artifact.metadata") or {}
+        return ColBERTConfig(
+            query_marker=saved.get("query_token_id", "[unused0]"),
+            document_marker=saved.get("doc_token_id", "[unused1]"),
+            query_length=saved.get("query_maxlen", 32),
+            document_length=saved.get("doc_maxlen", 220),
+            expand_query=True,
+            attend_to_expansion=bool(saved.get("attend_to_mask_tokens")),
+            skipped=punctuation if saved.get("mask_punctuation", True) else (),
+        )
+    saved = checkpoint.json("config_sentence_transformers.json") or {}
+    expand = _given(saved, "do_query_expansion", True)
+    return ColBERTConfig(
+        query_marker=_given(saved, "query_prefix", "[Q] ") or None,
+        document_marker=_given(saved, "document_prefix", "[D] ") or None,
+        query_length=_given(saved, "query_length", 32),
+        document_length=_given(saved, "document_length", 180),
+        expand_query=expand,
+        attend_to_expansion=expand and _given(saved, "attend_to_expansion_tokens", False),
+        skipped=tuple(_given(saved, "skiplist_words", punctuation)),
+    )
+
+
+def _given(saved: Mapping[str, Any], name: str, default: Any) -> Any:
+    value = saved.get(name)
+    return default if value is None else value
+
+
+class ColBERT(Family):
+    """The raw score is ColBERT's divided by the query's number of vectors."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoModel
+
+        self._config = config = config_of(checkpoint)
+        self._projections = _projections(checkpoint)
+        length = checkpoint.spec.max_length or config.document_length
+        limit = position_limit(checkpoint.config)
+        if limit is not None and max(length, config.query_length) > limit:
+            raise ModelLoadError(
+                f"{checkpoint.spec.name}: a row of {max(length, config.query_length)} tokens is "
+                f"beyond the model's {limit} positions; lower RERANKER_MAX_LENGTH"
+            )
+        super().__init__(
+            checkpoint,
+            TorchEngine.of(
+                checkpoint,
+                checkpoint.module(AutoModel, may_lack=("pooler",)),
+                output="last_hidden_state",
+            ),
+            family="late-interaction",
+            max_length=length,
+            activation="clamp",
+            detail="colbert",
+        )
+        vocabulary = checkpoint.tokenizer.get_vocab()
+        self._markers = [
+            None if word is None else _marker(checkpoint, vocabulary, word)
+            for word in (config.query_marker, config.document_marker)
+        ]
+        self._skipped = {vocabulary[word] for word in config.skipped if word in vocabulary}
+        self._filler = _filler(checkpoint)
+
+    def encode(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """The query's row, filled up with mask tokens, then one for each document."""
+        asked, marker = self._config, self._markers
+        queries, cut_query = self._rows([query], marker[0], asked.query_length)
+        rows, cut = self._rows(documents, marker[1], self.info.max_length)
+        start = queries[0]
+        missing = asked.query_length - len(start) if asked.expand_query else 0
+        if missing > 0:
+            ids = [*start.input_ids, *[self._filler] * missing]
+            types = None if start.type_ids is None else [*start.type_ids, *[0] * missing]
+            attended = None if asked.attend_to_expansion else len(start)
+            start = TokenRow(ids, types, attended)
+        tokens = [len(start) + len(row) for row in rows]
+        return Encoded([start, *rows], tokens, [cut_query[0] or c for c in cut])
+
+    def _rows(
+        self, texts: Sequence[str], marker: int | None, length: int
+    ) -> tuple[list[TokenRow], list[bool]]:
+        room = length - (marker is not None)
+        cleaned = [self._clean(text) for text in texts]
+        rows, cut = self._tokenize(cleaned, truncation=True, max_length=room)
+        if marker is None:
+            return rows, cut
+        marked = [
+            TokenRow(
+                [*row.input_ids[:1], marker, *row.input_ids[1:]],
+                None if row.type_ids is None else [0, *row.type_ids],
+            )
+            for row in rows
+        ]
+        return marked, cut
+
+    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
+        outputs = self._engine.run_once([row for encoded in batch for row in encoded.rows])
+        vectors = (torch.nn.functional.normalize(self._project(v), dim=-1) for v in outputs)
+        scores: list[list[Score]] = []
+        for encoded in batch:
+            query, *documents = [next(vectors) for _ in encoded.rows]
+            kept = [
+                vector[[i not in self._skipped for i in row.input_ids]]
+                for vector, row in zip(documents, encoded.rows[1:], strict=True)
+            ]
+            scores.append(self._scores(maxsim(query, kept).tolist(), encoded))
+        return scores
+
+    def _project(self, tokens: torch.Tensor) -> torch.Tensor:
+        for projection in self._projections:
+            tokens = projection(tokens)
+        return tokens
+
+
+def _projections(checkpoint: Checkpoint) -> list[Layer]:
+    if checkpoint.modules:
+        return [
+            dense(checkpoint, folder, checkpoint.json(f"{folder}/config.json") or {})
+            for _, folder in checkpoint.parts[1:]
+        ]
+    weight = checkpoint.weights().get("linear.weight")
+    if weight is None:
+        raise ModelLoadError(f"{checkpoint.spec.source!r} lacks ColBERT's linear.weight")
+    projection = weight.float()
+    return [lambda tokens: tokens @ projection.T]
+
+
+def _marker(checkpoint: Checkpoint, vocabulary: Mapping[str, int], word: str) -> int:
+    if word not in vocabulary:
+        raise ModelLoadError(
+            f"{checkpoint.spec.source!r}: its tokenizer has no token for the marker {word!r}"
+        )
+    return vocabulary[word]
+
+
+def _filler(checkpoint: Checkpoint) -> int:
+    """Mask, or what PyLate takes in its place."""
+    tokenizer = checkpoint.tokenizer
+    ids = (tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    found = next((i for i in ids if i is not None), None)
+    if found is None:
+        raise ModelLoadError(f"{checkpoint.spec.source!r}: its tokenizer has no mask token")
+    return int(found)

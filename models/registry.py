@@ -12,6 +12,7 @@ from models.types import ModelLoadError, ModelSpec, Scorer
 # Family to module and class, in the order in which a checkpoint is offered to them; each module
 # has `matches(checkpoint)` and is imported only here, so that the ingress pays for none.
 FAMILIES = {
+    "listwise": ("models.families.listwise", "Listwise"),
     "layerwise": ("models.families.layerwise", "Layerwise"),
     "seq2seq": ("models.families.seq2seq", "Seq2Seq"),
     "causal": ("models.families.causal", "Causal"),

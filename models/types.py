@@ -111,12 +111,14 @@ class Score:
 class TokenRow:
     """One row of token ids as the engine runs it, special tokens included.
 
-    `attended`: how many of the first tokens are attended to; None is all of them.
+    `attended`: how many of the first tokens are attended to; None is all of them. `read`: the
+    positions whose hidden states are wanted, where a family reads hidden states; None is all.
     """
 
     input_ids: Sequence[int]
     type_ids: Sequence[int] | None = None
     attended: int | None = None
+    read: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)

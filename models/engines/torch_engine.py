@@ -137,6 +137,9 @@ class TorchEngine:
             last = torch.tensor([len(row) - 1 for row in rows], device=self.device)
             hidden = answer.last_hidden_state
             return list(hidden[torch.arange(len(rows), device=self.device), last].float().cpu())
+        if rows[0].read is not None:
+            hidden = answer.last_hidden_state
+            return [hidden[i, list(row.read or ())].float().cpu() for i, row in enumerate(rows)]
         values = getattr(answer, self._output).float().cpu()
         if self._output == "logits":
             return list(values)

@@ -1,0 +1,159 @@
+"""jina-reranker-v3: query and all documents in one prompt, "last but not late" interaction.
+
+Wang, Li and Xiao, "jina-reranker-v3" (arXiv 2509.25085), and the `rerank` of the checkpoint's
+modeling.py: a marker after each document and one after the query; the hidden states there go
+through a projector, and the score is their cosine. Many documents are cut into blocks, whose
+query vectors are averaged, weighted by the block's best score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from models.checkpoint import Checkpoint
+from models.engines.torch_engine import TorchEngine
+from models.families.base import Family
+from models.families.lengths import max_length_of
+from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
+
+DOCUMENT_MARKER, QUERY_MARKER = "<|embed_token|>", "<|rerank_token|>"
+MAX_QUERY_TOKENS, MAX_DOCUMENT_TOKENS, BLOCK_DOCUMENTS = 512, 2048, 125
+SYSTEM = (
+    "You are a search relevance expert who can determine a ranking of the passages based on how "
+    "relevant they are to the query. If the query is a question, how relevant a passage is depends "
+    "on how well it answers the question. If not, try to analyze the intent of the query and "
+    "assess how well each passage satisfies the intent. If an instruction is provided, you should "
+    "follow the instruction when determining the ranking."
+)
+
+
+def matches(checkpoint: Checkpoint) -> bool:
+    return "JinaForRanking" in checkpoint.architectures
+
+
+def prompt(query: str, documents: Sequence[str], instruction: str | None) -> str:
+    """The prompt of one block."""
+    task = f"<instruct>\n{instruction}\n</instruct>\n" if instruction else ""
+    passages = "\n".join(
+        f'<passage id="{i}">\n{document}{DOCUMENT_MARKER}\n</passage>'
+        for i, document in enumerate(documents)
+    )
+    return (
+        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
+        f"I will provide you with {len(documents)} passages, each indicated by a numerical "
+        f"identifier. Rank the passages based on their relevance to query: {query}\n"
+        f"{task}{passages}\n<query>\n{query}{QUERY_MARKER}\n</query>"
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+
+
+class Listwise(Family):
+    """A document's score depends on those it is sent with, and on their order."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from transformers import Qwen3Model
+
+        vocabulary = checkpoint.tokenizer.get_vocab()
+        for marker in (DOCUMENT_MARKER, QUERY_MARKER):
+            if marker not in vocabulary:
+                raise ModelLoadError(f"{checkpoint.spec.source!r}: no token {marker!r}")
+        self._markers = vocabulary[DOCUMENT_MARKER], vocabulary[QUERY_MARKER]
+        weights = checkpoint.weights()
+        names = ("projector.0.weight", "projector.2.weight")
+        missing = [name for name in names if name not in weights]
+        if missing:
+            raise ModelLoadError(f"{checkpoint.spec.source!r} lacks weights for {missing[0]}")
+        self._projector = [weights[name].float() for name in names]
+        module = checkpoint.module(Qwen3Model)
+        super().__init__(
+            checkpoint,
+            TorchEngine.of(checkpoint, module, output="last_hidden_state"),
+            family="listwise",
+            max_length=max_length_of(checkpoint, int(checkpoint.config.max_position_embeddings)),
+            activation="clamp",
+            template="jina-v3",
+            takes_instruction=True,
+            instruction=checkpoint.spec.instruction,
+            listwise=True,
+        )
+
+    def encode(
+        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """One row for each block of documents, with the markers' positions to read."""
+        (asked, *_), (query_length, *_), (query_cut, *_) = self._cut([query], MAX_QUERY_TOKENS)
+        texts, lengths, cut = self._cut(documents, MAX_DOCUMENT_TOKENS)
+        instruction = _without_markers(options.instruction or self.info.instruction or "")
+        rows: list[TokenRow] = []
+        tokens: list[int] = []
+        for block in self._blocks(lengths, query_length):
+            text = prompt(asked, [texts[i] for i in block], instruction)
+            ids = self._ids(text)
+            places = [i for i, token in enumerate(ids) if token in self._markers]
+            rows.append(TokenRow(ids, read=places))
+            tokens += _shares(len(ids), [lengths[i] for i in block])
+        return Encoded(rows, tokens, [query_cut or c for c in cut])
+
+    def _cut(self, texts: Sequence[str], limit: int) -> tuple[list[str], list[int], list[bool]]:
+        """Texts without markers, at most `limit` tokens long; their lengths; which were cut."""
+        cleaned = [_without_markers(self._clean(text)) for text in texts]
+        rows = self._tokenizer(cleaned, add_special_tokens=False)["input_ids"] if texts else []
+        cut = [len(row) > limit for row in rows]
+        short = [
+            self._tokenizer.decode(row[:limit]) if over else text
+            for text, row, over in zip(cleaned, rows, cut, strict=True)
+        ]
+        return short, [min(len(row), limit) for row in rows], cut
+
+    def _blocks(self, lengths: Sequence[int], query_length: int) -> Iterator[list[int]]:
+        """Indices of documents by block; the query stands twice in each prompt."""
+        capacity = room = self.info.max_length - 2 * query_length
+        block: list[int] = []
+        for i, length in enumerate(lengths):
+            block.append(i)
+            room -= length
+            if len(block) == BLOCK_DOCUMENTS or room <= MAX_DOCUMENT_TOKENS:
+                yield block
+                block, room = [], capacity
+        if block:
+            yield block
+
+    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
+        rows = [row for encoded in batch for row in encoded.rows]
+        outputs = iter(self._engine.run(rows))
+        return [
+            self._scores(self._compare([self._project(next(outputs)) for _ in e.rows]), e)
+            for e in batch
+        ]
+
+    def _project(self, hidden: torch.Tensor) -> torch.Tensor:
+        first, second = self._projector
+        return torch.nn.functional.linear(torch.relu(hidden @ first.T), second)
+
+    @staticmethod
+    def _compare(blocks: Sequence[torch.Tensor]) -> list[float]:
+        """Each block is [documents + 1, size], the query last."""
+        if not blocks:
+            return []
+        cosine = torch.nn.functional.cosine_similarity
+        queries = torch.stack([block[-1] for block in blocks])
+        if len(blocks) > 1:
+            best = torch.stack([cosine(block[:-1], block[-1:]).max() for block in blocks])
+            weights = (1 + best) / 2
+            queries = (weights[:, None] * queries).sum(0, keepdim=True) / weights.sum()
+        documents = torch.cat([block[:-1] for block in blocks])
+        values: list[float] = cosine(documents, queries).tolist()
+        return values
+
+
+def _without_markers(text: str) -> str:
+    """A marker in a text would shift every later document's score."""
+    return text.replace(DOCUMENT_MARKER, "").replace(QUERY_MARKER, "")
+
+
+def _shares(total: int, lengths: Sequence[int]) -> list[int]:
+    """A block's tokens by document: its own, and an equal part of the prompt; they sum up."""
+    rest, more = divmod(total - sum(lengths), len(lengths))
+    return [length + rest + (i < more) for i, length in enumerate(lengths)]

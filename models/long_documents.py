@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
+from models.images import ImageDocument, ImageError
 from models.types import (
     DEFAULTS,
+    Document,
     Encoded,
     LongDocument,
     ModelInfo,
     Score,
     ScoreOptions,
-    Scorer,
 )
 
 # A passage repeats this share of the one before it, so that no sentence is lost at a seam.
@@ -27,10 +28,21 @@ MIN_PASSAGE_TOKENS = 16
 MARGIN_TOKENS = 8
 
 
+class _Family(Protocol):
+    """A family, which may or may not read images."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def encode(self, query: str, documents: Sequence[Any], options: ScoreOptions) -> Encoded: ...
+
+    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]: ...
+
+
 class LongDocuments:
     """A scorer that honours `max_tokens_per_doc` and `long_document`."""
 
-    def __init__(self, scorer: Scorer, tokenizer: Any) -> None:
+    def __init__(self, scorer: _Family, tokenizer: Any) -> None:
         self._scorer = scorer
         self._tokenizer = tokenizer
 
@@ -39,9 +51,12 @@ class LongDocuments:
         return self._scorer.info
 
     def encode(
-        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
         """As the scorer's; a document in several passages has several rows' worth of scores."""
+        images = [d for d in documents if isinstance(d, ImageDocument)]
+        if images and not self.info.takes_images:
+            raise ImageError(f"the model {self.info.name} reads text alone, no images")
         limit = options.max_tokens_per_doc or self.info.max_tokens_per_doc
         shortened = [False] * len(documents)
         if limit is not None:
@@ -64,19 +79,23 @@ class LongDocuments:
         ]
 
     def score(
-        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
         return self.forward([self.encode(query, documents, options)])[0]
 
-    def _shorten(self, documents: Sequence[str], limit: int) -> tuple[list[str], list[bool]]:
+    def _shorten(
+        self, documents: Sequence[Document], limit: int
+    ) -> tuple[list[Document], list[bool]]:
         spans = self._offsets(documents)
         ends = [s[limit - 1][1] if len(s) > limit else None for s in spans]
-        short = [d if end is None else d[:end] for d, end in zip(documents, ends, strict=True)]
+        short = [
+            d[:end] if isinstance(d, str) else d for d, end in zip(documents, ends, strict=True)
+        ]
         return short, [end is not None for end in ends]
 
     def _split(
-        self, query: str, documents: Sequence[str], options: ScoreOptions
-    ) -> list[list[str]]:
+        self, query: str, documents: Sequence[Document], options: ScoreOptions
+    ) -> list[list[Document]]:
         if not documents:
             return []
         # What query and prompt take is seen from the shortest document.
@@ -85,25 +104,26 @@ class LongDocuments:
             around = MARGIN_TOKENS  # query and document are rows of their own
         size = max(MIN_PASSAGE_TOKENS, self.info.max_length - around)
         step = max(1, round(size * (1 - OVERLAP)))
-        split = []
+        split: list[list[Document]] = []
         for document, spans in zip(documents, self._offsets(documents), strict=True):
             # The last passage reaches the end; one wholly inside the one before is not made.
             starts = range(0, max(1, len(spans) - size + step), step)
-            parts = [
+            if len(spans) <= size or not isinstance(document, str):
+                split.append([document])
+                continue
+            parts: list[Document] = [
                 document[spans[start][0] : spans[min(start + size, len(spans)) - 1][1]]
                 for start in starts
-                if spans
             ]
-            split.append(parts if len(spans) > size else [document])
+            split.append(parts)
         return split
 
-    def _offsets(self, documents: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """For each document, where each of its tokens stands in it, in characters."""
+    def _offsets(self, documents: Sequence[Document]) -> list[list[tuple[int, int]]]:
+        """For each document, where each of its tokens stands in it; an image has none."""
         if not documents:
             return []
-        full = self._tokenizer(
-            list(documents), add_special_tokens=False, return_offsets_mapping=True
-        )
+        texts = [document if isinstance(document, str) else "" for document in documents]
+        full = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
         found: list[list[tuple[int, int]]] = full["offset_mapping"]
         return found
 

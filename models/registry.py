@@ -9,10 +9,11 @@ from models.checkpoint import Checkpoint
 from models.long_documents import LongDocuments
 from models.types import ModelLoadError, ModelSpec, Scorer
 
-# Family to module and class, in the order in which a checkpoint is offered to them; each module
-# has `matches(checkpoint)` and is imported only here, so that the ingress pays for none.
+# Family to module and what builds it, in the order in which a checkpoint is offered to them. Each
+# module has `matches(checkpoint)`, and is imported only here, so that the ingress pays for none.
 FAMILIES = {
     "listwise": ("models.families.listwise", "Listwise"),
+    "multimodal": ("models.families.multimodal", "load"),
     "layerwise": ("models.families.layerwise", "Layerwise"),
     "seq2seq": ("models.families.seq2seq", "Seq2Seq"),
     "causal": ("models.families.causal", "Causal"),

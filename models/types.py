@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from models.images import ImageDocument
+
+Document = str | ImageDocument
 Activation = Literal["identity", "sigmoid", "clamp"]
 LongDocument = Literal["truncate", "max_passage"]
 EMBEDDED = "embedded"
@@ -89,6 +92,7 @@ class ModelInfo:
     takes_instruction: bool = False
     instruction: str | None = None
     listwise: bool = False
+    takes_images: bool = False
     detail: str = ""
     max_tokens_per_doc: int | None = None
     long_document: LongDocument = "truncate"
@@ -108,17 +112,30 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Patches:
+    """An image as a vision model takes it: pixels [patches, values], and how they lie.
+
+    `grid` is (times, rows, columns) of patches.
+    """
+
+    pixels: Any
+    grid: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRow:
     """One row of token ids as the engine runs it, special tokens included.
 
     `attended`: how many of the first tokens are attended to; None is all of them. `read`: the
     positions whose hidden states are wanted, where a family reads hidden states; None is all.
+    `images`: what stands at the row's places for images, in their order.
     """
 
     input_ids: Sequence[int]
     type_ids: Sequence[int] | None = None
     attended: int | None = None
     read: Sequence[int] | None = None
+    images: Sequence[Patches] = ()
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -150,7 +167,7 @@ class Scorer(Protocol):
     def info(self) -> ModelInfo: ...
 
     def encode(
-        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
         """Tokenise one query with its documents."""
         ...
@@ -163,7 +180,7 @@ class Scorer(Protocol):
         ...
 
     def score(
-        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
         """Encode and run in one call."""
         ...

@@ -57,10 +57,19 @@ class TorchEngine:
     """Runs rows through `module`; `output` names what is read of its answer.
 
     `logits`: one vector of labels for each row. `last_hidden_state`: one vector for each token.
-    `last_token`: the hidden state at each row's last token.
+    `last_token`: the hidden state at each row's last token. `types` is the module's name for a
+    row's `type_ids`.
     """
 
-    def __init__(self, module: Any, spec: ModelSpec, *, pad_token_id: int, output: str) -> None:
+    def __init__(
+        self,
+        module: Any,
+        spec: ModelSpec,
+        *,
+        pad_token_id: int,
+        output: str,
+        types: str = "token_type_ids",
+    ) -> None:
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         self.device = choose_device(spec.device)
@@ -69,15 +78,18 @@ class TorchEngine:
         self.pad_token_id = pad_token_id
         self._max_rows = spec.batch_size
         self._output = output
+        self._types = types
         module = module.to(device=self.device, dtype=self.dtype).eval()
         self._module: Callable[..., Any] = torch.compile(module) if spec.compile else module
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, module: Any, output: str) -> TorchEngine:
+    def of(
+        cls, checkpoint: Checkpoint, module: Any, output: str, types: str = "token_type_ids"
+    ) -> TorchEngine:
         """The engine of a checkpoint's module; a tokenizer may lack a pad token, all is masked."""
         pads = (checkpoint.tokenizer.pad_token_id, getattr(checkpoint.config, "pad_token_id", None))
         pad = next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0)
-        return cls(module, checkpoint.spec, pad_token_id=pad, output=output)
+        return cls(module, checkpoint.spec, pad_token_id=pad, output=output, types=types)
 
     def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
         """For each row, in order: logits [labels], or hidden states [tokens, hidden] or [hidden].
@@ -126,7 +138,11 @@ class TorchEngine:
                 types[i, : len(row)] = torch.tensor(row.type_ids)
         inputs = {"input_ids": ids, "attention_mask": mask}
         if rows[0].type_ids is not None:
-            inputs["token_type_ids"] = types
+            inputs[self._types] = types
+        images = [image for row in rows for image in row.images]
+        if images:
+            inputs["pixel_values"] = torch.cat([image.pixels for image in images])
+            inputs["image_grid_thw"] = torch.tensor([image.grid for image in images])
         more: dict[str, Any] = {}
         if past is not None:
             before = torch.ones((len(rows), past[0][0].shape[2]), dtype=torch.long)

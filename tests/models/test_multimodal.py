@@ -166,7 +166,7 @@ def test_long_texts_are_cut_and_images_are_not(kind: Kind) -> None:
     long = "long " * 400
     scores = scorer.score(QUERY, [long, document(picture(96, 64), long), "short"])
     assert [score.truncated for score in scores] == [True, True, False]
-    assert scores[0].tokens <= 406
+    assert scores[0].tokens < 400 + 20
     assert scores[1].tokens > scores[0].tokens - 10
 
 

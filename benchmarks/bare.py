@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from models.registry import load as load_model
-from models.types import ModelInfo, Score, ScoreOptions
+from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.admission import Admission
 from serve_app.http import make_app
 from serve_app.ingress import limits_of, store_of
@@ -31,7 +31,9 @@ class InProcess:
     async def info(self) -> ModelInfo:
         return self._scorer.info
 
-    async def score(self, query: str, documents: list[str], options: ScoreOptions) -> list[Score]:
+    async def score(
+        self, query: str, documents: list[Document], options: ScoreOptions
+    ) -> list[Score]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._thread, self._scorer.score, query, documents, options

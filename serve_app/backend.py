@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.exceptions import RayTaskError
 
-from models.types import ModelInfo, Score, ScoreOptions
+from models.types import Document, ModelInfo, Score, ScoreOptions
 
 
 class HandleBackend:
@@ -25,7 +25,9 @@ class HandleBackend:
                 self._info = await self._call("info")
         return self._info
 
-    async def score(self, query: str, documents: list[str], options: ScoreOptions) -> list[Score]:
+    async def score(
+        self, query: str, documents: list[Document], options: ScoreOptions
+    ) -> list[Score]:
         scores: list[Score] = await self._call("score", query, documents, options)
         return scores
 

@@ -18,6 +18,7 @@ from serve_app.backend import HandleBackend
 from serve_app.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
+from serve_app.fetch import ImageFetcher
 from serve_app.http import Frontend, make_app
 from serve_app.service import RerankService
 from serve_app.settings import Settings
@@ -32,7 +33,11 @@ def _this_replica() -> Frontend:
 
 
 def limits_of(settings: Settings) -> Limits:
-    return Limits(max_documents=settings.max_documents, max_body_bytes=settings.max_body_bytes)
+    return Limits(
+        max_documents=settings.max_documents,
+        max_body_bytes=settings.max_body_bytes,
+        image_urls=settings.image_urls,
+    )
 
 
 def store_of(settings: Settings) -> ScoreStore:
@@ -75,6 +80,7 @@ class Ingress:
             telemetry=self.telemetry,
             max_retries=settings.max_retries,
             worker_timeout_s=settings.worker_timeout_s,
+            images=ImageFetcher() if settings.image_urls else None,
         )
         loop = asyncio.get_event_loop()
         self._tasks = [loop.create_task(self._report_for_ever())]

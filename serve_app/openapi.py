@@ -247,8 +247,10 @@ def _request(tops: Json, *, returns: bool) -> Json:
 
 
 def _given() -> Json:
-    """A document: a string (empty is fine), or an object that has its text in `text`."""
-    return {"oneOf": [{"type": "string"}, _object("text", text={"type": "string"})]}
+    """A document: a string (empty is fine), or an object with its text, or an image."""
+    text = _object("text", text={"type": "string"})
+    image = _object("image", image={"type": "string"}, text=_nullable("string"))
+    return {"anyOf": [{"type": "string"}, text, image]}
 
 
 def _top() -> Json:

@@ -14,6 +14,7 @@ from ray import serve
 
 from models.types import (
     DEFAULTS,
+    Document,
     Encoded,
     ModelInfo,
     ModelLoadError,
@@ -77,7 +78,7 @@ class ModelReplica:
         return self._scorer.info
 
     async def score(
-        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
         """Scores in the documents' order. Raises ScoringError when a logit is not finite."""
         loop = asyncio.get_running_loop()

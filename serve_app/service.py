@@ -7,10 +7,12 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
+from models.images import ImageDocument, ImageError
 from models.text import normalize, well_formed
-from models.types import ModelInfo, Score, ScoreOptions, ScoringError, relevance
+from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError, relevance
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
 from serve_app.catalog import Catalog
@@ -21,6 +23,7 @@ from serve_app.errors import (
     RerankError,
     ScoringFailed,
 )
+from serve_app.fetch import ImageFetcher
 from serve_app.telemetry import Telemetry
 from serve_app.types import RankedDocument, RerankRequest, RerankResult
 
@@ -44,7 +47,7 @@ class Backend(Protocol):
     async def info(self) -> ModelInfo: ...
 
     async def score(
-        self, query: str, documents: list[str], options: ScoreOptions
+        self, query: str, documents: list[Document], options: ScoreOptions
     ) -> list[Score]: ...
 
 
@@ -61,6 +64,7 @@ class RerankService:
         telemetry: Telemetry,
         max_retries: int = 2,
         worker_timeout_s: float = 120.0,
+        images: ImageFetcher | None = None,
     ) -> None:
         self.catalog = catalog
         self._backends = backends
@@ -69,6 +73,7 @@ class RerankService:
         self._telemetry = telemetry
         self._max_retries = max_retries
         self._timeout_s = worker_timeout_s
+        self._images = images
         self._flights = SingleFlight()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
@@ -103,8 +108,11 @@ class RerankService:
             raise InvalidRequest(
                 "the query is empty once control characters are removed", param="query"
             )
-        _check(info, request.options)
-        order, by_key = await _keys(info, query, request, clean)
+        _check(info, request)
+        documents: Sequence[Document] = request.documents
+        if self._images is not None:
+            documents = await self._images.resolve(documents)
+        order, by_key = await _keys(info, PairKeys(info, query, request.options), documents, clean)
 
         landed = self._flights.landed
         known = await self._look_up(list(by_key))
@@ -163,7 +171,7 @@ class RerankService:
         self,
         name: str,
         query: str,
-        texts: Mapping[bytes, str],
+        texts: Mapping[bytes, Document],
         chunks: Sequence[Sequence[bytes]],
         options: ScoreOptions,
     ) -> dict[bytes, Score]:
@@ -193,6 +201,8 @@ class RerankService:
                 return await asyncio.wait_for(call(), self._timeout_s)
             except RerankError:
                 raise
+            except ImageError as error:
+                raise InvalidRequest(f"{error}", param="documents") from error
             except ScoringError as error:
                 raise ScoringFailed(str(error)) from error
             except TimeoutError as error:
@@ -210,9 +220,14 @@ class RerankService:
         raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
 
 
-def _check(info: ModelInfo, options: ScoreOptions) -> None:
+def _check(info: ModelInfo, request: RerankRequest) -> None:
     """Refuse what the model can't do, rather than answer as if it had."""
-    if options.instruction is not None and not info.takes_instruction:
+    if not info.takes_images and any(isinstance(d, ImageDocument) for d in request.documents):
+        raise InvalidRequest(
+            f"the model {info.name!r} reads text alone; send documents without images",
+            param="documents",
+        )
+    if request.options.instruction is not None and not info.takes_instruction:
         raise InvalidRequest(
             f"the model {info.name!r} takes no instruction; leave the field out",
             param="instruction",
@@ -220,13 +235,15 @@ def _check(info: ModelInfo, options: ScoreOptions) -> None:
 
 
 async def _keys(
-    info: ModelInfo, query: str, request: RerankRequest, clean: Callable[[str], str]
-) -> tuple[list[bytes], dict[bytes, str]]:
-    """The documents' keys in their order, and the text that each stands for."""
-    keys = PairKeys(info, query, request.options)
-    texts = [clean(document) async for document in _paced(request.documents)]
+    info: ModelInfo, keys: PairKeys, documents: Sequence[Document], clean: Callable[[str], str]
+) -> tuple[list[bytes], dict[bytes, Document]]:
+    """The documents' keys in their order, and what each stands for."""
+    texts: list[Document] = [
+        clean(d) if isinstance(d, str) else replace(d, text=clean(d.text))
+        async for d in _paced(documents)
+    ]
     order = keys.all(texts) if info.listwise else [keys.of(text) async for text in _paced(texts)]
-    by_key: dict[bytes, str] = {}
+    by_key: dict[bytes, Document] = {}
     for key, text in zip(order, texts, strict=True):
         by_key.setdefault(key, text)
     return order, by_key
@@ -246,7 +263,7 @@ async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
         yield item
 
 
-def _chunks(texts: Mapping[bytes, str]) -> list[list[bytes]]:
+def _chunks(texts: Mapping[bytes, Document]) -> list[list[bytes]]:
     """Keys in chunks of bounded length; texts of like length together, so padding stays small."""
     chunks: list[list[bytes]] = []
     room = 0

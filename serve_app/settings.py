@@ -223,6 +223,12 @@ class Settings(_Frozen):
         description="Documents in a request at most.",
         json_schema_extra={"env": "RERANKER_MAX_DOCUMENTS"},
     )
+    image_urls: bool = Field(
+        False,
+        description="Fetch image documents given by URL. Whoever can send a request can then make "
+        "the service call addresses that it can reach.",
+        json_schema_extra={"env": "RERANKER_IMAGE_URLS"},
+    )
     max_body_bytes: int = Field(
         10 * 2**20,
         ge=1024,

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.types import DEFAULTS, ScoreOptions
+from models.types import DEFAULTS, Document, ScoreOptions
 
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
-    """`documents` is the text that the model scores; `originals` what the client sent.
+    """`documents` is what the model scores; `originals` what the client sent.
 
     `top_n` None means all. `model` None means the service's default model. `options` are what
     the client asks of the scoring, where it asks.
     """
 
     query: str
-    documents: tuple[str, ...]
+    documents: tuple[Document, ...]
     model: str | None = None
     top_n: int | None = None
     return_documents: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from models.types import DEFAULTS, ModelInfo, ScoreOptions
+from models.types import DEFAULTS, Document, ModelInfo, ScoreOptions
 
 
 class PairKeys:
@@ -29,10 +29,10 @@ class PairKeys:
         # The length goes first, so that no two lists of parts read the same.
         self._shared.update(len(data).to_bytes(8, "big") + data)
 
-    def all(self, documents: Sequence[str]) -> list[bytes]:
+    def all(self, documents: Sequence[Document]) -> list[bytes]:
         """The keys of all documents of a listwise model's request: each depends on the others."""
         for document in documents:
-            self._add(document)
+            self._add(_identity(document))
         keys = []
         for i in range(len(documents)):
             digest = self._shared.copy()
@@ -40,8 +40,13 @@ class PairKeys:
             keys.append(digest.digest())
         return keys
 
-    def of(self, document: str) -> bytes:
+    def of(self, document: Document) -> bytes:
         """16 bytes; `document` holds no lone surrogate."""
         digest = self._shared.copy()
-        digest.update(document.encode())
+        digest.update(_identity(document).encode())
         return digest.digest()
+
+
+def _identity(document: Document) -> str:
+    """A text is itself after a T, an image after an I, so that neither passes for the other."""
+    return f"T{document}" if isinstance(document, str) else f"I{document.identity}"

@@ -36,6 +36,7 @@ class Limits:
     max_documents: int = 10_000
     max_body_bytes: int = 10 * 2**20
     max_query_chars: int = 100_000
+    image_urls: bool = False
 
 
 class Dialect(Protocol):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from models.images import DATA_URI, ImageDocument
 from models.text import well_formed
-from models.types import LongDocument, ScoreOptions
+from models.types import Document, LongDocument, ScoreOptions
 from serve_app.dialects.base import BadRequest, Limits, json_type
 from serve_app.errors import InvalidRequest
 from serve_app.types import RerankResult
@@ -36,8 +37,8 @@ def query(body: Mapping[str, Any], limits: Limits) -> str:
 
 def documents(
     body: Mapping[str, Any], limits: Limits
-) -> tuple[tuple[str, ...], tuple[Any, ...] | None]:
-    """The texts to score, and what the client sent (None where that is the same)."""
+) -> tuple[tuple[Document, ...], tuple[Any, ...] | None]:
+    """What to score, and what the client sent (None where that is the same)."""
     value = body.get("documents")
     if value is None or value == []:
         raise BadRequest("invalid request: list of documents must not be empty", param="documents")
@@ -52,18 +53,36 @@ def documents(
             " Split them over several requests.",
             param="documents",
         )
-    texts = tuple([d if type(d) is str else _text(i, d) for i, d in enumerate(value)])
+    texts = tuple([d if type(d) is str else _object(i, d, limits) for i, d in enumerate(value)])
     plain = all(type(d) is str for d in value)
     return texts, None if plain else tuple(value)
 
 
-def _text(index: int, document: Any) -> str:
+def _object(index: int, document: Any, limits: Limits) -> Document:
     where = f"documents[{index}]"
     if not isinstance(document, Mapping):
         raise InvalidRequest(
             f"{where} is {json_type(document)}; a string or an object with text is accepted.",
             param=where,
         )
+    if document.get("image") is None:
+        return _text(where, document)
+    image = document["image"]
+    by_url = isinstance(image, str) and image.startswith(("http://", "https://"))
+    if by_url and not limits.image_urls:
+        raise InvalidRequest(
+            f"{where}.image is a URL, which this service does not fetch; send a data URI.",
+            param=f"{where}.image",
+        )
+    if not by_url and not (isinstance(image, str) and DATA_URI.match(image)):
+        raise InvalidRequest(
+            f"{where}.image must be a data URI (data:image/png;base64,…).", param=f"{where}.image"
+        )
+    caption = {"text": document.get("text") or ""}
+    return ImageDocument(image, _text(where, {**document, **caption}))
+
+
+def _text(where: str, document: Mapping[str, Any]) -> str:
     text = document.get("text")
     if not isinstance(text, str):
         found = json_type(text) if "text" in document else "missing"

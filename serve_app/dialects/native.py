@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,11 @@ class Native:
         )
 
     def render(self, result: RerankResult, request: RerankRequest) -> bytes:
-        texts = request.documents
+        texts: Sequence[Any] = request.documents
+        if request.originals is not None:
+            # An object with text comes back as its text, an image as it was sent.
+            pairs = zip(request.documents, request.originals, strict=True)
+            texts = [d if isinstance(d, str) else sent for d, sent in pairs]
         results: list[dict[str, Any]]
         if request.return_documents:
             results = [

@@ -17,11 +17,23 @@ from models.types import ModelSpec, ScoreOptions, relevance
 from tests.e2e.conftest import Service, environment, start, stop
 from tests.models.checkpoints import tiny_bert_cross_encoder
 from tests.models.decoder_checkpoints import minicpm_layerwise, qwen3
+from tests.models.encoder_checkpoints import bert_encoder, folder, stanford_colbert
+from tests.models.t5_checkpoints import t5
+from tests.models.vision_checkpoints import document, picture, qwen3_vl
+
+
+def _bi_encoder(path: Path) -> Path:
+    return folder(bert_encoder(path / "encoder"), path / "folder")
+
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "cross-encoder": tiny_bert_cross_encoder,
     "causal": qwen3,
     "layerwise": minicpm_layerwise,
+    "late-interaction": stanford_colbert,
+    "bi-encoder": _bi_encoder,
+    "seq2seq": t5,
+    "multimodal": qwen3_vl,
 }
 QUERY = "what do pandas eat?"
 DOCUMENTS = [
@@ -82,7 +94,29 @@ def test_an_instruction_changes_the_scores_of_a_prompted_model_alone(service: Se
     assert "takes no instruction" in refused.json()["message"]
 
 
-@pytest.mark.parametrize("family", MAKERS)
+def test_images_are_scored_by_the_model_that_reads_them(
+    service: Service, folders: dict[str, Path]
+) -> None:
+    image = document(picture(96, 64))
+    scorer = load(ModelSpec("m", source=str(folders["multimodal"]), dtype="float32"))
+    scores = scorer.score(QUERY, [image, "Pandas eat bamboo."])
+    expected = [relevance(score.logit, scorer.info.activation) for score in scores]
+    sent = [{"image": image.data_uri}, {"text": "Pandas eat bamboo."}]
+    found = _ask(service, model="multimodal", documents=sent)
+    assert [found[0], found[1]] == pytest.approx(expected, abs=1e-4)
+
+    for model, given, said in (
+        ("causal", image.data_uri, "reads text alone"),
+        ("multimodal", "data:image/png;base64,AAAA", "is none of"),
+        ("multimodal", "https://example.org/a.png", "does not fetch"),
+    ):
+        body = {"query": QUERY, "documents": [{"image": given}], "model": model}
+        refused = httpx.post(f"{service.url}/v1/rerank", json=body, timeout=60)
+        assert refused.status_code == 422, refused.text
+        assert said in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("family", ["cross-encoder", "causal", "seq2seq"])
 def test_rerank_score_ranks_by_each(folders: dict[str, Path], tmp_path: Path, family: str) -> None:
     (tmp_path / "docs.txt").write_text("\n".join(d for d in DOCUMENTS if d))
     command = [sys.executable, "-m", "serve_app.cli", "score", "--model", str(folders[family])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from models.types import DEFAULTS, ModelInfo, Score, ScoreOptions
+from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app.admission import Admission
 from serve_app.cache import MemoryStore, ScoreStore
 from serve_app.catalog import Catalog
@@ -42,7 +42,7 @@ class WordOverlap:
         return self.info_
 
     async def score(
-        self, query: str, documents: list[str], options: ScoreOptions = DEFAULTS
+        self, query: str, documents: list[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
         if self.failures:
             raise self.failures.pop(0)
@@ -54,10 +54,8 @@ class WordOverlap:
             self.cancelled += 1
             raise
         words = set(query.split())
-        return [
-            Score(float(len(words & set(d.split()))), len(d.split()), len(d.split()) > 64)
-            for d in documents
-        ]
+        texts = [(d if isinstance(d, str) else d.text).split() for d in documents]
+        return [Score(float(len(words & set(t))), len(t), len(t) > 64) for t in texts]
 
 
 def make_service(

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.types import ScoreOptions, ScoringError
+from models.images import ImageDocument, ImageError
+from models.types import Document, ScoreOptions, ScoringError
 from serve_app.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -23,7 +24,7 @@ from serve_app.types import RerankRequest
 from tests.serve_app.fakes import INFO, WordOverlap, make_service
 
 
-def ask(*documents: str, query: str = "a b c", **fields: object) -> RerankRequest:
+def ask(*documents: Document, query: str = "a b c", **fields: object) -> RerankRequest:
     return RerankRequest(query, documents, **fields)  # type: ignore[arg-type]
 
 
@@ -187,3 +188,19 @@ async def test_a_listwise_model_sees_the_whole_request_in_its_order() -> None:
     assert backend.rows == 302
     await service.rerank(ask(*documents[1:]))
     assert backend.rows == 302 + 301
+
+
+async def test_images_need_a_model_that_reads_them_and_are_kept_by_pair() -> None:
+    backend = WordOverlap()
+    service = make_service(backend)
+    image = ImageDocument("data:image/png;base64,AAAA", "a")
+    with pytest.raises(InvalidRequest, match="reads text alone"):
+        await service.rerank(ask(image))
+    backend.info_ = replace(INFO, takes_images=True)
+    backend.failures = [ImageError("an image is none of PNG")]
+    with pytest.raises(InvalidRequest, match="an image is none of PNG"):
+        await service.rerank(ask(image))
+    await service.rerank(ask(image, image, "a"))
+    assert backend.rows == 2
+    await service.rerank(ask(image))
+    assert backend.rows == 2

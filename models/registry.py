@@ -24,8 +24,9 @@ FAMILIES = {
 }
 SUPPORTED = (
     "supported are cross-encoders (…ForSequenceClassification), Qwen3-Reranker, mxbai-rerank-v2, "
-    "bge-reranker-v2-gemma and -minicpm-layerwise, and sentence-transformers encoder folders; "
-    "see docs/models.md"
+    "bge-reranker-v2-gemma and -minicpm-layerwise, jina-reranker-v3 and -m0, Qwen3-VL-Reranker, "
+    "monoT5 and RankT5, ColBERT (Stanford's and PyLate's folders) and sentence-transformers "
+    "folders; see docs/models.md"
 )
 
 

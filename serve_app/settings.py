@@ -53,206 +53,128 @@ class ModelSettings(_Frozen):
     num_gpus: Annotated[float, Field(ge=0)] = 0
 
 
+def _env(name: str, default: Any, description: str, **bounds: Any) -> Any:
+    """A setting with its environment variable."""
+    return Field(default, description=description, json_schema_extra={"env": name}, **bounds)
+
+
 class Settings(_Frozen):
     """The service's settings: one frozen object, made once at the start."""
 
-    model: str = Field(
-        EMBEDDED,
-        description="Model: `embedded`, or a Hugging Face name.",
-        json_schema_extra={"env": "RERANKER_MODEL"},
+    model: str = _env("RERANKER_MODEL", EMBEDDED, "Model: `embedded`, or a Hugging Face name.")
+    local_model_path: str | None = _env(
+        "RERANKER_LOCAL_MODEL_PATH", None, "A checkpoint's folder; wins over RERANKER_MODEL."
     )
-    local_model_path: str | None = Field(
-        None,
-        description="A checkpoint's folder; wins over RERANKER_MODEL.",
-        json_schema_extra={"env": "RERANKER_LOCAL_MODEL_PATH"},
+    models: tuple[ModelSettings, ...] = _env(
+        "RERANKER_MODELS", (), "Several named models (JSON in the environment)."
     )
-    models: tuple[ModelSettings, ...] = Field(
-        (),
-        description="Several named models (JSON in the environment).",
-        json_schema_extra={"env": "RERANKER_MODELS"},
+    default_model: str | None = _env(
+        "RERANKER_DEFAULT_MODEL", None, "Which of `models` answers when none is named."
     )
-    default_model: str | None = Field(
-        None,
-        description="Which of `models` answers when none is named.",
-        json_schema_extra={"env": "RERANKER_DEFAULT_MODEL"},
+    max_length: int | None = _env(
+        "RERANKER_MAX_LENGTH", None, "Tokens a row may have; empty: the checkpoint's own.", ge=8
     )
-    max_length: int | None = Field(
-        None,
-        ge=8,
-        description="Tokens a row may have; empty: the checkpoint's own.",
-        json_schema_extra={"env": "RERANKER_MAX_LENGTH"},
+    quantization: Quantization = _env(
+        "RERANKER_QUANTIZATION", "auto", "Precision; auto: bf16 where the hardware multiplies it."
     )
-    quantization: Quantization = Field(
+    mixed_precision: bool = _env(
+        "ENABLE_MIXED_PRECISION", True, "False: `auto` precision means fp32."
+    )
+    device: Device = _env("RERANKER_DEVICE", "auto", "Where models run; auto: cuda, mps, cpu.")
+    torch_compile: bool = _env("ENABLE_TORCH_COMPILE", False, "Compile the forward pass.")
+    normalize_text: bool | None = _env(
+        "RERANKER_NORMALIZE_TEXT", None, "NFC, control characters, white space; empty: by model."
+    )
+    family: str = _env(
+        "RERANKER_FAMILY",
         "auto",
-        description="Precision; auto: bf16 where the hardware multiplies it.",
-        json_schema_extra={"env": "RERANKER_QUANTIZATION"},
+        "Kind of model (docs/models.md); auto: by the checkpoint's config.",
     )
-    mixed_precision: bool = Field(
-        True,
-        description="False: `auto` precision means fp32.",
-        json_schema_extra={"env": "ENABLE_MIXED_PRECISION"},
-    )
-    device: Device = Field(
+    template: str = _env(
+        "RERANKER_TEMPLATE",
         "auto",
-        description="Where models run; auto: cuda, mps, cpu.",
-        json_schema_extra={"env": "RERANKER_DEVICE"},
+        "Prompt of a decoder (docs/models.md); auto: the checkpoint's own.",
     )
-    torch_compile: bool = Field(
-        False,
-        description="Compile the forward pass.",
-        json_schema_extra={"env": "ENABLE_TORCH_COMPILE"},
-    )
-    normalize_text: bool | None = Field(
+    instruction: str | None = _env(
+        "RERANKER_INSTRUCTION",
         None,
-        description="NFC, control characters, white space; empty: by model.",
-        json_schema_extra={"env": "RERANKER_NORMALIZE_TEXT"},
+        "The task, for models that are prompted; empty: the prompt's own.",
     )
-    family: str = Field(
-        "auto",
-        description="Kind of model (docs/models.md); auto: by the checkpoint's config.",
-        json_schema_extra={"env": "RERANKER_FAMILY"},
-    )
-    template: str = Field(
-        "auto",
-        description="Prompt of a decoder (docs/models.md); auto: the checkpoint's own.",
-        json_schema_extra={"env": "RERANKER_TEMPLATE"},
-    )
-    instruction: str | None = Field(
+    max_tokens_per_doc: int | None = _env(
+        "RERANKER_MAX_TOKENS_PER_DOC",
         None,
-        description="The task, for models that are prompted; empty: the prompt's own.",
-        json_schema_extra={"env": "RERANKER_INSTRUCTION"},
-    )
-    max_tokens_per_doc: int | None = Field(
-        None,
+        "Tokens of each document that are scored; empty: all.",
         ge=1,
-        description="Tokens of each document that are scored; empty: all.",
-        json_schema_extra={"env": "RERANKER_MAX_TOKENS_PER_DOC"},
     )
-    long_document: LongDocument = Field(
+    long_document: LongDocument = _env(
+        "RERANKER_LONG_DOCUMENT",
         "truncate",
-        description="What is longer than the model reads: `truncate`, or `max_passage`: the best "
-        "of overlapping passages.",
-        json_schema_extra={"env": "RERANKER_LONG_DOCUMENT"},
+        (
+            "What is longer than the model reads: `truncate`, or `max_passage`: the best "
+            "of overlapping passages."
+        ),
     )
-    batch_size: int | None = Field(
+    batch_size: int | None = _env(
+        "RERANKER_BATCH_SIZE",
         None,
+        "Rows in a micro-batch at most; empty: tokens alone bound it.",
         ge=1,
-        description="Rows in a micro-batch at most; empty: tokens alone bound it.",
-        json_schema_extra={"env": "RERANKER_BATCH_SIZE"},
     )
-    token_budget: int | None = Field(
-        None,
-        ge=64,
-        description="Padded tokens in a micro-batch; empty: by device.",
-        json_schema_extra={"env": "RERANKER_TOKEN_BUDGET"},
+    token_budget: int | None = _env(
+        "RERANKER_TOKEN_BUDGET", None, "Padded tokens in a micro-batch; empty: by device.", ge=64
     )
-    micro_batch: bool = Field(
-        True,
-        description="Merge chunks of different requests into one forward pass.",
-        json_schema_extra={"env": "MICRO_BATCH_ENABLED"},
+    micro_batch: bool = _env(
+        "MICRO_BATCH_ENABLED", True, "Merge chunks of different requests into one forward pass."
     )
-    micro_batch_window_ms: float = Field(
-        0.0,
-        ge=0,
-        le=1000,
-        description="Milliseconds to wait for more chunks.",
-        json_schema_extra={"env": "MICRO_BATCH_WINDOW_MS"},
+    micro_batch_window_ms: float = _env(
+        "MICRO_BATCH_WINDOW_MS", 0.0, "Milliseconds to wait for more chunks.", ge=0, le=1000
     )
-    warmup: bool = Field(
-        True,
-        description="Run a forward pass before the replica is ready.",
-        json_schema_extra={"env": "WARMUP_ON_START"},
+    warmup: bool = _env("WARMUP_ON_START", True, "Run a forward pass before the replica is ready.")
+    max_parallel: int = _env(
+        "RERANKER_MAX_PARALLEL", 64, "Requests scored at once; the rest wait.", ge=1
     )
-    max_parallel: int = Field(
-        64,
-        ge=1,
-        description="Requests scored at once; the rest wait.",
-        json_schema_extra={"env": "RERANKER_MAX_PARALLEL"},
+    max_queue: int = _env("RERANKER_MAX_QUEUE", 512, "Requests that may wait; over it: 429.", ge=0)
+    queue_timeout_s: float = _env(
+        "RERANKER_QUEUE_TIMEOUT", 30.0, "Seconds a request may wait; over it: 503.", gt=0
     )
-    max_queue: int = Field(
-        512,
-        ge=0,
-        description="Requests that may wait; over it: 429.",
-        json_schema_extra={"env": "RERANKER_MAX_QUEUE"},
+    worker_timeout_s: float = _env(
+        "RERANKER_WORKER_TIMEOUT", 120.0, "Seconds that scoring may take; over it: 504.", gt=0
     )
-    queue_timeout_s: float = Field(
-        30.0,
-        gt=0,
-        description="Seconds a request may wait; over it: 503.",
-        json_schema_extra={"env": "RERANKER_QUEUE_TIMEOUT"},
+    max_retries: int = _env(
+        "RERANKER_MAX_RETRIES", 2, "Further tries when a replica fails.", ge=0, le=10
     )
-    worker_timeout_s: float = Field(
-        120.0,
-        gt=0,
-        description="Seconds that scoring may take; over it: 504.",
-        json_schema_extra={"env": "RERANKER_WORKER_TIMEOUT"},
+    cache: bool = _env("ENABLE_PREDICTION_CACHE", True, "Keep scores by pair.")
+    cache_ttl_s: float = _env("CACHE_TTL_SECONDS", 3600.0, "Seconds a score is kept.", gt=0)
+    cache_max_bytes: int = _env(
+        "CACHE_MAX_BYTES", 256 * 2**20, "Bytes of memory that kept scores may take.", ge=0
     )
-    max_retries: int = Field(
-        2,
-        ge=0,
-        le=10,
-        description="Further tries when a replica fails.",
-        json_schema_extra={"env": "RERANKER_MAX_RETRIES"},
+    clear_cache_interval_s: float = _env(
+        "CLEAR_CACHE_INTERVAL", 0.0, "Seconds between emptying the cache; 0: never.", ge=0
     )
-    cache: bool = Field(
-        True,
-        description="Keep scores by pair.",
-        json_schema_extra={"env": "ENABLE_PREDICTION_CACHE"},
+    max_documents: int = _env(
+        "RERANKER_MAX_DOCUMENTS", 10_000, "Documents in a request at most.", ge=1
     )
-    cache_ttl_s: float = Field(
-        3600.0,
-        gt=0,
-        description="Seconds a score is kept.",
-        json_schema_extra={"env": "CACHE_TTL_SECONDS"},
-    )
-    cache_max_bytes: int = Field(
-        256 * 2**20,
-        ge=0,
-        description="Bytes of memory that kept scores may take.",
-        json_schema_extra={"env": "CACHE_MAX_BYTES"},
-    )
-    clear_cache_interval_s: float = Field(
-        0.0,
-        ge=0,
-        description="Seconds between emptying the cache; 0: never.",
-        json_schema_extra={"env": "CLEAR_CACHE_INTERVAL"},
-    )
-    max_documents: int = Field(
-        10_000,
-        ge=1,
-        description="Documents in a request at most.",
-        json_schema_extra={"env": "RERANKER_MAX_DOCUMENTS"},
-    )
-    image_urls: bool = Field(
+    image_urls: bool = _env(
+        "RERANKER_IMAGE_URLS",
         False,
-        description="Fetch image documents given by URL. Whoever can send a request can then make "
-        "the service call addresses that it can reach.",
-        json_schema_extra={"env": "RERANKER_IMAGE_URLS"},
+        (
+            "Fetch image documents given by URL. Whoever can send a request can then "
+            "make the service call addresses that it can reach."
+        ),
     )
-    max_body_bytes: int = Field(
-        10 * 2**20,
-        ge=1024,
-        description="Bytes of a request body at most.",
-        json_schema_extra={"env": "RERANKER_MAX_BODY_BYTES"},
+    max_body_bytes: int = _env(
+        "RERANKER_MAX_BODY_BYTES", 10 * 2**20, "Bytes of a request body at most.", ge=1024
     )
-    host: str = Field(
-        "127.0.0.1", description="Address to listen on.", json_schema_extra={"env": "HOST"}
+    host: str = _env("HOST", "127.0.0.1", "Address to listen on.")
+    port: int = _env("PORT", 8000, "Port to listen on.", ge=1, le=65535)
+    use_mlx: bool = _env(
+        "RERANKER_USE_MLX", False, "Must be false: the MLX engine is not part of this version."
     )
-    port: int = Field(
-        8000, ge=1, le=65535, description="Port to listen on.", json_schema_extra={"env": "PORT"}
+    redis_enabled: bool = _env(
+        "REDIS_ENABLED", False, "Must be false: the Redis tier is not part of this version."
     )
-    use_mlx: bool = Field(
-        False,
-        description="Must be false: the MLX engine is not part of this version.",
-        json_schema_extra={"env": "RERANKER_USE_MLX"},
-    )
-    redis_enabled: bool = Field(
-        False,
-        description="Must be false: the Redis tier is not part of this version.",
-        json_schema_extra={"env": "REDIS_ENABLED"},
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="How much is logged.", json_schema_extra={"env": "LOG_LEVEL"}
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
+        "LOG_LEVEL", "INFO", "How much is logged."
     )
 
     @field_validator("log_level", mode="before")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests import local_server
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -19,9 +19,7 @@ def serving(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Serve `folder` as the model `name`; gives the endpoint and the paths asked for."""
     asked: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(local_server.QuietHandler):
         def do_HEAD(self) -> None:
             self._answer(body=False)
 
@@ -44,33 +42,17 @@ def serving(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
                 self._json(entries, body)
             elif path.startswith(resolve) and path.removeprefix(resolve) in files:
                 file = files[path.removeprefix(resolve)]
-                self._send(200, file.read_bytes(), body, ETag=f'"{_oid(file)}"')
+                tag = f'"{_oid(file)}"'
+                content = file.read_bytes()
+                self.send(200, content, body=body, x_repo_commit=COMMIT, etag=tag)
             else:
-                self._send(404, b"{}", body, **{"X-Error-Code": "RepoNotFound"})
+                self.send(404, b"{}", body=body, x_error_code="RepoNotFound")
 
         def _json(self, content: object, body: bool) -> None:
-            self._send(200, json.dumps(content).encode(), body)
+            self.send(200, json.dumps(content).encode(), body=body, x_repo_commit=COMMIT)
 
-        def _send(self, status: int, content: bytes, body: bool, **headers: str) -> None:
-            self.send_response(status)
-            headers = {"X-Repo-Commit": COMMIT, "Content-Length": str(len(content)), **headers}
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        thread.join()
+    with local_server.serving(Handler) as url:
+        yield url, asked
 
 
 def _oid(file: Path) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from serve_app.evaluate import run_eval
 from serve_app.evaluate.corpus import build
 from serve_app.evaluate.metrics import bootstrap_interval, ndcg, reciprocal_rank
 from serve_app.evaluate.run import bm25_candidates
+from tests.local_server import QuietHandler, serving
 
 TOPICS = ("bamboo", "granite", "violin", "harbour", "saffron", "glacier", "lantern", "walnut")
 Order = Callable[[str, list[str]], list[int]]
@@ -82,27 +81,14 @@ def test_the_interval_lies_within_what_was_seen(differences: list[float]) -> Non
 def _server(order: Order, status: int = 200) -> Iterator[str]:
     """A /v1/rerank that answers in the order that `order` gives."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             hits = [{"index": i} for i in order(body["query"], body["documents"])]
-            content = json.dumps({"results": hits}).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.send(status, json.dumps({"results": hits}).encode())
 
-        def log_message(self, format: str, *args: object) -> None:
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 def _backwards(query: str, documents: list[str]) -> list[int]:

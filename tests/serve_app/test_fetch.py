@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -13,6 +11,7 @@ from serve_app import fetch
 from serve_app.dialects import NATIVE, Limits
 from serve_app.errors import InvalidRequest
 from serve_app.fetch import ImageFetcher
+from tests.local_server import QuietHandler, serving
 
 PAGES = {
     "/cat.png": (200, "image/png", b"the bytes of a cat"),
@@ -23,30 +22,16 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             if self.path == "/moved":
-                self.send_response(302)
-                self.send_header("location", "/cat.png")
-                self.send_header("content-length", "0")
-                self.end_headers()
+                self.send(302, b"", location="/cat.png")
                 return
             status, kind, content = PAGES[self.path]
-            self.send_response(status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.send(status, content, content_type=kind)
 
-        def log_message(self, format: str, *args: object) -> None:
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
+    with serving(Handler) as address:
+        yield address
 
 
 async def test_urls_become_data_uris_in_their_places(url: str) -> None:

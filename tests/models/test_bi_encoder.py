@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import kendalltau
 from sentence_transformers import SentenceTransformer
 
 from models import embedded
@@ -31,6 +32,9 @@ TEXTS = [
     " emoji 😀 ",
     "far beyond the maximum length " * 60,
 ]
+ANIMALS = ("pandas", "bears", "old ships", "violins", "the mayor", "glaciers")
+VERBS = ("eat", "never see", "grow near", "sell")
+FOODS = ("bamboo", "fresh fish", "marble", "a train ticket", "snow")
 KINDS: dict[str, dict[str, Any]] = {
     "mean": {"normalize": True},
     "cls": {"pooling": "cls", "prompts": PROMPTS},
@@ -97,6 +101,18 @@ def test_the_real_weights_equal_the_reference() -> None:
     found = [score.logit for score in scorer.score(QUERY, TEXTS)]
     assert found == pytest.approx(_reference(path, QUERY, TEXTS), abs=1e-4)
     assert max(range(len(TEXTS)), key=found.__getitem__) == 0
+
+
+def test_bf16_ranks_as_fp32_on_the_real_weights() -> None:
+    texts = [f"{animal} {verb} {food}" for animal in ANIMALS for verb in VERBS for food in FOODS]
+    exact, rough = (
+        [
+            s.logit
+            for s in load(ModelSpec("m", family="bi-encoder", dtype=dtype)).score(QUERY, texts)
+        ]
+        for dtype in ("float32", "bfloat16")
+    )
+    assert kendalltau(exact, rough).statistic >= 0.99
 
 
 def test_equal_texts_are_run_once(kind: tuple[Path, Scorer]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from models.engines.torch_engine import TorchEngine
 from models.registry import load
 from models.types import ModelLoadError, ModelSpec, ScoreOptions, Scorer, ScoringError, relevance
 from tests.models.checkpoints import edit_config
@@ -278,3 +279,21 @@ def test_memory_is_free_of_the_vocabulary(kind: tuple[Path, Reference, Scorer]) 
         scorer.score(QUERY, TEXTS)
     assert seen
     assert all(vocabulary not in shape for shape in seen)
+
+
+def test_what_stands_before_the_documents_is_computed_once(
+    kind: tuple[Path, Reference, Scorer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = kind[2]
+    seen: list[int] = []
+    prefill = TorchEngine._prefill
+
+    def spy(engine: TorchEngine, prefix: Sequence[int]) -> Any:
+        seen.append(len(prefix))
+        return prefill(engine, prefix)
+
+    monkeypatch.setattr(TorchEngine, "_prefill", spy)
+    chunks = [scorer.encode(QUERY, [f"{text} {i}" for text in TEXTS]) for i in range(3)]
+    scorer.forward([*chunks, scorer.encode("another query", TEXTS)])
+    assert len(seen) == 2
+    assert all(len(row) < chunks[0].tokens[0] for row in chunks[0].rows[:1])

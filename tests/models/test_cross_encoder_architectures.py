@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder as Reference
 from transformers import (
     DebertaV2Config,
@@ -25,7 +26,6 @@ from transformers import (
 from models.registry import load
 from models.types import ModelLoadError, ModelSpec, Scorer, relevance
 from tests.models.checkpoints import (
-    TOKENIZER_FILES,
     edit_config,
     embedded_tokenizer,
     tiny_bert_cross_encoder,
@@ -196,7 +196,18 @@ def test_a_tokenizer_without_a_pad_token(tmp_path: Path) -> None:
 
 def test_extra_weights_do_no_harm_and_missing_ones_are_named(tmp_path: Path) -> None:
     path = _save(tmp_path, _electra, num_labels=1)
+    expected = load(ModelSpec("m", source=str(path), dtype="float32")).score("q", TEXTS)
+    weights = load_file(path / "model.safetensors")
+    extra = {**weights, "another_head.weight": torch.zeros(3, 32)}
+    save_file(extra, path / "model.safetensors", metadata={"format": "pt"})
+    assert load(ModelSpec("m", source=str(path), dtype="float32")).score("q", TEXTS) == expected
     edit_config(path, architectures=["BertForSequenceClassification"], model_type="bert")
     with pytest.raises(ModelLoadError, match="lacks weights for"):
         load(ModelSpec("m", source=str(path)))
-    assert set(TOKENIZER_FILES) <= {file.name for file in path.iterdir()}
+
+
+def test_a_head_of_another_shape_than_the_config_says(tmp_path: Path) -> None:
+    path = _save(tmp_path, _electra, num_labels=1)
+    edit_config(path, hidden_size=16)
+    with pytest.raises(ModelLoadError, match="could not be loaded"):
+        load(ModelSpec("m", source=str(path)))

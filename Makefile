@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: serve test lint eval settings bench-serving clean
+.PHONY: serve test lint eval settings bench-engines bench-serving clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -19,6 +19,9 @@ lint: $(VENV)/.dev
 
 eval: $(VENV)/.dev
 	$(BIN)/rerank eval
+
+bench-engines: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.engines
 
 bench-serving: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.serving

@@ -47,6 +47,7 @@ class ModelSpec:
     token_budget: int | None = None
     batch_size: int | None = None
     threads: int | None = None
+    backend: Literal["auto", "torch", "openvino"] = "torch"
     family: str = "auto"
     template: str = "auto"
     instruction: str | None = None

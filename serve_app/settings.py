@@ -12,6 +12,7 @@ from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
+Backend = Literal["auto", "torch", "openvino"]
 Quantization = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16"]] = {
     "auto": "auto",
@@ -37,6 +38,7 @@ class ModelSettings(_Frozen):
     aliases: tuple[str, ...] = ()
     revision: str | None = None
     device: Device | None = None
+    backend: Backend | None = None
     quantization: Quantization | None = None
     max_length: Annotated[int, Field(ge=8)] | None = None
     normalize_text: bool | None = None
@@ -81,6 +83,12 @@ class Settings(_Frozen):
         "ENABLE_MIXED_PRECISION", True, "False: `auto` precision means fp32."
     )
     device: Device = _env("RERANKER_DEVICE", "auto", "Where models run; auto: cuda, mps, cpu.")
+    backend: Backend = _env(
+        "RERANKER_BACKEND",
+        "auto",
+        "What runs the forward pass; auto: openvino where it is installed, on a processor, for "
+        "encoders; else torch.",
+    )
     torch_compile: bool = _env("ENABLE_TORCH_COMPILE", False, "Compile the forward pass.")
     normalize_text: bool | None = _env(
         "RERANKER_NORMALIZE_TEXT", None, "NFC, control characters, white space; empty: by model."
@@ -220,6 +228,7 @@ class Settings(_Frozen):
             source=model.source,
             revision=model.revision,
             device=model.device or self.device,
+            backend=model.backend or self.backend,
             dtype=DTYPES[quantization],
             max_length=model.max_length or self.max_length,
             normalize_text=(

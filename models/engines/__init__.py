@@ -1,1 +1,71 @@
-"""How a forward pass runs."""
+"""How a forward pass runs: the choice of an engine for a checkpoint's module."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from models.checkpoint import Checkpoint
+from models.engines import openvino_engine
+from models.engines.base import Engine
+from models.engines.torch_engine import TorchEngine, choose_device
+from models.families.lengths import position_limit
+from models.types import ModelLoadError
+
+__all__ = ["Engine", "engine_for"]
+
+logger = logging.getLogger(__name__)
+
+
+def engine_for(
+    checkpoint: Checkpoint,
+    module: Any,
+    output: str,
+    *,
+    types: str = "token_type_ids",
+    portable: bool = False,
+) -> Engine:
+    """The engine that the spec's `backend` names.
+
+    `auto` is OpenVINO on a processor where it is installed and the module is `portable` (an
+    encoder: no cache of keys and values, no images), else torch. Raises ModelLoadError where the
+    named one can't run it.
+    """
+    spec = checkpoint.spec
+    # A tokenizer may lack a pad token; what is padded is masked.
+    pads = (checkpoint.tokenizer.pad_token_id, getattr(checkpoint.config, "pad_token_id", None))
+    pad = next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0)
+    reason = _why_not_openvino(checkpoint, portable)
+    if spec.backend == "openvino" and reason is not None:
+        raise ModelLoadError(f"{spec.source!r} can't run on OpenVINO: {reason}")
+    if spec.backend != "torch" and reason is None:
+        typed = "token_type_ids" in checkpoint.tokenizer.model_input_names
+        longest = position_limit(checkpoint.config) or openvino_engine.CHECKED_TOKENS
+        try:
+            return openvino_engine.OpenVINOEngine(
+                module, spec, pad_token_id=pad, output=output, typed=typed, longest=longest
+            )
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            if spec.backend == "openvino":
+                raise ModelLoadError(
+                    f"{spec.source!r} could not be converted for OpenVINO: {text}; "
+                    "try RERANKER_BACKEND=torch"
+                ) from error
+            logger.warning("%s stays on torch, OpenVINO can't take it: %s", spec.name, text)
+    return TorchEngine(module, spec, pad_token_id=pad, output=output, types=types)
+
+
+def _why_not_openvino(checkpoint: Checkpoint, portable: bool) -> str | None:
+    spec = checkpoint.spec
+    if not portable:
+        return "only encoders do"
+    if choose_device(spec.device).type != "cpu":
+        return "it runs on cpu only; see RERANKER_DEVICE"
+    if spec.dtype not in ("auto", *openvino_engine.PRECISIONS):
+        return f"it has no {spec.dtype}; see RERANKER_QUANTIZATION"
+    if spec.compile:
+        return "ENABLE_TORCH_COMPILE asks for torch"
+    if not openvino_engine.installed():
+        return "it is not installed: pip install 'rerank-serve[openvino]'"
+    return None

@@ -1,14 +1,14 @@
-"""Token rows through a torch module, in micro-batches of like length."""
+"""Token rows through a torch module, on cpu, cuda or mps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from models.batching import plan
-from models.checkpoint import Checkpoint
+from models.engines.base import Engine, Forward, pad
 from models.types import ModelLoadError, ModelSpec, TokenRow
 
 # Keys and values of each layer, [1, heads, tokens, head size].
@@ -53,13 +53,10 @@ def _cpu_multiplies_bf16() -> bool:
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in probes)
 
 
-class TorchEngine:
-    """Runs rows through `module`; `output` names what is read of its answer.
+class TorchEngine(Engine):
+    """Runs rows through a torch module. `types` is the module's name for a row's `type_ids`."""
 
-    `logits`: one vector of labels for each row. `last_hidden_state`: one vector for each token.
-    `last_token`: the hidden state at each row's last token. `types` is the module's name for a
-    row's `type_ids`.
-    """
+    name = "torch"
 
     def __init__(
         self,
@@ -72,46 +69,20 @@ class TorchEngine:
     ) -> None:
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
-        self.device = choose_device(spec.device)
-        self.dtype = choose_dtype(spec.dtype, self.device)
-        self.token_budget = spec.token_budget or DEFAULT_BUDGET[self.device.type]
+        self._device = choose_device(spec.device)
+        dtype = choose_dtype(spec.dtype, self._device)
+        self.device = str(self._device)
+        self.dtype = str(dtype).removeprefix("torch.")
+        self.token_budget = spec.token_budget or DEFAULT_BUDGET[self._device.type]
         self.pad_token_id = pad_token_id
-        self._max_rows = spec.batch_size
+        self.max_rows = spec.batch_size
         self._output = output
         self._types = types
-        module = module.to(device=self.device, dtype=self.dtype).eval()
+        module = module.to(device=self._device, dtype=dtype).eval()
         self._module: Callable[..., Any] = torch.compile(module) if spec.compile else module
 
-    @classmethod
-    def of(
-        cls, checkpoint: Checkpoint, module: Any, output: str, types: str = "token_type_ids"
-    ) -> TorchEngine:
-        """The engine of a checkpoint's module; a tokenizer may lack a pad token, all is masked."""
-        pads = (checkpoint.tokenizer.pad_token_id, getattr(checkpoint.config, "pad_token_id", None))
-        pad = next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0)
-        return cls(module, checkpoint.spec, pad_token_id=pad, output=output, types=types)
-
-    def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
-        """For each row, in order: logits [labels], or hidden states [tokens, hidden] or [hidden].
-
-        All in float32. `prefix`: token ids that stand before every row of a causal model; its
-        keys and values are computed once.
-        """
-        outputs: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-        past = self._prefill(prefix) if prefix else None
-        # A row costs its attention to the prefix too.
-        lengths = [len(prefix) + len(row) for row in rows]
-        for batch in plan(lengths, self.token_budget, self._max_rows):
-            for index, output in zip(batch, self._run([rows[i] for i in batch], past), strict=True):
-                outputs[index] = output
-        return outputs
-
-    def run_once(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
-        """As `run`; equal rows are run once (chunks of one request share their query)."""
-        unique = {(tuple(row.input_ids), row.attended): row for row in rows}
-        place = {key: i for i, key in enumerate(unique)}
-        outputs = self.run(list(unique.values()))
-        return [outputs[place[tuple(row.input_ids), row.attended]] for row in rows]
+    def _prepare(self, prefix: Sequence[int]) -> Forward:
+        return partial(self._run, self._prefill(prefix) if prefix else None)
 
     @torch.inference_mode()
     def _prefill(self, prefix: Sequence[int]) -> Past:
@@ -119,26 +90,19 @@ class TorchEngine:
 
         cache = DynamicCache()
         self._module(
-            input_ids=torch.tensor([list(prefix)], device=self.device),
+            input_ids=torch.tensor([list(prefix)], device=self._device),
             past_key_values=cache,
             use_cache=True,
         )
         return [(layer.keys, layer.values) for layer in cache.layers]
 
     @torch.inference_mode()
-    def _run(self, rows: Sequence[TokenRow], past: Past | None) -> list[torch.Tensor]:
-        longest = max(len(row) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        types = torch.zeros((len(rows), longest), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row.input_ids)
-            mask[i, : len(row) if row.attended is None else row.attended] = 1
-            if row.type_ids is not None:
-                types[i, : len(row)] = torch.tensor(row.type_ids)
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        if rows[0].type_ids is not None:
-            inputs[self._types] = types
+    def _run(self, past: Past | None, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        batch = pad(rows, self.pad_token_id)
+        mask = torch.from_numpy(batch.mask)
+        inputs = {"input_ids": torch.from_numpy(batch.ids), "attention_mask": mask}
+        if batch.types is not None:
+            inputs[self._types] = torch.from_numpy(batch.types)
         images = [image for row in rows for image in row.images]
         if images:
             inputs["pixel_values"] = torch.cat([image.pixels for image in images])
@@ -148,17 +112,19 @@ class TorchEngine:
             before = torch.ones((len(rows), past[0][0].shape[2]), dtype=torch.long)
             inputs["attention_mask"] = torch.cat([before, mask], dim=1)
             more = {"past_key_values": _repeat(past, len(rows)), "use_cache": True}
-        answer = self._module(**{name: t.to(self.device) for name, t in inputs.items()}, **more)
-        if self._output == "last_token":
-            last = torch.tensor([len(row) - 1 for row in rows], device=self.device)
-            hidden = answer.last_hidden_state
-            return list(hidden[torch.arange(len(rows), device=self.device), last].float().cpu())
-        if rows[0].read is not None:
-            hidden = answer.last_hidden_state
-            return [hidden[i, list(row.read or ())].float().cpu() for i, row in enumerate(rows)]
-        values = getattr(answer, self._output).float().cpu()
+        answer = self._module(**{name: t.to(self._device) for name, t in inputs.items()}, **more)
+        return self._read(answer, rows)
+
+    def _read(self, answer: Any, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
         if self._output == "logits":
-            return list(values)
+            return list(answer.logits.float().cpu())
+        hidden = answer.last_hidden_state
+        if self._output == "last_token":
+            last = torch.tensor([len(row) - 1 for row in rows], device=self._device)
+            return list(hidden[torch.arange(len(rows), device=self._device), last].float().cpu())
+        if rows[0].read is not None:
+            return [hidden[i, list(row.read or ())].float().cpu() for i, row in enumerate(rows)]
+        values = hidden.float().cpu()
         return [values[i, : len(row)] for i, row in enumerate(rows)]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import Engine
 from models.text import normalize, well_formed
 from models.types import (
     DEFAULTS,
@@ -28,7 +28,7 @@ class Family(ABC):
     def __init__(
         self,
         checkpoint: Checkpoint,
-        engine: TorchEngine,
+        engine: Engine,
         *,
         family: str,
         max_length: int,
@@ -45,9 +45,9 @@ class Family(ABC):
             source=spec.source,
             revision=checkpoint.revision,
             family=family,
-            backend="torch",
-            device=str(engine.device),
-            dtype=str(engine.dtype).removeprefix("torch."),
+            backend=engine.name,
+            device=engine.device,
+            dtype=engine.dtype,
             max_length=max_length,
             activation=activation,
             normalize_text=normalize_text if wanted is None else wanted,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import engine_for
 from models.families.base import Family
 from models.families.lengths import max_length_of
 from models.types import (
@@ -89,10 +89,11 @@ class BiEncoder(Family):
         length = (checkpoint.part_json("sentence_bert_config.json") or {}).get("max_seq_length")
         super().__init__(
             checkpoint,
-            TorchEngine.of(
+            engine_for(
                 checkpoint,
                 checkpoint.module(AutoModel, may_lack=("pooler",)),
                 output="last_hidden_state",
+                portable=True,
             ),
             family="bi-encoder",
             max_length=max_length_of(checkpoint, length),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import engine_for
 from models.families.base import Family
 from models.families.lengths import position_limit
 from models.families.recipes import BY_MODEL_TYPE, RECIPES, Recipe
@@ -72,7 +72,7 @@ class Causal(Family):
         self._recipe = recipe
         super().__init__(
             checkpoint,
-            TorchEngine.of(checkpoint, module, output="last_token"),
+            engine_for(checkpoint, module, output="last_token"),
             max_length=spec.max_length or recipe.max_length,
             activation="sigmoid",
             template=recipe.name,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import engine_for
 from models.families.base import Family
 from models.families.bi_encoder import Layer, dense
 from models.families.late_interaction import maxsim
@@ -91,10 +91,11 @@ class ColBERT(Family):
             )
         super().__init__(
             checkpoint,
-            TorchEngine.of(
+            engine_for(
                 checkpoint,
                 checkpoint.module(AutoModel, may_lack=("pooler",)),
                 output="last_hidden_state",
+                portable=True,
             ),
             family="late-interaction",
             max_length=length,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import engine_for
 from models.families.base import Family
 from models.families.lengths import max_length_of
 from models.types import DEFAULTS, Activation, Encoded, ModelLoadError, Score, ScoreOptions
@@ -73,8 +73,11 @@ class CrossEncoder(Family):
 
         self._label = label_of(checkpoint)
         saved = checkpoint.json("config_sentence_transformers.json")
-        engine = TorchEngine.of(
-            checkpoint, checkpoint.module(AutoModelForSequenceClassification), output="logits"
+        engine = engine_for(
+            checkpoint,
+            checkpoint.module(AutoModelForSequenceClassification),
+            output="logits",
+            portable=True,
         )
         super().__init__(
             checkpoint,

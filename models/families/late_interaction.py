@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import engine_for
 from models.families.base import Family
 from models.families.lengths import max_length_of
 from models.types import DEFAULTS, EMBEDDED, Encoded, Score, ScoreOptions
@@ -32,7 +32,7 @@ class LateInteraction(Family):
         module = checkpoint.module(AutoModel, may_lack=("pooler",))
         super().__init__(
             checkpoint,
-            TorchEngine.of(checkpoint, module, output="last_hidden_state"),
+            engine_for(checkpoint, module, output="last_hidden_state", portable=True),
             family="late-interaction",
             max_length=max_length_of(checkpoint, saved.get("max_seq_length")),
             activation="clamp",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import engine_for
 from models.families.base import Family
 from models.families.lengths import max_length_of
 from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
@@ -69,7 +69,7 @@ class Listwise(Family):
         module = checkpoint.module(Qwen3Model)
         super().__init__(
             checkpoint,
-            TorchEngine.of(checkpoint, module, output="last_hidden_state"),
+            engine_for(checkpoint, module, output="last_hidden_state"),
             family="listwise",
             max_length=max_length_of(checkpoint, int(checkpoint.config.max_position_embeddings)),
             activation="clamp",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import engine_for
 from models.families.base import Family
 from models.images import ImageDocument, decode
 from models.types import (
@@ -62,7 +62,7 @@ class Multimodal(Family):
         self._pad = checkpoint.tokenizer.convert_tokens_to_ids(PAD)
         if self._pad is None or self._pad == checkpoint.tokenizer.unk_token_id:
             raise ModelLoadError(f"{checkpoint.spec.source!r}: its tokenizer has no token {PAD!r}")
-        engine = TorchEngine.of(checkpoint, module, "last_token", types="mm_token_type_ids")
+        engine = engine_for(checkpoint, module, "last_token", types="mm_token_type_ids")
         super().__init__(
             checkpoint,
             engine,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines.torch_engine import TorchEngine
+from models.engines import engine_for
 from models.families.base import Family
 from models.families.lengths import max_length_of
 from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions
@@ -101,7 +101,7 @@ class Seq2Seq(Family):
         own = min(int(checkpoint.tokenizer.model_max_length), MAX_LENGTH)
         super().__init__(
             checkpoint,
-            TorchEngine.of(checkpoint, module, output="logits"),
+            engine_for(checkpoint, module, output="logits"),
             family="seq2seq",
             max_length=max_length_of(checkpoint, own),
             activation="sigmoid",

@@ -15,6 +15,7 @@ class PairKeys:
         self._shared = hashlib.blake2b(digest_size=16)
         what = (info.name, info.source, info.revision, info.family, info.template, info.detail)
         how = (
+            info.backend,
             info.dtype,
             info.max_length,
             options.instruction or info.instruction,

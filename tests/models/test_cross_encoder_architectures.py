@@ -102,7 +102,7 @@ KINDS: dict[str, Callable[..., PreTrainedModel]] = {
 }
 
 
-def _save(path: Path, make: Callable[..., PreTrainedModel], **more: Any) -> Path:
+def save_architecture(path: Path, make: Callable[..., PreTrainedModel], **more: Any) -> Path:
     torch.manual_seed(0)
     make(**more).eval().save_pretrained(str(path))
     embedded_tokenizer(path, POSITIONS)
@@ -124,7 +124,11 @@ def _roberta(path: Path) -> Path:
 @pytest.fixture(scope="module", params=[*KINDS, "roberta"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp(request.param)
-    return _roberta(path) if request.param == "roberta" else _save(path, KINDS[request.param])
+    return (
+        _roberta(path)
+        if request.param == "roberta"
+        else save_architecture(path, KINDS[request.param])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +166,7 @@ def test_tokens_are_what_the_references_tokenizer_counts(folder: Path, scorer: S
 def test_a_head_with_several_labels_is_the_labels_probability(
     tmp_path: Path, kind: str, labels: int, label: int | str | None
 ) -> None:
-    path = _save(tmp_path, KINDS[kind], num_labels=labels)
+    path = save_architecture(tmp_path, KINDS[kind], num_labels=labels)
     scorer = load(ModelSpec("m", source=str(path), dtype="float32", label=label))
     index = {None: 1, "LABEL_0": 0, "1": 1}.get(label, label)  # type: ignore[arg-type]
     reference = Reference(str(path), device="cpu")
@@ -195,7 +199,7 @@ def test_a_tokenizer_without_a_pad_token(tmp_path: Path) -> None:
 
 
 def test_extra_weights_do_no_harm_and_missing_ones_are_named(tmp_path: Path) -> None:
-    path = _save(tmp_path, _electra, num_labels=1)
+    path = save_architecture(tmp_path, _electra, num_labels=1)
     expected = load(ModelSpec("m", source=str(path), dtype="float32")).score("q", TEXTS)
     weights = load_file(path / "model.safetensors")
     extra = {**weights, "another_head.weight": torch.zeros(3, 32)}
@@ -207,7 +211,7 @@ def test_extra_weights_do_no_harm_and_missing_ones_are_named(tmp_path: Path) -> 
 
 
 def test_a_head_of_another_shape_than_the_config_says(tmp_path: Path) -> None:
-    path = _save(tmp_path, _electra, num_labels=1)
+    path = save_architecture(tmp_path, _electra, num_labels=1)
     edit_config(path, hidden_size=16)
     with pytest.raises(ModelLoadError, match="could not be loaded"):
         load(ModelSpec("m", source=str(path)))

@@ -1,0 +1,114 @@
+"""Token rows through OpenVINO on a processor, converted straight from the torch module."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from models.engines.base import Engine, Forward, pad
+from models.types import ModelSpec, TokenRow
+
+# Smaller than torch's: the activations of a micro-batch stay in the processor's cache.
+TOKEN_BUDGET = 1024
+# Longer than half of ModernBERT's local attention, beyond which padding sees padding alone.
+CHECKED_TOKENS = 160
+# Of the largest answer, or of 1: a wrong conversion is off by far more.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def installed() -> bool:
+    return find_spec("openvino") is not None
+
+
+class OpenVINOEngine(Engine):
+    """For modules without a cache of keys and values; shapes stay dynamic."""
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self,
+        module: Any,
+        spec: ModelSpec,
+        *,
+        pad_token_id: int,
+        output: str,
+        typed: bool,
+        longest: int,
+    ) -> None:
+        """`longest`: tokens that a row may have. Raises RuntimeError where answers differ."""
+        import openvino
+
+        core = openvino.Core()
+        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        fast = "bfloat16" if "BF16" in capabilities else "float32"
+        self.dtype = fast if spec.dtype == "auto" else spec.dtype
+        self.token_budget = spec.token_budget or TOKEN_BUDGET
+        self.pad_token_id = pad_token_id
+        self.max_rows = spec.batch_size
+        self._output = output
+        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if typed else [])
+        example = {name: torch.ones((2, 16), dtype=torch.long) for name in names}
+        wrapped = _Positional(module.float().eval(), names, output)
+        with torch.inference_mode(), warnings.catch_warnings():
+            # Tracing warns of branches that do not depend on the texts.
+            warnings.simplefilter("ignore")
+            model = openvino.convert_model(wrapped, example_input=tuple(example.values()))
+        for given, name in zip(model.inputs, names, strict=True):
+            given.get_tensor().set_names({name})
+        options = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self.dtype],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+        }
+        if spec.threads is not None:
+            options["INFERENCE_NUM_THREADS"] = str(spec.threads)
+        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+        self._check(wrapped, typed, min(longest, CHECKED_TOKENS))
+
+    def _check(self, module: torch.nn.Module, typed: bool, longest: int) -> None:
+        """Compare with torch on a short row beside a long one, where padding shows."""
+        ids = [7 + i % 11 for i in range(longest)]
+        rows = [TokenRow(ids[:n], [0] * n if typed else None) for n in (4, longest)]
+        batch = pad(rows, self.pad_token_id)
+        inputs = [batch.ids, batch.mask] + ([] if batch.types is None else [batch.types])
+        with torch.inference_mode():
+            answer = module(*map(torch.from_numpy, inputs))
+            expected = answer if self._output == "logits" else answer[:, :4]
+        found = torch.from_numpy(self._request.infer(inputs)[0].copy()).float()
+        found = found if self._output == "logits" else found[:, :4]
+        error = float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
+        if not error < TOLERANCE[self.dtype]:
+            raise RuntimeError(f"its answers differ from torch's by {error:.1%}")
+
+    def _prepare(self, prefix: Sequence[int]) -> Forward:
+        if prefix:
+            raise ValueError("the OpenVINO engine keeps no prefix")
+        return self._run
+
+    def _run(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        batch = pad(rows, self.pad_token_id)
+        inputs = [batch.ids, batch.mask] + ([] if batch.types is None else [batch.types])
+        # The request's memory is used again by the next batch.
+        values = torch.from_numpy(self._request.infer(inputs)[0].copy()).float()
+        if self._output == "logits":
+            return list(values)
+        return [values[i, : len(row)] for i, row in enumerate(rows)]
+
+
+class _Positional(torch.nn.Module):
+    """The module with its inputs by place, and one tensor for its answer."""
+
+    def __init__(self, module: Any, names: Sequence[str], output: str) -> None:
+        super().__init__()
+        self.module = module
+        self.names, self.output = list(names), output
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        answer = self.module(**dict(zip(self.names, inputs, strict=True)))
+        return getattr(answer, self.output)

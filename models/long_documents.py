@@ -38,6 +38,8 @@ class _Family(Protocol):
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]: ...
 
+    def find_budget(self) -> None: ...
+
 
 class LongDocuments:
     """A scorer that honours `max_tokens_per_doc` and `long_document`."""
@@ -70,6 +72,10 @@ class LongDocuments:
         encoded = self._scorer.encode(query, [p for passages in split for p in passages], options)
         counts = [len(passages) for passages in split]
         return replace(encoded, extra={**encoded.extra, "passages": (counts, shortened)})
+
+    def find_budget(self) -> None:
+        """Find the token budget that is fastest here; `info` has it."""
+        self._scorer.find_budget()
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         answers = self._scorer.forward(batch)

@@ -173,6 +173,10 @@ class Scorer(Protocol):
         """Tokenise one query with its documents."""
         ...
 
+    def find_budget(self) -> None:
+        """Find the token budget that is fastest on this machine; `info` has it."""
+        ...
+
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         """Score several encoded requests together; one list of scores for each.
 

@@ -55,9 +55,12 @@ class ModelReplica:
         except ModelLoadError as error:
             # One line, so that whoever reads the deployment's status can find its end.
             raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
-        info = self._scorer.info
         if warmup:
             self._scorer.score("warm up", ["a document of a few words"] * 4)
+            # Compiled modules would be compiled anew for each budget that is tried.
+            if spec.token_budget is None and not spec.compile:
+                self._scorer.find_budget()
+        info = self._scorer.info
         logger.info(
             "model %s is ready in %.1f s: %s on %s, %s, %d tokens a micro-batch",
             info.name,

@@ -129,7 +129,10 @@ class Settings(_Frozen):
         ge=1,
     )
     token_budget: int | None = _env(
-        "RERANKER_TOKEN_BUDGET", None, "Padded tokens in a micro-batch; empty: by device.", ge=64
+        "RERANKER_TOKEN_BUDGET",
+        None,
+        "Padded tokens in a micro-batch; empty: the fastest, found at the warm-up.",
+        ge=64,
     )
     micro_batch: bool = _env(
         "MICRO_BATCH_ENABLED", True, "Merge chunks of different requests into one forward pass."

@@ -32,6 +32,7 @@ def engine_for(
     named one can't run it.
     """
     spec = checkpoint.spec
+    typed = types != "token_type_ids" or types in checkpoint.tokenizer.model_input_names
     # A tokenizer may lack a pad token; what is padded is masked.
     pads = (checkpoint.tokenizer.pad_token_id, getattr(checkpoint.config, "pad_token_id", None))
     pad = next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0)
@@ -39,7 +40,6 @@ def engine_for(
     if spec.backend == "openvino" and reason is not None:
         raise ModelLoadError(f"{spec.source!r} can't run on OpenVINO: {reason}")
     if spec.backend != "torch" and reason is None:
-        typed = "token_type_ids" in checkpoint.tokenizer.model_input_names
         longest = position_limit(checkpoint.config) or openvino_engine.CHECKED_TOKENS
         try:
             return openvino_engine.OpenVINOEngine(
@@ -53,7 +53,7 @@ def engine_for(
                     "try RERANKER_BACKEND=torch"
                 ) from error
             logger.warning("%s stays on torch, OpenVINO can't take it: %s", spec.name, text)
-    return TorchEngine(module, spec, pad_token_id=pad, output=output, types=types)
+    return TorchEngine(module, spec, pad_token_id=pad, output=output, types=types, typed=typed)
 
 
 def _why_not_openvino(checkpoint: Checkpoint, portable: bool) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,17 @@ from models.batching import plan
 from models.types import TokenRow
 
 Ids = npt.NDArray[np.int64]
+# Times that a run may meet the end of the memory.
+MAX_HALVINGS = 5
+# Budgets that are tried, and the row that they are tried with.
+BUDGETS = {
+    "cpu": (512, 1024, 2048, 4096),
+    "mps": (2048, 4096, 8192, 16384),
+    "cuda": (8192, 16384, 32768, 65536, 131072),
+}
+TYPICAL_TOKENS = 128
+FIND_LIMIT_S = 4.0
+logger = logging.getLogger("ray.serve")
 Forward = Callable[[Sequence[TokenRow]], list[torch.Tensor]]
 
 
@@ -53,6 +66,8 @@ class Engine(ABC):
     token_budget: int
     pad_token_id: int
     max_rows: int | None
+    # Whether the module takes type ids.
+    typed: bool
 
     def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
         """For each row, in order: logits [labels], or hidden states [tokens, hidden] or [hidden].
@@ -60,14 +75,54 @@ class Engine(ABC):
         All in float32. `prefix`: token ids that stand before every row of a causal model; its
         keys and values are computed once. Raises ValueError where the engine takes none.
         """
-        outputs: list[torch.Tensor] = [torch.empty(0)] * len(rows)
         forward = self._prepare(prefix)
         # A row costs its attention to the prefix too.
         lengths = [len(prefix) + len(row) for row in rows]
-        for batch in plan(lengths, self.token_budget, self.max_rows):
-            for index, output in zip(batch, forward([rows[i] for i in batch]), strict=True):
-                outputs[index] = output
-        return outputs
+        outputs: dict[int, torch.Tensor] = {}
+        for halving in range(MAX_HALVINGS + 1):
+            left = [i for i in range(len(rows)) if i not in outputs]
+            try:
+                for batch in plan([lengths[i] for i in left], self.token_budget, self.max_rows):
+                    places = [left[i] for i in batch]
+                    found = forward([rows[place] for place in places])
+                    outputs.update(zip(places, found, strict=True))
+                break
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or halving == MAX_HALVINGS:
+                    raise
+                self._shrink()
+        return [outputs[i] for i in range(len(rows))]
+
+    def _shrink(self) -> None:
+        """Half the budget from now on: what did not fit once will not fit again."""
+        self.token_budget = max(1, self.token_budget // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        logger.warning("out of memory: the token budget is %d from now on", self.token_budget)
+
+    def find_budget(self, longest: int, limit_s: float = FIND_LIMIT_S) -> None:
+        """Set the token budget to the one with the most tokens a second, within `limit_s`.
+
+        `longest`: tokens that a row may have. Larger ones must be faster by more than noise.
+        """
+        length = min(longest, TYPICAL_TOKENS)
+        row = TokenRow([self.pad_token_id] * length, [0] * length if self.typed else None)
+        deadline = time.monotonic() + limit_s
+        best_rate, best = 0.0, self.token_budget
+        for budget in BUDGETS[self.device.split(":")[0]]:
+            self.token_budget = budget
+            rows = [row] * max(1, budget // len(row))
+            self.run(rows)
+            started = time.monotonic()
+            self.run(rows)
+            now = time.monotonic()
+            rate = len(rows) * len(row) / max(now - started, 1e-9)
+            if self.token_budget == budget and rate > best_rate * 1.05:
+                best_rate, best = rate, budget
+            # The next one takes twice as long, twice over.
+            if self.token_budget != budget or now + 4 * (now - started) > deadline:
+                break
+        self.token_budget = best
 
     def run_once(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
         """As `run`; equal rows are run once (chunks of one request share their query)."""
@@ -79,3 +134,8 @@ class Engine(ABC):
     @abstractmethod
     def _prepare(self, prefix: Sequence[int]) -> Forward:
         """A function that runs one micro-batch after the prefix."""
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # mps says it by a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)

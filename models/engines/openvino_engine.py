@@ -52,6 +52,7 @@ class OpenVINOEngine(Engine):
         self.pad_token_id = pad_token_id
         self.max_rows = spec.batch_size
         self._output = output
+        self.typed = typed
         names = ["input_ids", "attention_mask"] + (["token_type_ids"] if typed else [])
         example = {name: torch.ones((2, 16), dtype=torch.long) for name in names}
         wrapped = _Positional(module.float().eval(), names, output)

@@ -66,6 +66,7 @@ class TorchEngine(Engine):
         pad_token_id: int,
         output: str,
         types: str = "token_type_ids",
+        typed: bool = False,
     ) -> None:
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
@@ -78,6 +79,7 @@ class TorchEngine(Engine):
         self.max_rows = spec.batch_size
         self._output = output
         self._types = types
+        self.typed = typed
         module = module.to(device=self._device, dtype=dtype).eval()
         self._module: Callable[..., Any] = torch.compile(module) if spec.compile else module
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from models.checkpoint import Checkpoint
@@ -56,6 +57,11 @@ class Family(ABC):
             long_document=spec.long_document,
             **more,
         )
+
+    def find_budget(self) -> None:
+        """Find the token budget that is fastest here; `info` has it."""
+        self._engine.find_budget(self.info.max_length)
+        self.info = replace(self.info, token_budget=self._engine.token_budget)
 
     @abstractmethod
     def encode(

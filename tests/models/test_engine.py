@@ -1,0 +1,111 @@
+"""What engines share: the end of the memory, and the search for the fastest budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from models.engines import base
+from models.engines.base import MAX_HALVINGS, Engine, Forward, pad
+from models.registry import load
+from models.types import ModelSpec, TokenRow
+from tests.models.decoder_checkpoints import qwen3
+from tests.models.t5_checkpoints import t5
+
+
+class Counting(Engine):
+    """Answers each row with its first token; `room` is what its memory holds, in tokens."""
+
+    name, device, dtype = "counting", "cpu", "float32"
+    pad_token_id, max_rows, typed = 0, None, False
+
+    def __init__(self, room: int = 10**9, budget: int = 1024) -> None:
+        self.room, self.token_budget = room, budget
+        self.sizes: list[int] = []
+        self.error: type[Exception] = torch.OutOfMemoryError
+        self.slow_from = 10**9
+        self.clock = 0.0
+
+    def _prepare(self, prefix: Sequence[int]) -> Forward:
+        return partial(self._run)
+
+    def _run(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        size = pad(rows, 0).ids.size
+        self.sizes.append(size)
+        if size > self.room:
+            raise self.error("CUDA out of memory")
+        self.clock += size * (2e-6 if size >= self.slow_from else 1e-6) + 0.001
+        return [torch.tensor([float(row.input_ids[0])]) for row in rows]
+
+
+ROWS = [TokenRow([i] * (1 + i % 40)) for i in range(200)]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_out_of_memory_halves_the_budget_and_loses_no_row(error: type[Exception]) -> None:
+    engine = Counting(room=300)
+    engine.error = error
+    assert [int(output) for output in engine.run(ROWS)] == list(range(200))
+    assert engine.token_budget == 256
+    engine.sizes.clear()
+    engine.run(ROWS)
+    assert max(engine.sizes) <= 256
+
+
+def test_what_fits_in_no_budget_fails_after_a_few_tries() -> None:
+    engine = Counting(room=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.run(ROWS)
+    assert len(engine.sizes) == MAX_HALVINGS + 1
+
+
+def test_other_errors_are_not_tried_again() -> None:
+    engine = Counting()
+
+    def fail(rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        engine.sizes.append(0)
+        raise RuntimeError("a shape is wrong")
+
+    engine._run = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="a shape is wrong"):
+        engine.run(ROWS)
+    assert engine.sizes == [0]
+
+
+def _timed(engine: Counting, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    """The engine, on a clock that its own work moves."""
+    monkeypatch.setattr(base, "time", SimpleNamespace(monotonic=lambda: engine.clock))
+    return engine
+
+
+def test_the_budget_found_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _timed(Counting(), monkeypatch)
+    engine.slow_from = 1100
+    engine.find_budget(longest=512)
+    assert engine.token_budget == 1024
+    engine = _timed(Counting(room=600), monkeypatch)
+    engine.find_budget(longest=512)
+    assert engine.token_budget == 512
+
+
+def test_the_search_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _timed(Counting(budget=2048), monkeypatch)
+    engine.find_budget(longest=512, limit_s=0.0)
+    assert engine.token_budget == 512
+    assert len(engine.sizes) == 2
+
+
+@pytest.mark.parametrize("make", [qwen3, t5, None])
+def test_every_family_can_search(tmp_path: Path, make: object) -> None:
+    source = "embedded" if make is None else str(make(tmp_path))  # type: ignore[operator]
+    scorer = load(ModelSpec("m", source=source, dtype="float32"))
+    before = [score.logit for score in scorer.score("q", ["a", "b"])]
+    scorer.find_budget()
+    assert scorer.info.token_budget in (512, 1024, 2048, 4096)
+    after = [score.logit for score in scorer.score("q", ["a", "b"])]
+    assert after == pytest.approx(before, abs=1e-4)

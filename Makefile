@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: serve test lint eval settings bench-engines bench-serving clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-serving clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -22,6 +22,10 @@ eval: $(VENV)/.dev
 
 bench-engines: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.engines
+
+bench-compare: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.engines --output .bench.json
+	$(BIN)/python -m benchmarks.compare .bench.json
 
 bench-serving: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.serving

@@ -1,0 +1,42 @@
+"""The guard against a slower engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from benchmarks.compare import RECORDED, slower
+
+
+def _run(ratio: float, spread: float = 0.02) -> dict[str, Any]:
+    return {"shapes": {"bert": [{"way": "torch bf16", "ratio": ratio, "spread": spread}]}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "spread", "found"),
+    [
+        (3.0, 3.0, 0.02, 0),
+        (3.0, 2.8, 0.02, 0),
+        (3.0, 2.5, 0.02, 1),
+        (3.0, 2.5, 0.4, 0),
+        (2, 3, 0, 0),
+    ],
+)
+def test_only_what_is_slower_by_more_than_the_noise_is_named(
+    before: float, after: float, spread: float, found: int
+) -> None:
+    lines = slower(_run(before, spread), _run(after, spread))
+    assert len(lines) == found
+    assert all("bert, torch bf16" in line for line in lines)
+
+
+def test_shapes_and_ways_that_were_not_run_are_left_out() -> None:
+    assert slower(_run(3.0), {"shapes": {}}) == []
+
+
+def test_the_recorded_run_is_not_slower_than_itself() -> None:
+    recorded = json.loads(RECORDED.read_text())
+    assert slower(recorded, recorded) == []
+    assert set(recorded["shapes"]) == {"minilm-l6", "bert-base"}

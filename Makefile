@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-serving clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -26,6 +26,9 @@ bench-engines: $(VENV)/.dev
 bench-compare: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.engines --output .bench.json
 	$(BIN)/python -m benchmarks.compare .bench.json
+
+bench-growth: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.growth
 
 bench-serving: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.serving

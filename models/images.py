@@ -38,9 +38,13 @@ class ImageDocument:
         return f"{self.data_uri}\0{self.text}"
 
 
-def decode(document: ImageDocument) -> Any:
-    """The image, as PIL reads it, in RGB. Raises ImageError."""
-    from PIL import Image, UnidentifiedImageError
+def decode(document: ImageDocument, *, upright: bool = False, over_white: bool = False) -> Any:
+    """The image, as PIL reads it, in RGB. Raises ImageError.
+
+    `upright` turns it as its EXIF orientation says. `over_white` lays one with transparency over
+    white; otherwise transparency is left out.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     found = DATA_URI.match(document.data_uri)
     if found is None:
@@ -55,12 +59,24 @@ def decode(document: ImageDocument) -> Any:
             raise ImageError(
                 f"an image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read"
             )
-        return image.convert("RGB")
+        seen: Image.Image = ImageOps.exif_transpose(image) if upright else image
+        if over_white and seen.mode == "RGBA":
+            white = Image.new("RGB", seen.size, (255, 255, 255))
+            white.paste(seen, mask=seen.getchannel("A"))
+            return white
+        return seen.convert("RGB")
     except binascii.Error as error:
         raise ImageError(f"an image's base64 is broken: {error}") from None
     except UnidentifiedImageError:
         raise ImageError(f"an image is none of {', '.join(FORMATS)}") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, ImageError):
-            raise
+    except ImageError:
+        raise
+    # Between its two limits PIL warns, and a warning may be an error.
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise ImageError(f"an image can't be read: {error}") from None

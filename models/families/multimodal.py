@@ -1,21 +1,22 @@
 """Rerankers that read images: Qwen3-VL-Reranker and jina-reranker-m0.
 
-Qwen3-VL-Reranker: scripts/qwen3_vl_reranker.py of QwenLM/Qwen3-VL-Embedding.
-jina-reranker-m0: modeling.py of jinaai/jina-reranker-m0.
+Qwen3-VL-Reranker: scripts/qwen3_vl_reranker.py of Qwen/Qwen3-VL-Reranker-2B, which reads images
+by qwen_vl_utils. jina-reranker-m0: modeling.py of jinaai/jina-reranker-m0.
 """
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
 from models.checkpoint import Checkpoint
 from models.engines import engine_for
 from models.families.base import Family
-from models.images import ImageDocument, decode
+from models.images import ImageDocument, ImageError, decode
 from models.types import (
     DEFAULTS,
     Encoded,
@@ -26,8 +27,10 @@ from models.types import (
     TokenRow,
 )
 
-IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 PAD = "<|image_pad|>"
+PLACEHOLDER = re.compile(r"<\|(?:image|video)_pad\|>")
+# Thinner images are refused by both models' resizing.
+MAX_RATIO = 200
 
 
 def matches(checkpoint: Checkpoint) -> bool:
@@ -43,9 +46,14 @@ def load(checkpoint: Checkpoint) -> Multimodal:
 class Multimodal(Family):
     """A vision-language decoder, read at the last position of its prompt."""
 
-    def _setup(
-        self, checkpoint: Checkpoint, module: Any, *, pixels: tuple[int, int], **info: Any
-    ) -> None:
+    # Pixels of an image at least and at most, and how it is read before it is resized.
+    PIXELS: tuple[int, int]
+    UPRIGHT = False
+    OVER_WHITE = False
+    # Where the checkpoint says nothing; what is not here is CLIP's.
+    MEANS: ClassVar[Mapping[str, list[float]]] = {}
+
+    def _setup(self, checkpoint: Checkpoint, module: Any, **info: Any) -> None:
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
             Qwen2VLImageProcessorPil,
         )
@@ -53,11 +61,15 @@ class Multimodal(Family):
         module.config.get_text_config().use_cache = False
         vision = module.config.vision_config
         self._merged = int(vision.spatial_merge_size) ** 2
-        saved = checkpoint.json("preprocessor_config.json") or {}
-        kept = ("image_mean", "image_std", "patch_size", "temporal_patch_size", "merge_size")
+        saved = _saved_processor(checkpoint)
+        means = {name: saved[name] for name in ("image_mean", "image_std") if name in saved}
+        # The patches' shape is the weights', so it comes from their config.
         self._images = Qwen2VLImageProcessorPil(
-            size={"shortest_edge": pixels[0], "longest_edge": pixels[1]},
-            **{name: saved[name] for name in kept if name in saved},
+            size={"shortest_edge": self.PIXELS[0], "longest_edge": self.PIXELS[1]},
+            patch_size=vision.patch_size,
+            temporal_patch_size=vision.temporal_patch_size,
+            merge_size=vision.spatial_merge_size,
+            **{**self.MEANS, **means},
         )
         self._pad = checkpoint.tokenizer.convert_tokens_to_ids(PAD)
         if self._pad is None or self._pad == checkpoint.tokenizer.unk_token_id:
@@ -73,8 +85,8 @@ class Multimodal(Family):
         )
 
     @abstractmethod
-    def _row(self, query: str, text: str, image: bool, instruction: str) -> tuple[list[int], bool]:
-        """The prompt's tokens, with one token for the image, and whether anything was cut."""
+    def _row(self, query: str, text: str, places: int, instruction: str) -> tuple[list[int], bool]:
+        """The prompt's tokens, `places` of them for an image, and whether anything was cut."""
 
     @abstractmethod
     def _read(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -87,30 +99,29 @@ class Multimodal(Family):
         options: ScoreOptions = DEFAULTS,
     ) -> Encoded:
         """One row for each document. Raises ImageError for an image that can't be read."""
-        asked = self._clean(query)
-        instruction = options.instruction or self.info.instruction or ""
+        asked = _plain(self._clean(query))
+        instruction = _plain(options.instruction or self.info.instruction or "")
         rows, cut = [], []
         for document in documents:
             text = document if isinstance(document, str) else document.text
             patches = None if isinstance(document, str) else self._patches(document)
-            ids, was_cut = self._row(asked, self._clean(text), patches is not None, instruction)
-            rows.append(self._with_image(ids, patches))
+            # Images take their room before texts are cut, as with the models' processors.
+            places = 0 if patches is None else len(patches.pixels) // self._merged
+            ids, was_cut = self._row(asked, _plain(self._clean(text)), places, instruction)
+            images = () if patches is None else (patches,)
+            rows.append(TokenRow(ids, [int(i == self._pad) for i in ids], images=images))
             cut.append(was_cut)
         return Encoded(rows, [len(row) for row in rows], cut)
 
     def _patches(self, document: ImageDocument) -> Patches:
-        made = self._images(images=[decode(document)], return_tensors="pt")
+        image = decode(document, upright=self.UPRIGHT, over_white=self.OVER_WHITE)
+        if max(image.size) > MAX_RATIO * min(image.size):
+            raise ImageError(
+                f"an image has {image.width} x {image.height} pixels; its longer side may be at "
+                f"most {MAX_RATIO} times its shorter one"
+            )
+        made = self._images(images=[image], return_tensors="pt")
         return Patches(made["pixel_values"], tuple(made["image_grid_thw"][0].tolist()))
-
-    def _with_image(self, ids: list[int], patches: Patches | None) -> TokenRow:
-        if patches is None:
-            return TokenRow(ids, [0] * len(ids))
-        # Markers that stand in a text are not places for images.
-        place = ids.index(self._pad)
-        count = len(patches.pixels) // self._merged
-        whole = [*ids[:place], *[self._pad] * count, *ids[place + 1 :]]
-        types = [0] * place + [1] * count + [0] * (len(ids) - place - 1)
-        return TokenRow(whole, types, images=(patches,))
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         rows = [row for encoded in batch for row in encoded.rows]
@@ -131,6 +142,11 @@ class Qwen3VL(Multimodal):
     SUFFIX = "<|im_end|>\n<|im_start|>assistant\n"
     MAX_LENGTH = 8192
     PIXELS = (4 * 32 * 32, 1280 * 32 * 32)
+    OVER_WHITE = True
+    MEANS: ClassVar[Mapping[str, list[float]]] = {
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import Qwen3VLForConditionalGeneration
@@ -144,20 +160,21 @@ class Qwen3VL(Multimodal):
         self._setup(
             checkpoint,
             module.model,
-            pixels=self.PIXELS,
             max_length=checkpoint.spec.max_length or self.MAX_LENGTH,
             template="qwen3-vl",
             takes_instruction=True,
             instruction=checkpoint.spec.instruction or self.INSTRUCTION,
         )
         self._suffix = self._ids(self.SUFFIX)
-        self._special = set(checkpoint.tokenizer.all_special_ids)
+        # An image's places are kept even where a tokenizer does not call them special.
+        self._special = {*checkpoint.tokenizer.all_special_ids, self._pad}
 
-    def _row(self, query: str, text: str, image: bool, instruction: str) -> tuple[list[int], bool]:
-        document = (IMAGE if image else "") + _plain(text)
+    def _row(self, query: str, text: str, places: int, instruction: str) -> tuple[list[int], bool]:
+        document = _image(places) + text
         prompt = (
             f"<|im_start|>system\n{self.SYSTEM}<|im_end|>\n<|im_start|>user\n"
-            f"<Instruct>: {instruction}<Query>:{_plain(query)}\n<Document>:{document or 'NULL'}"
+            f"<Instruct>: {instruction}<Query>:{query or 'NULL'}\n"
+            f"<Document>:{document or 'NULL'}"
         )
         ids = self._ids(prompt)
         if len(ids) <= self.info.max_length:
@@ -183,6 +200,7 @@ class JinaM0(Multimodal):
     MAX_LENGTH = 10240
     MAX_QUERY_LENGTH = 512
     PIXELS = (3136, 602112)
+    UPRIGHT = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import Qwen2VLForConditionalGeneration
@@ -197,22 +215,22 @@ class JinaM0(Multimodal):
         self._setup(
             checkpoint,
             module.model,
-            pixels=self.PIXELS,
             max_length=checkpoint.spec.max_length or self.MAX_LENGTH,
             template="jina-m0",
         )
 
-    def _row(self, query: str, text: str, image: bool, instruction: str) -> tuple[list[int], bool]:
+    def _row(self, query: str, text: str, places: int, instruction: str) -> tuple[list[int], bool]:
         limit = self.info.max_length
-        room = max(limit - self.MAX_QUERY_LENGTH, min(limit // 2, self.MAX_QUERY_LENGTH))
-        words = self._ids(_plain(text))
+        # The reference knows either; text beside an image stands after it and leaves it room.
+        room = max(limit - self.MAX_QUERY_LENGTH - places, min(limit // 2, self.MAX_QUERY_LENGTH))
+        words = self._ids(text)
         cut = len(words) > room
-        content = self._tokenizer.decode(words[:room]) if cut else _plain(text)
-        # The reference knows either; text beside an image stands after it.
-        document = (IMAGE if image else "") + content
-        ids = self._ids(f"**Document**:\n{document}\n**Query**:\n{_plain(query)}")
+        content = self._tokenizer.decode(words[:room]) if cut else text
+        ids = self._ids(f"**Document**:\n{_image(places)}{content}\n**Query**:\n{query}")
         whole = len(ids)
-        ids = ids[: limit - 1]
+        # Half an image would be none.
+        start = ids.index(self._pad) if places else 0
+        ids = ids[: max(limit - 1, start + places)]
         return [*ids, self.SCORE_TOKEN], cut or len(ids) < whole
 
     def _read(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -221,6 +239,20 @@ class JinaM0(Multimodal):
         return torch.nn.functional.linear(inner, second, second_bias)[:, 0] - self.LOGIT_BIAS
 
 
+def _image(places: int) -> str:
+    return f"<|vision_start|>{PAD * places}<|vision_end|>" if places else ""
+
+
 def _plain(text: str) -> str:
     """A placeholder in a text would be taken for an image that is not there."""
-    return text.replace(PAD, "").replace("<|video_pad|>", "")
+    # A space, because what stands around an empty gap could make another placeholder.
+    return PLACEHOLDER.sub(" ", text)
+
+
+def _saved_processor(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The image processor's settings; transformers 5 saves them inside the processor's."""
+    alone: Mapping[str, Any] | None = checkpoint.part_json("preprocessor_config.json")
+    if alone is not None:
+        return alone
+    whole: Mapping[str, Any] = checkpoint.part_json("processor_config.json") or {}
+    return whole.get("image_processor") or {}

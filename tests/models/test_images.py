@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
+import struct
 import subprocess
 import sys
+import zlib
 
 import pytest
+from PIL import Image
 
 from models import images
 from models.images import ImageDocument, ImageError, decode
@@ -48,6 +52,28 @@ def test_too_large_ones_are_refused_before_they_are_decoded(
     monkeypatch.setattr(images, "MAX_BYTES", 10)
     with pytest.raises(ImageError, match="more than 10 bytes"):
         decode(document(picture(4, 4)))
+
+
+@pytest.mark.parametrize("side", [8_000, 12_000, 60_000])
+def test_bombs_are_refused_by_their_header(side: int) -> None:
+    png = b"\x89PNG\r\n\x1a\n"
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    for chunk in (header, b"IDAT" + zlib.compress(bytes(1000))):
+        png += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    with pytest.raises(ImageError, match="pixels"):
+        decode(_uri(png))
+
+
+def test_transparency_and_orientation() -> None:
+    clear = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
+    assert decode(document(clear)).getpixel((0, 0)) == (0, 0, 0)
+    assert decode(document(clear), over_white=True).getpixel((0, 0)) == (255, 255, 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    picture(20, 10).save(buffer, format="jpeg", exif=exif)
+    assert decode(_uri(buffer.getvalue())).size == (20, 10)
+    assert decode(_uri(buffer.getvalue()), upright=True).size == (10, 20)
 
 
 def test_the_module_loads_no_image_library() -> None:

@@ -69,8 +69,9 @@ class FirstStep(torch.nn.Module):
         config = module.config
         self.encoder, self.decoder = module.get_encoder(), module.get_decoder()
         self.start = int(config.decoder_start_token_id)
-        # T5 scales where its embeddings are tied; its own forward asks the same.
-        scaled = bool(getattr(config, "scale_decoder_outputs", False))
+        # What each one's own forward asks: T5 for a flag, UMT5 for ties; mT5 never scales.
+        tied = config.model_type != "mt5" and config.tie_word_embeddings
+        scaled = bool(getattr(config, "scale_decoder_outputs", tied))
         scale = config.d_model**-0.5 if scaled else 1.0
         head = module.get_output_embeddings().weight.detach()[list(answers)].float() * scale
         # Kept out of the module's dtype: two rows in float32 cost nothing.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     MT5Config,
@@ -13,9 +14,18 @@ from transformers import (
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
 )
 
+from tests.models.checkpoints import edit_config
+
 WORDS = ("▁true", "▁false", "▁yes", "▁no", "▁Query", "▁Document", "▁Relevant", "▁pandas")
+CLASSES: dict[str, tuple[Any, Any]] = {
+    "t5": (T5Config, T5ForConditionalGeneration),
+    "mt5": (MT5Config, MT5ForConditionalGeneration),
+    "umt5": (UMT5Config, UMT5ForConditionalGeneration),
+}
 LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:?!вода猫魚水مرحبا"
 
 
@@ -52,9 +62,19 @@ def t5(path: Path, *, kind: str = "t5", seed: int = 0, omit: str = "", **more: A
         # Between saturated scores and scores that are all alike.
         "initializer_factor": 0.6,
     }
-    if kind == "mt5":
-        module: Any = MT5ForConditionalGeneration(MT5Config(**shape | more))
-    else:
-        module = T5ForConditionalGeneration(T5Config(**shape | more))
-    module.eval().save_pretrained(str(path))
+    config, module = CLASSES[kind]
+    module(config(**shape | more)).eval().save_pretrained(str(path))
+    return path
+
+
+def t5_own_head(path: Path, **more: Any) -> Path:
+    """The same with a head of its own, as the files of T5 1.1 and mT5 are written."""
+    file = t5(path, **more) / "model.safetensors"
+    weights = load_file(file)
+    # transformers ties a new model whatever its config says; only a file holds two tensors.
+    # Narrow, for it is not scaled: else all scores would be saturated.
+    weights["lm_head.weight"] = 0.2 * torch.randn_like(weights["shared.weight"])
+    save_file(weights, file, metadata={"format": "pt"})
+    # Where the config names it, it would go before `tie_word_embeddings`.
+    edit_config(path, tie_word_embeddings=False, scale_decoder_outputs=False)
     return path

@@ -3,7 +3,11 @@
 Wang, Li and Xiao, "jina-reranker-v3" (arXiv 2509.25085), and the `rerank` of the checkpoint's
 modeling.py: a marker after each document and one after the query; the hidden states there go
 through a projector, and the score is their cosine. Many documents are cut into blocks, whose
-query vectors are averaged, weighted by the block's best score.
+query vectors are averaged, weighted by (1 + the block's best cosine) / 2.
+
+Three things differ from it. `rerank` has no place for an instruction, its prompt has. A prompt
+longer than `max_length` is halved, where `rerank` runs it beyond the model's positions. Markers
+are removed before texts are cut, so that they take up no length.
 """
 
 from __future__ import annotations
@@ -16,10 +20,13 @@ from models.checkpoint import Checkpoint
 from models.engines import engine_for
 from models.families.base import Family
 from models.families.lengths import max_length_of
+from models.text import well_formed
 from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
 
 DOCUMENT_MARKER, QUERY_MARKER = "<|embed_token|>", "<|rerank_token|>"
 MAX_QUERY_TOKENS, MAX_DOCUMENT_TOKENS, BLOCK_DOCUMENTS = 512, 2048, 125
+# A text cut inside a word or a letter may have more tokens when it is read again.
+SEAM_TOKENS = 8
 SYSTEM = (
     "You are a search relevance expert who can determine a ranking of the passages based on how "
     "relevant they are to the query. If the query is a question, how relevant a passage is depends "
@@ -60,13 +67,10 @@ class Listwise(Family):
             if marker not in vocabulary:
                 raise ModelLoadError(f"{checkpoint.spec.source!r}: no token {marker!r}")
         self._markers = vocabulary[DOCUMENT_MARKER], vocabulary[QUERY_MARKER]
-        weights = checkpoint.weights()
-        names = ("projector.0.weight", "projector.2.weight")
-        missing = [name for name in names if name not in weights]
-        if missing:
-            raise ModelLoadError(f"{checkpoint.spec.source!r} lacks weights for {missing[0]}")
-        self._projector = [weights[name].float() for name in names]
+        self._projector = _projector(checkpoint)
         module = checkpoint.module(Qwen3Model)
+        # Nothing is generated, and a long prompt's keys and values are most of its memory.
+        module.config.use_cache = False
         super().__init__(
             checkpoint,
             engine_for(checkpoint, module, output="last_hidden_state"),
@@ -83,17 +87,22 @@ class Listwise(Family):
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
         """One row for each block of documents, with the markers' positions to read."""
-        (asked, *_), (query_length, *_), (query_cut, *_) = self._cut([query], MAX_QUERY_TOKENS)
-        texts, lengths, cut = self._cut(documents, MAX_DOCUMENT_TOKENS)
-        instruction = _without_markers(options.instruction or self.info.instruction or "")
+        instruction = _without_markers(
+            well_formed(options.instruction or self.info.instruction or "")
+        )
+        room = self.info.max_length - len(self._ids(prompt("", [""], instruction))) - SEAM_TOKENS
+        # The query stands twice in a prompt; where there is little room, half is the document's.
+        limit = max(1, min(MAX_QUERY_TOKENS, room // 4))
+        (asked, *_), (query_length, *_), (query_cut, *_) = self._cut([query], limit)
+        limit = max(1, min(MAX_DOCUMENT_TOKENS, room - 2 * query_length))
+        texts, lengths, cut = self._cut(documents, limit)
         rows: list[TokenRow] = []
         tokens: list[int] = []
-        for block in self._blocks(lengths, query_length):
-            text = prompt(asked, [texts[i] for i in block], instruction)
-            ids = self._ids(text)
-            places = [i for i, token in enumerate(ids) if token in self._markers]
-            rows.append(TokenRow(ids, read=places))
-            tokens += _shares(len(ids), [lengths[i] for i in block])
+        for whole in self._blocks(lengths, query_length):
+            for block, ids in self._fitting(whole, asked, texts, instruction):
+                places = [i for i, token in enumerate(ids) if token in self._markers]
+                rows.append(TokenRow(ids, read=places))
+                tokens += _shares(len(ids), [lengths[i] for i in block])
         return Encoded(rows, tokens, [query_cut or c for c in cut])
 
     def _cut(self, texts: Sequence[str], limit: int) -> tuple[list[str], list[int], list[bool]]:
@@ -119,6 +128,18 @@ class Listwise(Family):
                 block, room = [], capacity
         if block:
             yield block
+
+    def _fitting(
+        self, block: Sequence[int], query: str, texts: Sequence[str], instruction: str
+    ) -> Iterator[tuple[Sequence[int], list[int]]]:
+        """The block and its prompt's ids; the same of its halves where the prompt is too long."""
+        ids = self._ids(prompt(query, [texts[i] for i in block], instruction))
+        if len(ids) <= self.info.max_length or len(block) == 1:
+            yield block, ids
+            return
+        half = len(block) // 2
+        for part in (block[:half], block[half:]):
+            yield from self._fitting(part, query, texts, instruction)
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         rows = [row for encoded in batch for row in encoded.rows]
@@ -148,9 +169,30 @@ class Listwise(Family):
         return values
 
 
+def _projector(checkpoint: Checkpoint) -> tuple[torch.Tensor, torch.Tensor]:
+    """The projector's weights in float32: [inner, hidden] and [size, inner]."""
+    weights = checkpoint.weights()
+    names = ("projector.0.weight", "projector.2.weight")
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise ModelLoadError(f"{checkpoint.spec.source!r} lacks weights for {missing[0]}")
+    first, second = (weights[name].float() for name in names)
+    if first.shape[1:] != (checkpoint.config.hidden_size,) or second.shape[1:] != first.shape[:1]:
+        raise ModelLoadError(
+            f"{checkpoint.spec.source!r}: its projector, {list(first.shape)} and "
+            f"{list(second.shape)}, does not fit a hidden size of {checkpoint.config.hidden_size}"
+        )
+    return first, second
+
+
 def _without_markers(text: str) -> str:
     """A marker in a text would shift every later document's score."""
-    return text.replace(DOCUMENT_MARKER, "").replace(QUERY_MARKER, "")
+    for marker in (DOCUMENT_MARKER, QUERY_MARKER):
+        text = text.replace(marker, "")
+    # What removing has put together is broken up: to remove until none is left can be quadratic.
+    for marker in (DOCUMENT_MARKER, QUERY_MARKER):
+        text = text.replace(marker, f"{marker[0]} {marker[1:]}")
+    return text
 
 
 def _shares(total: int, lengths: Sequence[int]) -> list[int]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.stats import kendalltau
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
 from models.families import listwise
@@ -64,12 +66,20 @@ def scorer(folder: Path) -> Scorer:
 class Reference:
     """modeling.py of jinaai/jina-reranker-v3: format_docs_prompts_func, forward and rerank."""
 
-    def __init__(self, path: Path, block: int = 125, document_tokens: int = 2048) -> None:
+    def __init__(
+        self,
+        path: Path,
+        block: int = 125,
+        query_tokens: int = 512,
+        document_tokens: int = 2048,
+        max_length: int = 131072,
+    ) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         weights = load_file(path / "model.safetensors")
         self.projector = [weights[f"projector.{i}.weight"] for i in (0, 2)]
         self.model = Qwen3Model.from_pretrained(path, dtype=torch.float32).eval()
-        self.block, self.document_tokens = block, document_tokens
+        self.block, self.max_length = block, max_length
+        self.query_tokens, self.document_tokens = query_tokens, document_tokens
 
     def prompt(self, query: str, documents: list[str], instruction: str | None) -> str:
         text = (
@@ -105,24 +115,46 @@ class Reference:
         first, second = self.projector
         return tuple((x @ first.T).relu() @ second.T for x in (documents, query))  # type: ignore[return-value]
 
+    def cut(self, text: str, limit: int) -> tuple[str, int]:
+        ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        return self.tokenizer.decode(ids) if len(ids) >= limit else text, len(ids)
+
+    def blocks(self, query: str, documents: list[str]) -> tuple[str, list[list[str]]]:
+        query, query_length = self.cut(query, self.query_tokens)
+        blocks: list[list[str]] = []
+        block: list[str] = []
+        capacity = self.max_length - 2 * query_length
+        for document in documents:
+            text, length = self.cut(document, self.document_tokens)
+            block.append(text)
+            capacity -= length
+            if len(block) >= self.block or capacity <= self.document_tokens:
+                blocks.append(block)
+                block, capacity = [], self.max_length - 2 * query_length
+        return query, [*blocks, block] if block else blocks
+
     def score(
         self, query: str, documents: list[str], instruction: str | None = None
     ) -> list[float]:
-        cleaned = []
-        for text in documents:
-            for marker in MARKERS:
-                text = text.replace(marker, "")
-            ids = self.tokenizer(text)["input_ids"]
-            if len(ids) > self.document_tokens:
-                text = self.tokenizer.decode(ids[: self.document_tokens])
-            cleaned.append(text)
-        blocks = [cleaned[i : i + self.block] for i in range(0, len(cleaned), self.block)]
+        query, blocks = self.blocks(_bare(query), [_bare(text) for text in documents])
         found = [self.vectors(self.prompt(query, block, instruction)) for block in blocks]
         cosine = torch.nn.functional.cosine_similarity
-        weights = torch.stack([(1 + cosine(d, q).max()) / 2 for d, q in found])
-        asked = sum(w * q for w, (_, q) in zip(weights, found, strict=True)) / weights.sum()
-        scores: list[float] = cosine(torch.cat([d for d, _ in found]), asked).tolist()
+        weights = [float(((1 + cosine(d, q)) / 2).max()) for d, q in found]
+        asked = np.average([q.numpy() for _, q in found], axis=0, weights=weights)[0]
+        texts = torch.cat([d for d, _ in found]).numpy()
+        norms = np.linalg.norm(asked) * np.linalg.norm(texts, axis=1)
+        scores: list[float] = (texts @ asked / norms).tolist()
         return scores
+
+
+def _bare(text: str) -> str:
+    for marker in MARKERS:
+        text = text.replace(marker, "")
+    return text
+
+
+def _logits(scorer: Scorer, query: str, documents: list[str]) -> list[float]:
+    return [score.logit for score in scorer.score(query, documents)]
 
 
 @pytest.mark.parametrize("query", [QUERY, "質問 и вопрос", "q"])
@@ -144,12 +176,41 @@ def test_several_blocks_meet_in_one_query(
     assert found != pytest.approx(Reference(folder).score(QUERY, TEXTS), abs=1e-4)
 
 
-def test_130_documents_are_two_blocks(folder: Path, scorer: Scorer) -> None:
-    texts = [f"{text[:30]} {i}" for i in range(19) for text in TEXTS][:130]
+@pytest.mark.parametrize(("count", "read"), [(125, [126]), (126, [126, 2]), (130, [126, 6])])
+def test_a_block_has_125_documents(
+    folder: Path, scorer: Scorer, count: int, read: list[int]
+) -> None:
+    texts = [f"{text[:30]} {i}" for i in range(19) for text in TEXTS][:count]
     encoded = scorer.encode(QUERY, texts)
-    assert [len(row.read or ()) for row in encoded.rows] == [126, 6]
+    assert [len(row.read or ()) for row in encoded.rows] == read
     expected = Reference(folder).score(QUERY, texts)
     assert [s.logit for s in scorer.score(QUERY, texts)] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_block_ends_where_the_next_document_might_not_fit(folder: Path) -> None:
+    scorer = load(ModelSpec("m", source=str(folder), dtype="float32", max_length=6000))
+    texts = [f"{i} " + "long " * 90 for i in range(14)]
+    reference = Reference(folder, max_length=6000)
+    sizes = [len(block) for block in reference.blocks(QUERY, texts)[1]]
+    assert len(sizes) > 1
+    assert sizes[0] < 14
+    rows = scorer.encode(QUERY, texts).rows
+    assert [len(row.read or ()) - 1 for row in rows] == sizes
+    assert _logits(scorer, QUERY, texts) == pytest.approx(reference.score(QUERY, texts), abs=1e-4)
+
+
+def test_no_prompt_is_longer_than_max_length(folder: Path) -> None:
+    scorer = load(ModelSpec("m", source=str(folder), dtype="float32", max_length=700))
+    texts = ["long " * 200, *TEXTS, "猫は魚を食べる。" * 100]
+    for query in (QUERY, "long query " * 300):
+        encoded = scorer.encode(query, texts)
+        assert max(len(row) for row in encoded.rows) <= 700
+        assert sum(len(row.read or ()) - 1 for row in encoded.rows) == len(texts)
+        assert sum(encoded.tokens) == encoded.cost
+        assert encoded.truncated[0]
+        assert encoded.truncated[-1]
+        assert len(scorer.forward([encoded])[0]) == len(texts)
+    assert not scorer.encode(QUERY, ["short"]).truncated[0]
 
 
 def test_an_instruction_takes_its_place(folder: Path, scorer: Scorer) -> None:
@@ -166,8 +227,67 @@ def test_long_texts_are_cut(folder: Path, scorer: Scorer, monkeypatch: pytest.Mo
     assert [s.truncated for s in scores] == [False, False, True, True, True, True, True]
     expected = Reference(folder, document_tokens=20).score(QUERY, TEXTS)
     assert [s.logit for s in scores] == pytest.approx(expected, abs=1e-4)
-    monkeypatch.setattr(listwise, "MAX_QUERY_TOKENS", 2)
+    monkeypatch.setattr(listwise, "MAX_QUERY_TOKENS", 5)
     assert all(s.truncated for s in scorer.score(QUERY, ["d"]))
+    for query in (QUERY, "質問 и вопрос"):  # the second is cut inside a letter
+        expected = Reference(folder, query_tokens=5, document_tokens=20).score(query, TEXTS)
+        assert _logits(scorer, query, TEXTS) == pytest.approx(expected, abs=1e-4)
+
+
+def test_lengths_of_the_recipe(folder: Path, scorer: Scorer) -> None:
+    query, texts = "what is it " * 200, ["long " * 800, "short", "猫は魚" * 400]
+    assert all(s.truncated for s in scorer.score(query, texts))
+    assert [s.truncated for s in scorer.score(QUERY, texts)] == [True, False, True]
+    expected = Reference(folder).score(query, texts)
+    assert _logits(scorer, query, texts) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a <|embed_<|embed_token|>token|> b",
+        "a <|embed_<|rerank_token|>token|> b",
+        "a <|rerank_<|embed_token|>token|> b",
+        "<|embed_<|embed_<|embed_token|>token|>token|>",
+        "<|em" + "<|rerank_token|>" * 3 + "bed_token|>",
+    ],
+)
+def test_no_text_makes_a_marker(scorer: Scorer, text: str) -> None:
+    for query, documents in [(QUERY, [text, "b"]), (text, ["a", "b"])]:
+        encoded = scorer.encode(query, documents, ScoreOptions(instruction=text))
+        assert [len(row.read or ()) for row in encoded.rows] == [3]
+        alone = _logits(scorer, "other", TEXTS[:2])
+        _, beside = scorer.forward([encoded, scorer.encode("other", TEXTS[:2])])
+        assert [score.logit for score in beside] == pytest.approx(alone, abs=1e-4)
+
+
+def test_markers_in_the_query_are_removed(folder: Path, scorer: Scorer) -> None:
+    query = f"what do {MARKERS[1]}pandas{MARKERS[0]} eat?"
+    assert _logits(scorer, query, TEXTS) == pytest.approx(_logits(scorer, QUERY, TEXTS), abs=1e-6)
+    assert _logits(scorer, query, TEXTS) == pytest.approx(
+        Reference(folder).score(query, TEXTS), abs=1e-4
+    )
+
+
+def test_bfloat16_keeps_the_order_of_scores_apart(folder: Path, scorer: Scorer) -> None:
+    low = load(ModelSpec("m", source=str(folder), dtype="bfloat16"))
+    texts = [f"{text[:30]} {i}" for i in range(6) for text in TEXTS]
+    exact, rough = (np.array(_logits(s, QUERY, texts)) for s in (scorer, low))
+    assert np.abs(exact - rough).max() < 0.01
+    # The recipe run in bfloat16 has tau 0.958 here: of random weights, many scores nearly tie.
+    assert kendalltau(exact, rough).statistic > 0.95
+    i, j = np.triu_indices(len(texts), 1)
+    apart = np.abs(exact[i] - exact[j]) > 0.01
+    assert apart.sum() > 700
+    assert (((exact[i] - exact[j]) * (rough[i] - rough[j]))[apart] > 0).all()
+
+
+def test_no_keys_and_values_are_kept(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a cache was made")
+
+    monkeypatch.setattr("transformers.models.qwen3.modeling_qwen3.DynamicCache", refuse)
+    assert len(scorer.score(QUERY, TEXTS)) == len(TEXTS)
 
 
 def test_requests_in_one_pass_keep_apart(scorer: Scorer) -> None:
@@ -200,6 +320,12 @@ def test_missing_weights_and_tokens(tmp_path: Path) -> None:
     name = "model.layers.1.mlp.up_proj.weight"
     with pytest.raises(ModelLoadError, match=r"lacks weights for layers\.1"):
         load(ModelSpec("m", source=str(_make(tmp_path / "b", omit=name))))
+    narrow = _make(tmp_path / "d")
+    weights = load_file(narrow / "model.safetensors")
+    weights["projector.0.weight"] = torch.randn(16, 8)
+    save_file(weights, narrow / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"projector.* does not fit"):
+        load(ModelSpec("m", source=str(narrow)))
     bare = _make(tmp_path / "c")
     tokenizer(bare)
     with pytest.raises(ModelLoadError, match=r"no token '<\|embed_token\|>'"):

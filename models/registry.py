@@ -15,11 +15,12 @@ FAMILIES = {
     "listwise": ("models.families.listwise", "Listwise"),
     "multimodal": ("models.families.multimodal", "load"),
     "layerwise": ("models.families.layerwise", "Layerwise"),
+    # Before the decoders: Qwen3-Embedding's config names a causal model.
+    "colbert": ("models.families.colbert", "ColBERT"),
+    "bi-encoder": ("models.families.bi_encoder", "BiEncoder"),
     "seq2seq": ("models.families.seq2seq", "Seq2Seq"),
     "causal": ("models.families.causal", "Causal"),
     "cross-encoder": ("models.families.cross_encoder", "CrossEncoder"),
-    "colbert": ("models.families.colbert", "ColBERT"),
-    "bi-encoder": ("models.families.bi_encoder", "BiEncoder"),
     "late-interaction": ("models.families.late_interaction", "LateInteraction"),
 }
 SUPPORTED = (

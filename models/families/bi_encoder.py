@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from tokenizers import normalizers
 
 from models.checkpoint import Checkpoint
 from models.engines import engine_for
@@ -46,8 +47,11 @@ _OLD_NAMES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-_QUERY_PROMPTS = ("query",)
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+# The encoder's settings; the first name is today's, early versions named the file by the model.
+_SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
 _ACTIVATIONS: dict[str, Layer] = {
     "Identity": lambda x: x,
     "Tanh": torch.tanh,
@@ -59,7 +63,11 @@ _ACTIVATIONS: dict[str, Layer] = {
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    return "Pooling" in checkpoint.modules and checkpoint.spec.source != EMBEDDED
+    """A folder that pools; a CrossEncoder of sentence-transformers 6 may pool too."""
+    if "Pooling" not in checkpoint.modules or checkpoint.spec.source == EMBEDDED:
+        return False
+    saved = checkpoint.json("config_sentence_transformers.json") or {}
+    return bool(saved.get("model_type", "SentenceTransformer") == "SentenceTransformer")
 
 
 def _weighted_mean(tokens: torch.Tensor) -> torch.Tensor:
@@ -80,13 +88,15 @@ class BiEncoder(Family):
                 f"{checkpoint.spec.source!r} compares by {similarity!r}; cosine and dot are known"
             )
         prompts = saved.get("prompts") or {}
-        self._query_prompt = _first(prompts, _QUERY_PROMPTS)
-        self._document_prompt = _first(prompts, _DOCUMENT_PROMPTS)
+        # SentenceTransformer adds an empty `document` where it is not named, and so never comes
+        # to the other names that its encode_document would take, `passage` and `corpus`.
+        self._query_prompt = prompts.get("query") or ""
+        self._document_prompt = prompts.get("document") or ""
         self._layers = list(_layers(checkpoint))
         if similarity == "cosine":
             self._layers.append(lambda x: torch.nn.functional.normalize(x, dim=-1))
         activation: Activation = "clamp" if similarity == "cosine" else "identity"
-        length = (checkpoint.part_json("sentence_bert_config.json") or {}).get("max_seq_length")
+        length = encoder_settings(checkpoint).get("max_seq_length")
         super().__init__(
             checkpoint,
             engine_for(
@@ -128,8 +138,15 @@ class BiEncoder(Family):
         return tokens
 
 
-def _first(prompts: dict[str, str], names: Sequence[str]) -> str:
-    return next((prompts[name] for name in names if name in prompts), "")
+def encoder_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the folder says of its encoder; where that is lower case, the tokenizer is told."""
+    found = (checkpoint.part_json(name) for name in _SETTINGS)
+    saved: dict[str, Any] = next((settings for settings in found if settings), {})
+    if saved.get("do_lower_case"):
+        backend = checkpoint.tokenizer.backend_tokenizer
+        own = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+    return saved
 
 
 def _layers(checkpoint: Checkpoint) -> Iterator[Layer]:
@@ -173,8 +190,9 @@ def dense(checkpoint: Checkpoint, folder: str, config: dict[str, Any]) -> Layer:
             f"are {', '.join(_ACTIVATIONS)}"
         )
     weights = checkpoint.weights(folder)
-    if "linear.weight" not in weights:
-        raise ModelLoadError(f"{checkpoint.spec.source!r} lacks {folder}'s linear.weight")
+    needed = ["linear.weight", *["linear.bias"] * bool(config.get("bias", True))]
+    for missing in (tensor for tensor in needed if tensor not in weights):
+        raise ModelLoadError(f"{checkpoint.spec.source!r} lacks {folder}'s {missing}")
     weight, bias = weights["linear.weight"].float(), weights.get("linear.bias")
     activation = _ACTIVATIONS[name]
     return lambda x: activation(

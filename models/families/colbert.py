@@ -17,7 +17,7 @@ import torch
 from models.checkpoint import Checkpoint
 from models.engines import engine_for
 from models.families.base import Family
-from models.families.bi_encoder import Layer, dense
+from models.families.bi_encoder import Layer, dense, encoder_settings
 from models.families.late_interaction import maxsim
 from models.families.lengths import position_limit
 from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
@@ -38,7 +38,9 @@ class ColBERTConfig:
 
 def matches(checkpoint: Checkpoint) -> bool:
     modules = checkpoint.modules
+    saved = checkpoint.json("config_sentence_transformers.json") or {}
     pylate = modules[:1] == ("Transformer",) and set(modules[1:]) == {"Dense"}
+    pylate = pylate and saved.get("model_type") != "CrossEncoder"
     return "HF_ColBERT" in checkpoint.architectures or pylate
 
 
@@ -82,6 +84,7 @@ class ColBERT(Family):
 
         self._config = config = config_of(checkpoint)
         self._projections = _projections(checkpoint)
+        encoder_settings(checkpoint)  # its lengths are of no account here, its lower case is
         length = checkpoint.spec.max_length or config.document_length
         limit = position_limit(checkpoint.config)
         if limit is not None and max(length, config.query_length) > limit:
@@ -151,11 +154,16 @@ class ColBERT(Family):
         for encoded in batch:
             query, *documents = [next(vectors) for _ in encoded.rows]
             kept = [
-                vector[[i not in self._skipped for i in row.input_ids]]
-                for vector, row in zip(documents, encoded.rows[1:], strict=True)
+                self._keep(vectors, row.input_ids)
+                for vectors, row in zip(documents, encoded.rows[1:], strict=True)
             ]
             scores.append(self._scores(maxsim(query, kept).tolist(), encoded))
         return scores
+
+    def _keep(self, vectors: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+        kept = [i not in self._skipped for i in ids]
+        # Without marker and special tokens nothing may be left, and nothing has no best.
+        return vectors[kept] if any(kept) else vectors
 
     def _project(self, tokens: torch.Tensor) -> torch.Tensor:
         for projection in self._projections:

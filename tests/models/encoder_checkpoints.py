@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,33 @@ def with_old_pooling_names(path: Path) -> Path:
     return path
 
 
+def in_a_subfolder(path: Path) -> None:
+    """The encoder in 0_Transformer, where the first versions put it."""
+    own = ("modules.json", "config_sentence_transformers.json")
+    files = [file for file in path.iterdir() if file.is_file() and file.name not in own]
+    (path / "0_Transformer").mkdir()
+    for file in files:
+        shutil.move(file, path / "0_Transformer" / file.name)
+    modules = json.loads((path / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (path / "modules.json").write_text(json.dumps(modules))
+
+
+def with_early_settings(path: Path) -> None:
+    """A maximum length that only the settings say, under an early version's name."""
+    edit_config(path, "sentence_bert_config.json", max_seq_length=12)
+    (path / "sentence_bert_config.json").rename(path / "sentence_roberta_config.json")
+
+
+def with_lower_case(path: Path) -> None:
+    """A tokenizer that keeps case under settings that do not."""
+    tokenizer = json.loads((path / "tokenizer.json").read_text())
+    tokenizer["normalizer"] |= {"lowercase": False, "strip_accents": False}
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    edit_config(path, "tokenizer_config.json", do_lower_case=False, strip_accents=False)
+    edit_config(path, "sentence_bert_config.json", do_lower_case=True)
+
+
 def stanford_colbert(path: Path, *, omit: str = "", **metadata: Any) -> Path:
     """colbert-ir/colbertv2.0's layout: BERT under `bert.`, a projection, artifact.metadata."""
     bert_encoder(path / "bert", positions=128)
@@ -121,6 +149,20 @@ def pylate_colbert(path: Path, **config: Any) -> Path:
     ]
     model = SentenceTransformer(modules=[transformer, *layers], device="cpu")
     model.save_pretrained(str(path / "folder"))
-    saved = {"query_length": 24, "document_length": 48}
+    saved = {"model_type": "ColBERT", "query_length": 24, "document_length": 48}
+    saved |= {"query_prefix": "[Q] ", "document_prefix": "[D] "}
     edit_config(path / "folder", "config_sentence_transformers.json", **saved | config)
+    _with_pylate_layers(path / "folder")
     return path / "folder"
+
+
+def _with_pylate_layers(path: Path) -> None:
+    """PyLate names its own class, and no place to read from or write to."""
+    modules = json.loads((path / "modules.json").read_text())
+    for module in modules[1:]:
+        module["type"] = "pylate.models.Dense.Dense"
+        file = path / module["path"] / "config.json"
+        layer = json.loads(file.read_text())
+        names = ("in_features", "out_features", "bias", "activation_function")
+        file.write_text(json.dumps({n: layer[n] for n in names} | {"use_residual": False}))
+    (path / "modules.json").write_text(json.dumps(modules))

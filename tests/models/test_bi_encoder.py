@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy.stats import kendalltau
 from sentence_transformers import SentenceTransformer
 
 from models import embedded
 from models.registry import load
 from models.types import ModelLoadError, ModelSpec, Scorer, ScoringError
-from tests.models.checkpoints import edit_config
+from tests.models.checkpoints import edit_config, tiny_xlmr_cross_encoder
 from tests.models.encoder_checkpoints import (
     PROMPTS,
     bert_encoder,
     folder,
+    in_a_subfolder,
     qwen3_encoder,
+    with_early_settings,
+    with_lower_case,
     with_old_pooling_names,
 )
 
@@ -41,15 +46,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "max": {"pooling": "max", "similarity": "dot"},
     "sqrt": {"pooling": "mean_sqrt_len_tokens", "similarity": "dot"},
     "weighted": {"pooling": "weightedmean"},
-    "joined": {"pooling": ("cls", "mean"), "dense": (torch.nn.Tanh(), torch.nn.Identity())},
+    "joined": {"pooling": ("mean", "cls"), "dense": (torch.nn.Tanh(), torch.nn.Identity())},
     "last": {"pooling": "lasttoken"},
     "decoder": {"pooling": "lasttoken", "prompts": {"query": "Instruct: find\nQuery:"}},
     "old": {"pooling": ("cls", "mean")},
+    "xlmr": {"normalize": True},
+}
+ENCODERS: dict[str, Callable[[Path], Path]] = {
+    "decoder": qwen3_encoder,
+    "xlmr": tiny_xlmr_cross_encoder,
 }
 
 
 def _make(name: str, root: Path) -> Path:
-    encoder = (qwen3_encoder if name == "decoder" else bert_encoder)(root / "encoder")
+    encoder = ENCODERS.get(name, bert_encoder)(root / "encoder")
     path = folder(encoder, root / "folder", **KINDS[name])
     return with_old_pooling_names(path) if name == "old" else path
 
@@ -92,6 +102,43 @@ def test_scores_do_not_depend_on_company(kind: tuple[Path, Scorer]) -> None:
     alone = [scorer.score(QUERY, [document])[0].logit for document in documents[::29]]
     assert together == pytest.approx(alone, abs=1e-4, rel=1e-5)
     assert scorer.score(QUERY, []) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("mean", in_a_subfolder),
+        ("mean", with_early_settings),
+        ("mean", with_lower_case),
+        ("cls", lambda path: _edit(path, prompts=PROMPTS)),
+        ("cls", lambda path: _edit(path, prompts={"query": None, "x": "y: "})),
+        ("cls", lambda path: _edit(path, prompts={"x": "y: "}, default_prompt_name="x")),
+        # As Qwen3-Embedding's config has it.
+        ("decoder", lambda path: edit_config(path, architectures=["Qwen3ForCausalLM"])),
+    ],
+    ids=["subfolder", "early", "lower", "passage", "null", "default-prompt", "causal"],
+)
+def test_folders_as_others_write_them(
+    tmp_path: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    path = _make(name, tmp_path)
+    change(path)
+    scorer = load(ModelSpec("m", source=str(path), dtype="float32"))
+    assert scorer.info.family == "bi-encoder"
+    texts = ["Pandas Eat BAMBOO.", "Вода И Огонь, Élan", "far beyond the maximum length " * 60]
+    found = [score.logit for score in scorer.score(QUERY, texts)]
+    assert found == pytest.approx(_reference(path, QUERY, texts), abs=1e-4)
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    edit_config(path, "config_sentence_transformers.json", **changes)
+
+
+def test_a_cross_encoder_that_pools_is_no_bi_encoder(tmp_path: Path) -> None:
+    path = _make("joined", tmp_path)
+    _edit(path, model_type="CrossEncoder")
+    with pytest.raises(ModelLoadError, match=r"BertModel.*supported are"):
+        load(ModelSpec("m", source=str(path)))
 
 
 def test_the_real_weights_equal_the_reference() -> None:
@@ -153,6 +200,15 @@ def test_a_dense_layer_without_weights(tmp_path: Path) -> None:
     path = _make("joined", tmp_path)
     (path / "2_Dense" / "model.safetensors").unlink()
     with pytest.raises(ModelLoadError, match="no safetensors weights"):
+        load(ModelSpec("m", source=str(path)))
+
+
+@pytest.mark.parametrize("name", ["linear.weight", "linear.bias"])
+def test_a_dense_layer_with_half_its_weights(tmp_path: Path, name: str) -> None:
+    path = _make("joined", tmp_path)
+    file = path / "2_Dense" / "model.safetensors"
+    save_file({key: t for key, t in load_file(file).items() if key != name}, file)
+    with pytest.raises(ModelLoadError, match=f"lacks 2_Dense's {name}"):
         load(ModelSpec("m", source=str(path)))
 
 

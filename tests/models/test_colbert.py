@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sentence_transformers import MultiVectorEncoder
 from transformers import AutoModel, AutoTokenizer
 
 from models.registry import load
@@ -102,6 +103,28 @@ def test_scores_equal_the_formula(kind: tuple[Path, Reference, Scorer], query: s
     found = [score.logit for score in scorer.score(query, TEXTS)]
     assert found == pytest.approx(expected, abs=1e-4)
     assert max(expected) - min(expected) > 0.01  # else this would show nothing
+
+
+def test_scores_equal_sentence_transformers(kind: tuple[Path, Reference, Scorer]) -> None:
+    path, _, scorer = kind
+    reference = MultiVectorEncoder(str(path), device="cpu")
+    asked = torch.as_tensor(reference.encode_query([QUERY])[0])
+    documents = [torch.as_tensor(reference.encode_document([text])[0]) for text in TEXTS]
+    expected = [float((asked @ vectors.T).amax(dim=1).mean()) for vectors in documents]
+    assert [score.logit for score in scorer.score(QUERY, TEXTS)] == pytest.approx(
+        expected, abs=1e-4
+    )
+
+
+def test_a_document_without_any_token_to_keep(tmp_path: Path) -> None:
+    path = pylate_colbert(
+        tmp_path,
+        query_prefix="",
+        document_prefix="",
+        skiplist_words=["[CLS]", "[SEP]", "!"],
+    )
+    scores = load(ModelSpec("m", source=str(path))).score(QUERY, ["bamboo", "!!!", ""])
+    assert all(-1 <= score.logit <= 1 for score in scores)
 
 
 def test_scores_do_not_depend_on_company(kind: tuple[Path, Reference, Scorer]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.checkpoint import Checkpoint
 from models.engines import openvino_engine
-from models.engines.base import Engine
+from models.engines.base import CHECKED_TOKENS, Engine
 from models.engines.torch_engine import TorchEngine, choose_device
 from models.families.lengths import position_limit
 from models.types import ModelLoadError
@@ -39,8 +39,8 @@ def engine_for(
     reason = _why_not_openvino(checkpoint, portable)
     if spec.backend == "openvino" and reason is not None:
         raise ModelLoadError(f"{spec.source!r} can't run on OpenVINO: {reason}")
+    longest = position_limit(checkpoint.config) or CHECKED_TOKENS
     if spec.backend != "torch" and reason is None:
-        longest = position_limit(checkpoint.config) or openvino_engine.CHECKED_TOKENS
         try:
             return openvino_engine.OpenVINOEngine(
                 module, spec, pad_token_id=pad, output=output, typed=typed, longest=longest
@@ -53,7 +53,15 @@ def engine_for(
                     "try RERANKER_BACKEND=torch"
                 ) from error
             logger.warning("%s stays on torch, OpenVINO can't take it: %s", spec.name, text)
-    return TorchEngine(module, spec, pad_token_id=pad, output=output, types=types, typed=typed)
+    return TorchEngine(
+        module,
+        spec,
+        pad_token_id=pad,
+        output=output,
+        types=types,
+        typed=typed,
+        longest=longest,
+    )
 
 
 def _why_not_openvino(checkpoint: Checkpoint, portable: bool) -> str | None:

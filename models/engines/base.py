@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,10 @@ BUDGETS = {
 }
 TYPICAL_TOKENS = 128
 FIND_LIMIT_S = 4.0
+# Longer than half of ModernBERT's local attention, beyond which padding sees padding alone.
+CHECKED_TOKENS = 160
+# Of the largest answer, or of 1: a wrong way of running is off by far more.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
 logger = logging.getLogger("ray.serve")
 Forward = Callable[[Sequence[TokenRow]], list[torch.Tensor]]
 
@@ -53,6 +57,13 @@ def pad(rows: Sequence[TokenRow], pad_token_id: int) -> Padded:
     return Padded(ids, mask, types)
 
 
+def difference(found: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> float:
+    """The largest difference, as a share of the largest value expected or of 1."""
+    pairs = list(zip(found, expected, strict=True))
+    largest = max(float(wanted.abs().max()) for _, wanted in pairs)
+    return max(float((got - wanted).abs().max()) for got, wanted in pairs) / max(largest, 1.0)
+
+
 class Engine(ABC):
     """Runs rows through a module; `output` names what is read of its answer.
 
@@ -68,6 +79,8 @@ class Engine(ABC):
     max_rows: int | None
     # Whether the module takes type ids.
     typed: bool
+    # Whether rows lie end to end, so that no row is padded to another's length.
+    packs: bool = False
 
     def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
         """For each row, in order: logits [labels], or hidden states [tokens, hidden] or [hidden].
@@ -81,8 +94,9 @@ class Engine(ABC):
         outputs: dict[int, torch.Tensor] = {}
         for halving in range(MAX_HALVINGS + 1):
             left = [i for i in range(len(rows)) if i not in outputs]
+            sizes = [lengths[i] for i in left]
             try:
-                for batch in plan([lengths[i] for i in left], self.token_budget, self.max_rows):
+                for batch in plan(sizes, self.token_budget, self.max_rows, padded=not self.packs):
                     places = [left[i] for i in batch]
                     found = forward([rows[place] for place in places])
                     outputs.update(zip(places, found, strict=True))

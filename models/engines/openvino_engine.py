@@ -9,15 +9,11 @@ from typing import Any
 
 import torch
 
-from models.engines.base import Engine, Forward, pad
+from models.engines.base import CHECKED_TOKENS, TOLERANCE, Engine, Forward, difference, pad
 from models.types import ModelSpec, TokenRow
 
 # Smaller than torch's: the activations of a micro-batch stay in the processor's cache.
 TOKEN_BUDGET = 1024
-# Longer than half of ModernBERT's local attention, beyond which padding sees padding alone.
-CHECKED_TOKENS = 160
-# Of the largest answer, or of 1: a wrong conversion is off by far more.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2}
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -83,7 +79,7 @@ class OpenVINOEngine(Engine):
             expected = answer if self._output == "logits" else answer[:, :4]
         found = torch.from_numpy(self._request.infer(inputs)[0].copy()).float()
         found = found if self._output == "logits" else found[:, :4]
-        error = float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
+        error = difference(found, expected)
         if not error < TOLERANCE[self.dtype]:
             raise RuntimeError(f"its answers differ from torch's by {error:.1%}")
 

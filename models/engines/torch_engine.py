@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
-from models.engines.base import Engine, Forward, pad
+from models.engines.base import CHECKED_TOKENS, TOLERANCE, Engine, Forward, difference, pad
+from models.engines.packing import Packing, Past, pack, unpack
 from models.types import ModelLoadError, ModelSpec, TokenRow
 
-# Keys and values of each layer, [1, heads, tokens, head size].
-Past = list[tuple[torch.Tensor, torch.Tensor]]
-
+logger = logging.getLogger("ray.serve")
+# Of the largest answer, or of 1, in float32.
+PACKED_TOLERANCE = 1e-4
 DEFAULT_BUDGET = {"cpu": 2048, "mps": 8192, "cuda": 65536}
 
 
@@ -54,7 +56,10 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 class TorchEngine(Engine):
-    """Runs rows through a torch module. `types` is the module's name for a row's `type_ids`."""
+    """Runs rows through a torch module. `types` is the module's name for a row's `type_ids`.
+
+    Rows are packed end to end where the module's attention allows it, else padded.
+    """
 
     name = "torch"
 
@@ -67,21 +72,69 @@ class TorchEngine(Engine):
         output: str,
         types: str = "token_type_ids",
         typed: bool = False,
+        longest: int = CHECKED_TOKENS,
     ) -> None:
+        """`longest`: tokens that a row may have."""
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
-        self._device = choose_device(spec.device)
-        dtype = choose_dtype(spec.dtype, self._device)
-        self.device = str(self._device)
+        device = choose_device(spec.device)
+        dtype = choose_dtype(spec.dtype, device)
+        self.device = str(device)
         self.dtype = str(dtype).removeprefix("torch.")
-        self.token_budget = spec.token_budget or DEFAULT_BUDGET[self._device.type]
+        self.token_budget = spec.token_budget or DEFAULT_BUDGET[device.type]
         self.pad_token_id = pad_token_id
         self.max_rows = spec.batch_size
         self._output = output
         self._types = types
         self.typed = typed
-        module = module.to(device=self._device, dtype=dtype).eval()
-        self._module: Callable[..., Any] = torch.compile(module) if spec.compile else module
+        self._module: Any = module.eval()
+        if not spec.compile and self._may_pack(module, types):
+            # In float32, as it was loaded: lower precision would hide a small mistake.
+            self._device = torch.device("cpu")
+            self._pack(longest, PACKED_TOLERANCE)
+        self._device = device
+        self._module = self._module.to(device=device, dtype=dtype)
+        if self.packs and device.type == "cuda":
+            self._pack(longest, TOLERANCE[self.dtype])
+        if spec.compile:
+            self._module = torch.compile(self._module, dynamic=True)
+
+    def _may_pack(self, module: Any, types: str) -> bool:
+        """FlashAttention knows half precisions alone, and mps was never tried."""
+        device = self.device.split(":")[0]
+        fast = device == "cpu" or (device == "cuda" and self.dtype in ("bfloat16", "float16"))
+        return fast and hasattr(module, "set_attn_implementation") and types == "token_type_ids"
+
+    def _pack(self, longest: int, tolerance: float) -> None:
+        """Pack rows from now on, where the answers stay those of padded rows."""
+        try:
+            self._module = pack(self._module)
+            off = max(map(self._packing_error, self._checks(longest)))
+            if not off < tolerance:
+                raise RuntimeError(f"packed rows' answers differ by {off:.2%}")
+            self.packs = True
+        except Exception as error:
+            self.packs = False
+            self._module = unpack(self._module)
+            logger.info("rows are padded: %s", " ".join(str(error).split())[:300])
+
+    def _checks(self, longest: int) -> list[tuple[list[int], list[TokenRow]]]:
+        """Prefixes, and rows after them: some of one length, and some longer than a window."""
+        windows = ("sliding_window", "local_attention")
+        windowed = any(getattr(self._module.config, name, None) for name in windows)
+        lengths = (min(longest, CHECKED_TOKENS if windowed else 24), 4, 4, 3)
+        ids = [7 + i % 11 for i in range(max(lengths))]
+        rows = [
+            TokenRow(ids[i : i + n], [0] * n if self.typed else None) for i, n in enumerate(lengths)
+        ]
+        return [([], rows)] + ([([5, 6], rows)] if self._output == "last_token" else [])
+
+    def _packing_error(self, check: tuple[list[int], list[TokenRow]]) -> float:
+        prefix, rows = check
+        self.packs = False
+        expected = self._prepare(prefix)(rows)
+        self.packs = True
+        return difference(self._prepare(prefix)(rows), expected)
 
     def _prepare(self, prefix: Sequence[int]) -> Forward:
         return partial(self._run, self._prefill(prefix) if prefix else None)
@@ -93,6 +146,7 @@ class TorchEngine(Engine):
         cache = DynamicCache()
         self._module(
             input_ids=torch.tensor([list(prefix)], device=self._device),
+            attention_mask=torch.ones((1, len(prefix)), dtype=torch.long, device=self._device),
             past_key_values=cache,
             use_cache=True,
         )
@@ -110,12 +164,23 @@ class TorchEngine(Engine):
             inputs["pixel_values"] = torch.cat([image.pixels for image in images])
             inputs["image_grid_thw"] = torch.tensor([image.grid for image in images])
         more: dict[str, Any] = {}
-        if past is not None:
+        packing = None
+        if self.packs and all(row.attended is None for row in rows):
+            packing = more["packing"] = Packing([len(row) for row in rows], self._device, past)
+        elif past is not None:
             before = torch.ones((len(rows), past[0][0].shape[2]), dtype=torch.long)
             inputs["attention_mask"] = torch.cat([before, mask], dim=1)
             more = {"past_key_values": _repeat(past, len(rows)), "use_cache": True}
-        answer = self._module(**{name: t.to(self._device) for name, t in inputs.items()}, **more)
+        answer = self._module(**{name: self._moved(t) for name, t in inputs.items()}, **more)
+        if packing is not None and not packing.reached:
+            raise RuntimeError("the module does not hand packing on to its attention")
         return self._read(answer, rows)
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self._device.type != "cuda":
+            return tensor.to(self._device)
+        # From pinned memory the copy does not wait for the work before it.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def _read(self, answer: Any, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
         if self._output == "logits":

@@ -1,0 +1,287 @@
+"""Rows end to end in one sequence, without padding, through a transformers module.
+
+Linear layers see each token once; attention is told where rows begin. It reaches every module
+whose attention goes through transformers' attention interface, which the engine finds out by
+comparing with padded rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+NAME = "rerank_packed"
+# Keys and values of each layer, [1, heads, tokens, head size].
+Past = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass
+class Packing:
+    """Where rows lie in the packed sequence. `past`: keys and values that stand before each row.
+
+    `reached`: whether an attention layer was told.
+    """
+
+    lengths: Sequence[int]
+    device: torch.device
+    past: Past | None = None
+    reached: bool = False
+
+    @property
+    def before(self) -> int:
+        """Tokens that stand before each row."""
+        return self.past[0][0].shape[2] if self.past else 0
+
+    @cached_property
+    def places(self) -> torch.Tensor:
+        """Of each token, its index in the padded rows laid end to end."""
+        longest = max(self.lengths)
+        parts = [
+            torch.arange(i * longest, i * longest + length) for i, length in enumerate(self.lengths)
+        ]
+        return torch.cat(parts).to(self.device)
+
+    @cached_property
+    def positions(self) -> torch.Tensor:
+        """Of each token, its position in its row, from `before`; [1, tokens]."""
+        parts = [torch.arange(self.before, self.before + length) for length in self.lengths]
+        return torch.cat(parts)[None].to(self.device)
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int, int]]:
+        """First token, rows and tokens a row, of each run of rows of one length."""
+        found, first = [], 0
+        for length, rows in groupby(self.lengths):
+            count = len(list(rows))
+            found.append((first, count, length))
+            first += count * length
+        return found
+
+    @cached_property
+    def query_ends(self) -> torch.Tensor:
+        """Cumulative lengths of the rows, from 0; int32 [rows + 1]."""
+        return self._ends(0)
+
+    @cached_property
+    def key_ends(self) -> torch.Tensor:
+        """The same with what stands before each row."""
+        return self._ends(self.before)
+
+    def _ends(self, more: int) -> torch.Tensor:
+        lengths = torch.tensor([0, *(length + more for length in self.lengths)])
+        return lengths.cumsum(0).to(self.device, torch.int32)
+
+    @cached_property
+    def key_places(self) -> torch.Tensor:
+        """Of each row's keys, their index in what stands before followed by the packed rows."""
+        parts, first = [], self.before
+        for length in self.lengths:
+            parts += [torch.arange(self.before), torch.arange(first, first + length)]
+            first += length
+        return torch.cat(parts).to(self.device)
+
+
+class Packed(torch.nn.Module):
+    """A base module that takes padded rows and gives padded states, and packs in between."""
+
+    def __init__(self, base: Any) -> None:
+        super().__init__()
+        self.base = base
+        embeddings: Any = getattr(base, "embeddings", None)
+        # RoBERTa's kind counts positions from the padding token's id, over tokens that are not it.
+        counts = hasattr(embeddings, "create_position_ids_from_input_ids")
+        self._padding_id: int | None = embeddings.padding_idx if counts else None
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base"), name)
+
+    def forward(self, *args: Any, packing: Packing | None = None, **inputs: Any) -> Any:
+        if packing is None:
+            return self.base(*args, **inputs)
+        ids = args[0] if args else inputs["input_ids"]
+        types = inputs.get("token_type_ids")
+        flat = self._flat(ids, packing)
+        more: dict[str, Any] = {}
+        if types is not None:
+            more["token_type_ids"] = self._flat(types, packing)
+        if hasattr(self.base.config, "use_cache"):
+            more["use_cache"] = False
+        answer = self.base(
+            input_ids=flat, position_ids=self._positions(ids, packing), packing=packing, **more
+        )
+        states = answer.last_hidden_state[0]
+        padded = states.new_zeros((ids.numel(), states.shape[-1]))
+        padded[packing.places] = states
+        padded = padded.view(*ids.shape, -1)
+        pooler = getattr(self.base, "pooler", None)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=padded, pooler_output=None if pooler is None else pooler(padded)
+        )
+
+    def _flat(self, padded: torch.Tensor, packing: Packing) -> torch.Tensor:
+        return padded.flatten()[packing.places][None]
+
+    def _positions(self, ids: torch.Tensor, packing: Packing) -> torch.Tensor:
+        if self._padding_id is None:
+            return packing.positions
+        real = (ids != self._padding_id).long()
+        return self._flat(real.cumsum(1) * real + self._padding_id, packing)
+
+
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    packing: Packing | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """`query`, `key`, `value` are [1, heads, tokens, head size] where rows are packed."""
+    if packing is None:
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return output, None
+    if any(options.get(name) is not None for name in ("softcap", "s_aux", "position_bias")):
+        raise ValueError("packed attention has no caps, sinks or position biases")
+    packing.reached = True
+    causal = options.get("is_causal")
+    causal = bool(getattr(module, "is_causal", False) if causal is None else causal)
+    window, scaling = options.get("sliding_window"), options.get("scaling")
+    run = _on_cuda if query.is_cuda else _by_runs
+    return run(module, (query, key, value), packing, causal, window, scaling), None
+
+
+Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _by_runs(
+    module: Any,
+    heads: Heads,
+    packing: Packing,
+    causal: bool,
+    window: int | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Rows of one length at once; no row is padded, and most need no mask."""
+    outputs = []
+    for first, count, length in packing.runs:
+        query, key, value = (
+            t[0, :, first : first + count * length]
+            .view(t.shape[1], count, length, t.shape[3])
+            .transpose(0, 1)
+            for t in heads
+        )
+        if packing.past is not None:
+            past = packing.past[module.layer_idx]
+            key, value = (
+                torch.cat([old.expand(count, -1, -1, -1), new], dim=2)
+                for old, new in zip(past, (key, value), strict=True)
+            )
+        mask = _mask(length, packing.before, causal, window, query.device)
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, mask, scaling=scaling, is_causal=causal and mask is None
+        )
+        outputs.append(output.flatten(0, 1))
+    return torch.cat(outputs)[None]
+
+
+def _mask(
+    length: int, before: int, causal: bool, window: int | None, device: torch.device
+) -> torch.Tensor | None:
+    """[1, 1, length, before + length], True where a token attends; None where SDPA knows by itself.
+
+    `window` counts as transformers hands it to FlashAttention: the token itself included.
+    """
+    wide = window is None or before + length <= window
+    if wide and not (causal and before):
+        return None
+    distance = torch.arange(before + length, device=device)[None] - torch.arange(
+        before, before + length, device=device
+    ).unsqueeze(1)
+    attends = torch.ones_like(distance, dtype=torch.bool)
+    if causal:
+        attends &= distance <= 0
+    if window is not None:
+        attends &= distance.abs() < window
+    return attends[None, None]
+
+
+def _on_cuda(
+    module: Any,
+    heads: Heads,
+    packing: Packing,
+    causal: bool,
+    window: int | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """All rows at once, by FlashAttention for rows of many lengths."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    query, key, value = (tensor[0].transpose(0, 1) for tensor in heads)
+    if packing.past is not None:
+        past = packing.past[module.layer_idx]
+        key, value = (
+            torch.cat([old[0].transpose(0, 1), new])[packing.key_places]
+            for old, new in zip(past, (key, value), strict=True)
+        )
+    reach = -1 if window is None else window - 1
+    longest = max(packing.lengths)
+    output = varlen_attn(
+        query,
+        key,
+        value,
+        packing.query_ends,
+        packing.key_ends,
+        longest,
+        longest + packing.before,
+        scale=scaling,
+        window_size=(reach, 0 if causal else reach),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    assert isinstance(output, torch.Tensor)
+    return output[None]
+
+
+def _no_mask(*args: Any, attention_mask: torch.Tensor | None = None, **options: Any) -> Any:
+    """Packed rows come without a mask, padded ones with one."""
+    if attention_mask is None:
+        return None
+    return sdpa_mask(*args, attention_mask=attention_mask, **options)
+
+
+def pack(module: Any) -> Any:
+    """The module, or one around it, that also takes `packing`; one that does is left as it is."""
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, _no_mask)
+    base = module.base_model
+    if isinstance(module, Packed) or isinstance(base, Packed):
+        return module
+    base.set_attn_implementation(NAME)
+    if base is module:
+        return Packed(module)
+    setattr(module, module.base_model_prefix, Packed(base))
+    return module
+
+
+def unpack(module: Any) -> Any:
+    """What `pack` was given, as it was."""
+    packed = module if isinstance(module, Packed) else module.base_model
+    if not isinstance(packed, Packed):
+        return module
+    packed.base.set_attn_implementation("sdpa")
+    if packed is module:
+        return packed.base
+    setattr(module, module.base_model_prefix, packed.base)
+    return module

@@ -39,7 +39,7 @@ class ModelSpec:
     source: str = EMBEDDED
     revision: str | None = None
     device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_length: int | None = None
     normalize_text: bool | None = None
     trust_remote_code: bool = False

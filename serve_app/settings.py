@@ -13,12 +13,13 @@ from serve_app.catalog import HOSTED_ALIASES, Catalog
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Backend = Literal["auto", "torch", "openvino"]
-Quantization = Literal["auto", "fp32", "bf16", "fp16"]
-DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16"]] = {
+Quantization = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16", "int8"]] = {
     "auto": "auto",
     "fp32": "float32",
     "bf16": "bfloat16",
     "fp16": "float16",
+    "int8": "int8",
 }
 
 

@@ -6,11 +6,11 @@ import logging
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.engines import openvino_engine
+from models.engines import int8, openvino_engine
 from models.engines.base import CHECKED_TOKENS, Engine
 from models.engines.torch_engine import TorchEngine, choose_device
 from models.families.lengths import position_limit
-from models.types import ModelLoadError
+from models.types import ModelLoadError, TokenRow
 
 __all__ = ["Engine", "engine_for"]
 
@@ -37,17 +37,24 @@ def engine_for(
     pads = (checkpoint.tokenizer.pad_token_id, getattr(checkpoint.config, "pad_token_id", None))
     pad = next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0)
     reason = _why_not_openvino(checkpoint, portable)
-    if spec.backend == "openvino" and reason is not None:
+    only = spec.backend == "openvino" or spec.dtype == "int8"
+    if only and reason is not None:
         raise ModelLoadError(f"{spec.source!r} can't run on OpenVINO: {reason}")
     longest = position_limit(checkpoint.config) or CHECKED_TOKENS
     if spec.backend != "torch" and reason is None:
         try:
             return openvino_engine.OpenVINOEngine(
-                module, spec, pad_token_id=pad, output=output, typed=typed, longest=longest
+                module,
+                spec,
+                pad_token_id=pad,
+                output=output,
+                typed=typed,
+                longest=longest,
+                calibration=_calibration(checkpoint),
             )
         except Exception as error:
             text = " ".join(str(error).split())[:300]
-            if spec.backend == "openvino":
+            if only:
                 raise ModelLoadError(
                     f"{spec.source!r} could not be converted for OpenVINO: {text}; "
                     "try RERANKER_BACKEND=torch"
@@ -64,16 +71,24 @@ def engine_for(
     )
 
 
+def _calibration(checkpoint: Checkpoint) -> list[TokenRow]:
+    return int8.calibration_rows(checkpoint.tokenizer) if checkpoint.spec.dtype == "int8" else []
+
+
 def _why_not_openvino(checkpoint: Checkpoint, portable: bool) -> str | None:
     spec = checkpoint.spec
+    if spec.dtype == "int8" and spec.backend == "torch":
+        return "int8 needs it, and RERANKER_BACKEND asks for torch"
     if not portable:
         return "only encoders do"
     if choose_device(spec.device).type != "cpu":
         return "it runs on cpu only; see RERANKER_DEVICE"
-    if spec.dtype not in ("auto", *openvino_engine.PRECISIONS):
+    if spec.dtype not in ("auto", "int8", *openvino_engine.PRECISIONS):
         return f"it has no {spec.dtype}; see RERANKER_QUANTIZATION"
     if spec.compile:
         return "ENABLE_TORCH_COMPILE asks for torch"
     if not openvino_engine.installed():
         return "it is not installed: pip install 'rerank-serve[openvino]'"
+    if spec.dtype == "int8" and not int8.installed():
+        return "NNCF is not installed: pip install 'rerank-serve[int8]'"
     return None

@@ -29,7 +29,7 @@ FIND_LIMIT_S = 4.0
 # Longer than half of ModernBERT's local attention, beyond which padding sees padding alone.
 CHECKED_TOKENS = 160
 # Of the largest answer, or of 1: a wrong way of running is off by far more.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05, "int8": 0.5}
 logger = logging.getLogger("ray.serve")
 Forward = Callable[[Sequence[TokenRow]], list[torch.Tensor]]
 
@@ -41,6 +41,11 @@ class Padded:
     ids: Ids
     mask: Ids
     types: Ids | None
+
+    @property
+    def arrays(self) -> list[Ids]:
+        """What there is, in the order of a module's inputs."""
+        return [self.ids, self.mask] + ([] if self.types is None else [self.types])
 
 
 def pad(rows: Sequence[TokenRow], pad_token_id: int) -> Padded:

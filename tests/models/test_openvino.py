@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from scipy.stats import kendalltau
+from transformers import AutoTokenizer
 
-from models.engines import openvino_engine
+from models import embedded
+from models.engines import int8, openvino_engine
 from models.registry import load
 from models.types import ModelLoadError, ModelSpec, Scorer
 from tests.models.checkpoints import tiny_bert_cross_encoder, tiny_xlmr_cross_encoder
@@ -114,3 +118,51 @@ def test_threads_are_what_the_replica_was_given() -> None:
     scorer = load(ModelSpec("m", backend="openvino", threads=1))
     assert scorer.score(QUERY, ["bamboo"])[0].logit > 0
     assert torch.get_num_threads() >= 1
+
+
+def test_int8_ranks_nearly_as_fp32_on_the_real_weights() -> None:
+    nouns = ("pandas", "ships", "violins", "the mayor", "glaciers", "trains")
+    texts = [f"{a} and {b}, or {c}" for a in nouns for b in nouns for c in ("snow", "fish")]
+    exact, rough = _both("embedded", dtype="int8")
+    assert (rough.info.backend, rough.info.dtype) == ("openvino", "int8")
+    logits = [[s.logit for s in one.score(QUERY, texts)] for one in (exact, rough)]
+    assert kendalltau(*logits).statistic >= 0.9
+    assert logits[0] != pytest.approx(logits[1], abs=1e-4)  # else nothing was quantized
+    assert logits[0] == pytest.approx(logits[1], abs=0.1)
+
+
+def test_int8_is_refused_where_it_can_not_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelLoadError, match="only encoders do"):
+        load(ModelSpec("m", source=str(qwen3(tmp_path)), dtype="int8", backend="auto"))
+    with pytest.raises(ModelLoadError, match="RERANKER_BACKEND asks for torch"):
+        load(ModelSpec("m", dtype="int8", backend="torch"))
+    monkeypatch.setattr(int8, "installed", lambda: False)
+    with pytest.raises(ModelLoadError, match=r"rerank-serve\[int8\]"):
+        load(ModelSpec("m", dtype="int8", backend="auto"))
+
+
+def test_int8_says_nothing_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    load(ModelSpec("m", backend="openvino", dtype="int8"))
+    assert capfd.readouterr().out == ""
+
+
+def test_calibration_rows_have_many_lengths() -> None:
+    rows = int8.calibration_rows(AutoTokenizer.from_pretrained(embedded.folder()))
+    assert len(rows) == int8.PAIRS
+    assert len({len(row) for row in rows}) > 10
+    assert max(map(len, rows)) == int8.MAX_TOKENS
+
+
+def test_nothing_is_reported_to_a_third_party() -> None:
+    code = """
+import sys
+from models.registry import load
+from models.types import ModelSpec
+load(ModelSpec("m", backend="openvino", dtype="int8"))
+assert sys.modules["openvino_telemetry"] is None
+from nncf.telemetry.wrapper import NNCFTelemetryStub, telemetry
+assert isinstance(telemetry, NNCFTelemetryStub)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

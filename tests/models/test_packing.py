@@ -77,7 +77,9 @@ def test_each_token_goes_through_the_layers_once(tmp_path: Path) -> None:
     layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel()))
     encoded = scorer.encode(QUERY, TEXTS)
     scorer.forward([encoded])
-    assert sum(seen) == encoded.cost
+    widths = packing.common_widths(sorted(map(len, encoded.rows), reverse=True))
+    assert sum(seen) == sum(widths)
+    assert encoded.cost <= sum(widths) < encoded.cost * 9 / 8 + 4 * len(TEXTS)
 
 
 def test_a_budget_counts_tokens_not_their_padding(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_a_budget_counts_tokens_not_their_padding(tmp_path: Path) -> None:
 def test_wrong_answers_leave_rows_padded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny_bert_cross_encoder(tmp_path)
     expected = _logits(path)
-    monkeypatch.setattr(Packing, "runs", property(lambda self: [(0, 1, sum(self.lengths))]))
+    monkeypatch.setattr(Packing, "runs", property(lambda self: [(0, 1, sum(self.widths), None)]))
     scorer = load(ModelSpec("m", source=str(path), dtype="float32"))
     assert not _engine(scorer).packs
     assert [s.logit for s in scorer.score(QUERY, TEXTS)] == pytest.approx(expected, abs=1e-4)
@@ -119,14 +121,39 @@ def test_masks(causal: bool, before: int, window: int | None) -> None:
 def test_what_lies_where() -> None:
     past = [(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4))]
     packed = Packing([3, 3, 1], torch.device("cpu"), past)
-    assert packed.places.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert Packing([3, 1], torch.device("cpu")).places.tolist() == [0, 1, 2, 3]
-    assert Packing([1, 3], torch.device("cpu")).places.tolist() == [0, 3, 4, 5]
-    assert packed.positions.tolist() == [[2, 3, 4, 2, 3, 4, 2]]
-    assert packed.runs == [(0, 2, 3), (6, 1, 1)]
+    assert packed.places.tolist() == list(range(9))
+    assert Packing([9, 1], torch.device("cpu")).places.tolist() == list(range(10))
+    assert Packing([1, 9], torch.device("cpu")).places.tolist() == [0, *range(9, 18)]
+    assert packed.positions.tolist() == [[2, 3, 4] * 3]
+    assert packed.widths == [3, 3, 3]
+    [(first, count, width, own)] = packed.runs
+    assert (first, count, width) == (0, 3, 3)
+    assert own is not None
+    assert own[:, 0, 0].tolist() == [[True] * 5, [True] * 5, [True] * 3 + [False] * 2]
     assert packed.query_ends.tolist() == [0, 3, 6, 7]
     assert packed.key_ends.tolist() == [0, 5, 10, 13]
     assert packed.key_places.tolist() == [0, 1, 2, 3, 4, 0, 1, 5, 6, 7, 0, 1, 8]
+
+
+def test_padding_beyond_a_window_does_no_harm(tmp_path: Path) -> None:
+    """ModernBERT's local attention sees 4 tokens to each side; the padding is wider."""
+    path = save_architecture(tmp_path, KINDS["modernbert"])
+    scorer = load(ModelSpec("m", source=str(path), dtype="float32"))
+    engine = _engine(scorer)
+    assert engine.packs
+    rows = [TokenRow([7 + i % 50 for i in range(n)], [0] * n) for n in (90, 81, 80)]
+    together = torch.stack(engine.run(rows))
+    alone = torch.stack([engine.run([row])[0] for row in rows])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_widths() -> None:
+    assert packing.common_widths([100, 90, 88, 87, 76, 20, 16, 15, 3]) == [
+        *(100, 100, 100),
+        *(87, 76, 20, 20, 15, 3),
+    ]
+    assert packing.common_widths([3, 100]) == [3, 100]
+    assert packing.common_widths([]) == []
 
 
 def test_compiled_modules_give_the_same_scores(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving clean
 
@@ -20,11 +21,10 @@ lint: $(VENV)/.dev
 eval: $(VENV)/.dev
 	$(BIN)/rerank eval
 
-bench-engines: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.engines
+bench-engines: $(VENV)/.bench .venv-infinity/.done
+	$(BIN)/python -m benchmarks.engines $(BENCH_ARGS)
 
-bench-compare: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.engines --output .bench.json
+bench-compare: bench-engines
 	$(BIN)/python -m benchmarks.compare .bench.json
 
 bench-growth: $(VENV)/.dev
@@ -56,5 +56,16 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
+$(VENV)/.bench: $(VENV)/.dev
+	@$(PIP) install -q -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
+# Infinity needs a transformers of its own.
+.venv-infinity/.done:
+	@$(PYTHON) -m venv .venv-infinity
+	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q torch==2.13.0
+	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q 'infinity-emb[torch,optimum]==0.0.78'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-infinity .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

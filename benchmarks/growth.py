@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.engines import QUERY, checkpoint, texts
+from benchmarks.shapes import QUERY, checkpoint, texts
 from models.registry import load
 from models.types import ModelSpec
 

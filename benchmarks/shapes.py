@@ -1,0 +1,80 @@
+"""What is measured: checkpoints of real architectures and sizes, and documents of real lengths."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
+
+from models import embedded
+
+SHAPES = ("minilm-l6", "bert-base", "xlm-r-large")
+TOKENIZER_FILES = (
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+WORDS = ["search", "query", "document", "the", "of", "and", "model", "vector", "river", "mountain"]
+WORDS += ["bamboo", "panda", "station", "train", "music", "history", "language", "house", "window"]
+QUERY = "which documents speak of bamboo in the mountains"
+
+
+def checkpoint(shape: str, folder: Path) -> Path:
+    """Real architecture and size; random weights but for MiniLM's trunk."""
+    torch.manual_seed(0)
+    path = folder / shape
+    if shape == "minilm-l6":
+        config = BertConfig.from_pretrained(embedded.folder(), num_labels=1)
+        module: Any = BertForSequenceClassification.from_pretrained(
+            embedded.folder(), config=config
+        )
+    elif shape == "bert-base":
+        module = BertForSequenceClassification(BertConfig(num_labels=1))
+    else:
+        module = XLMRobertaForSequenceClassification(
+            XLMRobertaConfig(
+                vocab_size=250002,
+                hidden_size=1024,
+                num_hidden_layers=24,
+                num_attention_heads=16,
+                intermediate_size=4096,
+                max_position_embeddings=8194,
+                type_vocab_size=1,
+                pad_token_id=0,
+                num_labels=1,
+            )
+        )
+    # A head wide enough for scores that differ.
+    torch.nn.init.normal_(list(module.parameters())[-2], std=0.5)
+    module.eval().save_pretrained(path)
+    for name in TOKENIZER_FILES:
+        shutil.copy(embedded.folder() / name, path / name)
+    return path
+
+
+def texts(count: int, long: bool = False, seed: int = 0) -> list[str]:
+    """Documents of log-normal length (median 60 words), or of 512 tokens and more."""
+    chooser = random.Random(seed)
+    lengths = [600 if long else max(3, int(chooser.lognormvariate(4.1, 0.7))) for _ in range(count)]
+    return [" ".join(chooser.choices(WORDS, k=length)) for length in lengths]
+
+
+def flops(path: Path, lengths: list[int]) -> float:
+    """Multiplications and additions of the matrix products that rows of these lengths need."""
+    config = BertConfig.from_pretrained(path)
+    size, inner = config.hidden_size, config.intermediate_size
+    weights = 4 * size * size + 2 * size * inner
+    return sum(
+        2.0 * config.num_hidden_layers * length * (weights + 2 * length * size)
+        for length in lengths
+    )

@@ -197,6 +197,8 @@ def _eval(options: argparse.Namespace) -> int:
         concurrency=options.concurrency,
         as_json=options.json,
         output=options.output,
+        # No flag: other users of a machine see a command's words.
+        api_key=os.environ.get("RERANK_API_KEY"),
     )
 
 
@@ -266,7 +268,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command(
         "eval",
         _eval,
-        "measure ranking quality on docstrings of installed packages, beside BM25",
+        "measure ranking quality on docstrings of installed packages, beside BM25; the service's "
+        "key, if it needs one, is read from RERANK_API_KEY",
         "rerank eval --queries 500",
     )
     evaluate.add_argument("--url", help="the service (default: this machine's)")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.types import EMBEDDED, LongDocument, ModelSpec
-from serve_app.access.keys import MAX_PER_MINUTE, hashed
+from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
@@ -24,7 +23,6 @@ DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16"]] = {
 }
 
 
-_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
 # Never shown, also where they are wrong.
 _SECRET = frozenset({"api_keys"})
 
@@ -185,40 +183,35 @@ class Settings(_Frozen):
     )
     host: str = _env("HOST", "127.0.0.1", "Address to listen on.")
     port: int = _env("PORT", 8000, "Port to listen on.", ge=1, le=65535)
-    # Only hashes are kept: settings are pickled, and shown where something fails.
-    api_keys: tuple[str, ...] = _env(
+    api_keys: KeyEntries = _env(
         "RERANKER_API_KEYS",
         (),
         "Keys that clients send, separated by commas (docs/access.md); empty, and no file: "
         "no key is needed.",
         repr=False,
     )
-    api_keys_file: str | None = _env(
+    api_keys_file: KeyFile | None = _env(
         "RERANKER_API_KEYS_FILE",
         None,
         "A file of keys, one a line (docs/access.md); read again when it changes.",
     )
-    open_routes: tuple[str, ...] = _env(
+    open_routes: Routes = _env(
         "RERANKER_OPEN_ROUTES",
         ("/docs", "/openapi.json"),
         "Routes that are read without a key, beside /health and /ready; separated by commas.",
     )
-    rate_limit_rpm: int = _env(
+    rate_limit_rpm: PerMinute = _env(
         "RERANKER_RATE_LIMIT_RPM",
         0,
         "Requests a minute of each key that has no limit of its own; without keys, of all "
         "together; 0: no limit.",
-        ge=0,
-        le=MAX_PER_MINUTE,
     )
-    rate_limit_tpm: int = _env(
+    rate_limit_tpm: PerMinute = _env(
         "RERANKER_RATE_LIMIT_TPM",
         0,
         "The same for tokens that are scored.",
-        ge=0,
-        le=MAX_PER_MINUTE,
     )
-    cors_origins: tuple[str, ...] = _env(
+    cors_origins: Origins = _env(
         "RERANKER_CORS_ORIGINS",
         (),
         "Origins whose pages may call the service, separated by commas, or `*`; empty: none.",
@@ -237,41 +230,6 @@ class Settings(_Frozen):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
-
-    @field_validator("api_keys", "open_routes", "cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        parts = tuple(part.strip() for part in value.split(",") if part.strip())
-        if not parts:
-            raise ValueError("there is nothing between the commas")
-        return parts
-
-    @field_validator("api_keys")
-    @classmethod
-    def _hash(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        keys = hashed(value)
-        if value and not keys:
-            raise ValueError("there is no key in it")
-        return keys
-
-    @field_validator("open_routes")
-    @classmethod
-    def _are_routes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [route for route in value if not route.startswith("/")]:
-            raise ValueError(f"a route begins with a slash, and {wrong[0]!r} does not")
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [origin for origin in value if not _ORIGIN.fullmatch(origin)]:
-            raise ValueError(
-                f"an origin is *, or like https://app.example:8443 with no path; {wrong[0]!r} "
-                "is neither"
-            )
-        return value
 
     @field_validator("use_mlx", "redis_enabled")
     @classmethod

@@ -32,8 +32,9 @@ def warning_for(host: str, settings: Settings) -> str | None:
     if settings.api_keys or settings.api_keys_file is not None or _is_loopback(host):
         return None
     return (
-        f"listening on {host} WITHOUT API KEYS: whoever reaches this address can use the service."
-        " Set RERANKER_API_KEYS_FILE (`rerank key` makes a key; docs/access.md), or HOST=127.0.0.1."
+        f"listening on {host} WITHOUT API KEYS: whoever reaches this address can use the service. "
+        "Set RERANKER_API_KEYS_FILE (`rerank key` makes a key; docs/access.md), or listen on "
+        "127.0.0.1 alone."
     )
 
 

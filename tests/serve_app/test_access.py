@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve_app.access import KeyRing
+from serve_app.http import make_app
 from serve_app.telemetry import MAX_KEY_NAMES, OTHER_KEYS, Telemetry, merge, to_json, to_prometheus
 from tests.serve_app.fakes import Clock, InProcess
 
@@ -68,6 +69,15 @@ async def test_probes_and_the_contract_are_open(path: str) -> None:
     ).is_success
     closed = await send(guarded(), None, path, None)
     assert closed.is_success == (path in ("/health", "/ready"))
+
+
+async def test_open_routes_are_open_under_a_prefix_and_no_prefix_opens_another() -> None:
+    transport = httpx.ASGITransport(make_app(guarded), root_path="/api")
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/api/health")).status_code == 200
+        assert (await client.get("/api/metrics")).status_code == 401
+        assert (await client.get("/health/../metrics")).status_code == 401
+        assert (await client.get("/api/health/api/metrics")).status_code == 401
 
 
 async def test_an_open_route_is_open_for_reading_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,23 @@ def test_a_wrong_file_names_the_setting(tmp_path: Path) -> None:
         check_keys(from_environment(RERANKER_API_KEYS_FILE=str(tmp_path / "nowhere")))
     with pytest.raises(SettingsError, match=r"RERANKER_API_KEYS\).*the same key"):
         check_keys(from_environment(RERANKER_API_KEYS="k name=a,k name=b"))
+
+
+def test_a_relative_file_is_one_of_the_folder_that_the_start_was_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = from_environment(RERANKER_API_KEYS_FILE="keys.txt")
+    assert settings.api_keys_file == str(tmp_path / "keys.txt")
+
+
+def test_the_documented_file_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
+    (example,) = re.findall(r"```\n(# SHA.*?)```", text, re.DOTALL)
+    (tmp_path / "keys").write_text(example)
+    ring = ring_of(load({"api_keys_file": str(tmp_path / "keys")}, {}))
+    assert ring is not None
+    assert ring.keys().names == {"search", "batch", "line-4"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from models.registry import load as load_model
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.admission import Admission
 from serve_app.http import make_app
-from serve_app.ingress import limits_of, store_of
+from serve_app.ingress import access_of, limits_of, store_of
 from serve_app.service import RerankService
 from serve_app.settings import Settings, load
 from serve_app.telemetry import Snapshot, Telemetry
@@ -51,6 +51,7 @@ class Bare:
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()
+        self.access = access_of(settings, self.telemetry)
         self._backend = InProcess(settings)
         self.service = RerankService(
             catalog=settings.catalog(),

@@ -9,6 +9,7 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
+from serve_app.access.start import check_keys
 from serve_app.ingress import Ingress
 from serve_app.metrics_hub import MetricsHub
 from serve_app.replicas import ModelReplica
@@ -22,10 +23,12 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
 
     Raises SettingsError naming the setting that is wrong.
     """
-    return bind(load(args or {}, os.environ))
+    settings = load(args or {}, os.environ)
+    check_keys(settings)
+    return bind(settings)
 
 
-def bind(settings: Settings) -> Application:
+def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
     """Bind the ingress to one replica deployment per model and to the metrics hub."""
     replicas = {m.name: _replica(settings, m, i) for i, m in enumerate(settings.model_settings())}
     hub = serve.deployment(MetricsHub).options(
@@ -36,7 +39,12 @@ def bind(settings: Settings) -> Application:
         # The service's own admission is the bound; Serve's must lie above it.
         max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
-    ).bind(settings, hub.bind(), **{f"model_{i}": r for i, r in enumerate(replicas.values())})
+    ).bind(
+        settings,
+        hub.bind(),
+        warn_if_exposed=warn_if_exposed,
+        **{f"model_{i}": r for i, r in enumerate(replicas.values())},
+    )
 
 
 def _replica(settings: Settings, model: ModelSettings, index: int) -> Application:

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 
 from serve_app import __version__, daemon
+from serve_app.access import KeysError, new_key, parse_entry
+from serve_app.access.start import check_keys, warning_for
 from serve_app.settings import Settings, SettingsError, load
 
 STOP_TIMEOUT_S = 180.0
@@ -57,6 +59,9 @@ def _up(options: argparse.Namespace) -> int:
         return _fail(
             f"already running on port {settings.port} (process {pid}); `rerank down` stops it"
         )
+    check_keys(settings)
+    if warning := warning_for(settings.host, settings):
+        print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
     if options.daemon:
         if daemon.spawn(_flags(options), settings.port, START_TIMEOUT_S):
             print(f"ready at {_url(settings)}; `rerank logs -f` follows its log")
@@ -163,6 +168,21 @@ def _documents(name: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
+def _key(options: argparse.Namespace) -> int:
+    secret = new_key()
+    words = {"name": options.name, "rpm": options.rpm, "tpm": options.tpm}
+    given = [f"{word}={value}" for word, value in words.items() if value is not None]
+    try:
+        key = parse_entry(" ".join([secret, *given]), "line-1")
+    except KeysError as error:
+        return _fail(str(error))
+    assert key is not None
+    # The line alone goes to stdout, so that `rerank key >> FILE` adds it.
+    print(f"the client's key, shown only now: {secret}", file=sys.stderr)
+    print(key.line())
+    return 0
+
+
 def _eval(options: argparse.Namespace) -> int:
     try:
         from serve_app.evaluate import run_eval
@@ -177,6 +197,8 @@ def _eval(options: argparse.Namespace) -> int:
         concurrency=options.concurrency,
         as_json=options.json,
         output=options.output,
+        # No flag: other users of a machine see a command's words.
+        api_key=os.environ.get("RERANK_API_KEY"),
     )
 
 
@@ -220,6 +242,18 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="the whole of /health")
     logs = command("logs", _logs, "show the background service's log", "rerank logs -f")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as lines come")
+    key = commands.add_parser(
+        "key",
+        help="make an API key, and the line for the file of keys",
+        description="Make a random API key. The line for RERANKER_API_KEYS_FILE is printed on "
+        "stdout, the key itself on stderr.",
+        epilog="example:\n  rerank key --name search --rpm 60 >> keys.txt",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    key.set_defaults(run=_key)
+    key.add_argument("--name", help="the client's name, as metrics show it")
+    key.add_argument("--rpm", type=int, help="requests a minute; 0: no limit")
+    key.add_argument("--tpm", type=int, help="tokens a minute; 0: no limit")
     score = command(
         "score",
         _score,
@@ -234,7 +268,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command(
         "eval",
         _eval,
-        "measure ranking quality on docstrings of installed packages, beside BM25",
+        "measure ranking quality on docstrings of installed packages, beside BM25; the service's "
+        "key, if it needs one, is read from RERANK_API_KEY",
         "rerank eval --queries 500",
     )
     evaluate.add_argument("--url", help="the service (default: this machine's)")

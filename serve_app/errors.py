@@ -52,6 +52,13 @@ class UnknownModel(RerankError):
     code = "model_not_found"
 
 
+class Unauthorized(RerankError):
+    """The request has no API key, or none that is known."""
+
+    status = 401
+    code = "unauthorized"
+
+
 class NotFound(RerankError):
     status = 404
     code = "not_found"
@@ -68,6 +75,21 @@ class Overloaded(RerankError):
     status = 429
     code = "overloaded"
     retry_after_s = 1
+
+
+class RateLimited(RerankError):
+    """The client has used up what it may use in a minute."""
+
+    status = 429
+    code = "rate_limited"
+    retry_after_s = 1
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class QueueTimeout(RerankError):

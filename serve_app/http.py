@@ -17,6 +17,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app import __version__, openapi, web
+from serve_app.access import Access, Visit
+from serve_app.access.middleware import Cors, Gate
 from serve_app.dialects import NATIVE, V1
 from serve_app.dialects.base import Dialect, Limits, read_json
 from serve_app.errors import (
@@ -38,6 +40,7 @@ class Frontend(Protocol):
 
     service: RerankService
     telemetry: Telemetry
+    access: Access
     limits: Limits
     created: int
     # False where the server in front sets x-request-id on answers itself, as Ray Serve does.
@@ -101,11 +104,20 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     async def models(request: Request) -> Response:
         return _json(_models(frontend()))
 
+    async def usage(request: Request) -> Response:
+        front = frontend()
+        return _json(front.access.usage(Visit.of(request.scope), await front.snapshot()))
+
     async def contract(request: Request) -> Response:
         return _json(openapi.document(__version__))
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(web.page("docs.html"))
+
+    def refuse(request: Request, problem: RerankError) -> Response:
+        front, dialect = frontend(), _dialect_of(request)
+        front.telemetry.record_http(dialect.name, problem.status)
+        return _error(front, dialect, problem, _request_id(request))
 
     async def http_error(request: Request, error: Exception) -> Response:
         problem = _http_problem(request, error)
@@ -127,10 +139,15 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/v1/models", models),
+            Route("/v1/usage", usage),
             Route("/openapi.json", contract),
             Route("/docs", docs),
         ],
-        middleware=[Middleware(_InFlight, frontend=frontend)],
+        middleware=[
+            Middleware(_InFlight, frontend=frontend),
+            Middleware(Cors, access=lambda: frontend().access),
+            Middleware(Gate, access=lambda: frontend().access, refuse=refuse),
+        ],
         exception_handlers={HTTPException: http_error, Exception: unexpected},
     )
 
@@ -144,7 +161,7 @@ async def _rerank(front: Frontend, dialect: Dialect, request: Request) -> Respon
         body = await _read(request, front.limits.max_body_bytes)
         payload = read_json(body, request.headers.get("content-type"), front.limits)
         parsed = dialect.parse(payload, front.limits)
-        result = await front.service.rerank(parsed)
+        result = await Visit.of(request.scope).run(parsed, front.service.rerank)
         content = dialect.render(result, parsed)
     except RerankError as error:
         front.telemetry.record_http(dialect.name, error.status)

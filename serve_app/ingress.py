@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Any, cast
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from serve_app.access import Access
+from serve_app.access.start import http_host, ring_of, warning_for
 from serve_app.admission import Admission
 from serve_app.backend import HandleBackend
 from serve_app.cache import MemoryStore, NullStore, ScoreStore
@@ -24,6 +27,8 @@ from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
 from serve_app.types import RerankResult
+
+logger = logging.getLogger("ray.serve")
 
 REPORT_INTERVAL_S = 2.0
 
@@ -47,6 +52,18 @@ def store_of(settings: Settings) -> ScoreStore:
     return MemoryStore(max_bytes=settings.cache_max_bytes, ttl_s=settings.cache_ttl_s)
 
 
+def access_of(settings: Settings, telemetry: Telemetry) -> Access:
+    """The gate that the settings ask for. Raises KeysError where the keys can't be read."""
+    return Access(
+        telemetry,
+        ring=ring_of(settings),
+        rpm=settings.rate_limit_rpm,
+        tpm=settings.rate_limit_tpm,
+        open_routes=settings.open_routes,
+        cors_origins=settings.cors_origins,
+    )
+
+
 @serve.deployment
 @serve.ingress(make_app(_this_replica))
 class Ingress:
@@ -55,12 +72,17 @@ class Ingress:
     sets_request_id = False
 
     def __init__(
-        self, settings: Settings, hub: DeploymentHandle, **models: DeploymentHandle
+        self,
+        settings: Settings,
+        hub: DeploymentHandle,
+        warn_if_exposed: bool = True,
+        **models: DeploymentHandle,
     ) -> None:
         self.in_flight = 0
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()
+        self.access = access_of(settings, self.telemetry)
         self._settings = settings
         self._hub = hub
         self._id = uuid.uuid4().hex
@@ -84,6 +106,8 @@ class Ingress:
         )
         loop = asyncio.get_event_loop()
         self._tasks = [loop.create_task(self._report_for_ever())]
+        if warn_if_exposed:
+            self._tasks.append(loop.create_task(self._warn_if_exposed()))
         if settings.clear_cache_interval_s:
             self._tasks.append(loop.create_task(self._clear_for_ever()))
 
@@ -160,6 +184,12 @@ class Ingress:
         except Exception as error:
             return {"error": f"the model's replica does not answer ({type(error).__name__})"}
         return {**asdict(info), "cache": {"enabled": self._settings.cache, **self._store.stats()}}
+
+    async def _warn_if_exposed(self) -> None:
+        # Another place than the settings says where Serve listens; asking it may block.
+        host = await asyncio.to_thread(http_host)
+        if host is not None and (warning := warning_for(host, self._settings)):
+            logger.warning(warning)
 
     async def _report(self) -> list[Snapshot]:
         own = self.telemetry.snapshot(

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve_app.access import contract
+
 Json = dict[str, Any]
 
 # Every error status of a scoring route, with its code and what it means.
 _ERRORS: tuple[tuple[int, str, str], ...] = (
     (400, "malformed_body", "Not a JSON object, or query or documents is missing or empty."),
+    (401, "unauthorized", contract.UNAUTHORIZED),
     (404, "model_not_found", "The model is not served here; GET /v1/models lists those that are."),
     (405, "method_not_allowed", "The route takes another method."),
     (413, "body_too_large", "The body has more bytes than accepted."),
     (415, "unsupported_media_type", "The body is not application/json."),
     (422, "invalid_request", "A field has the wrong type or value."),
-    (429, "overloaded", "The queue is full; wait for the seconds in Retry-After."),
+    (429, "overloaded", "The queue is full, or a limit is used up; wait as Retry-After says."),
     (500, "scoring_failed", "The model gave no usable score."),
     (503, "model_unavailable", "Waited too long, shutting down, or the model did not answer."),
     (504, "deadline_exceeded", "Scoring took longer than the worker timeout."),
@@ -40,13 +43,19 @@ def document(version: str) -> Json:
             "/rerank": {"post": _native_route()},
             "/v1/rerank": {"post": _v1_route()},
             "/v1/models": {"get": _models_route()},
+            "/v1/usage": {"get": _usage_route()},
             "/health": {"get": _state_route("health", "The process is alive.", ready=False)},
             "/ready": {"get": _state_route("ready", "A model can answer.", ready=True)},
-            "/metrics": {"get": _text_route("metrics", "Prometheus metrics.", "text/plain")},
+            "/metrics": {
+                "get": _closed(
+                    _text_route("metrics", "Prometheus metrics.", "text/plain"), "Native"
+                )
+            },
             "/openapi.json": {"get": _self_route()},
             "/docs": {"get": _text_route("docs", "This description as a page.", "text/html")},
         },
-        "components": {"schemas": _schemas()},
+        "security": contract.SECURITY,
+        "components": {"schemas": _schemas(), "securitySchemes": contract.SECURITY_SCHEMES},
     }
 
 
@@ -96,13 +105,19 @@ def _v1_route() -> Json:
 
 def _scoring_route(name: str, summary: str, dialect: str, request: Json, answer: Json) -> Json:
     body = {"schema": _ref(f"{dialect}Request"), "example": request}
-    responses: Json = {"200": _json("The documents in order.", f"{dialect}Response", answer)}
+    ok = _json("The documents in order.", f"{dialect}Response", answer)
+    ok["headers"] = contract.limit_headers()
+    responses: Json = {"200": ok}
     for status, code, meaning in _ERRORS:
         response = _json(meaning, f"{dialect}Error", _error_example(dialect, code, meaning))
         if status in (429, 503):
             response["headers"] = {
                 "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
             }
+        if status == 429:
+            response["headers"] |= contract.limit_headers()
+        if status == 401:
+            response["headers"] = contract.UNAUTHORIZED_HEADERS
         responses[str(status)] = response
     return {
         "operationId": name,
@@ -120,7 +135,18 @@ def _error_example(dialect: str, code: str, message: str) -> Json:
 
 def _models_route() -> Json:
     example = {"object": "list", "data": [{"id": "default", "object": "model"}]}
-    return _get("models", "The models that are served.", _json("The models.", "Models", example))
+    ok = _json("The models.", "Models", example)
+    return _closed(_get("models", "The models that are served.", ok), "V1")
+
+
+def _usage_route() -> Json:
+    ok = _json("The numbers, over all replicas.", "Usage", contract.USAGE_EXAMPLE)
+    return _closed(_get("usage", "What the client of this key has used.", ok), "V1")
+
+
+def _closed(route: Json, dialect: str) -> Json:
+    problem = _error_example(dialect, "unauthorized", contract.UNAUTHORIZED)
+    return contract.closed(route, _json(contract.UNAUTHORIZED, f"{dialect}Error", problem))
 
 
 def _state_route(name: str, summary: str, *, ready: bool) -> Json:
@@ -143,7 +169,12 @@ def _self_route() -> Json:
 
 def _get(name: str, summary: str, ok: Json) -> Json:
     wrong = _json("Only GET is answered.", "NativeError")
-    return {"operationId": name, "summary": summary, "responses": {"200": ok, "405": wrong}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "security": contract.OPEN,
+        "responses": {"200": ok, "405": wrong},
+    }
 
 
 def _json(description: str, schema: str, example: Json | None = None) -> Json:
@@ -216,6 +247,7 @@ def _schemas() -> Json:
             ),
         ),
         "V1Error": _object("message detail id code", message=text, detail=text, id=text, code=text),
+        "Usage": contract.usage_schema(),
         "Models": _object(
             "object data",
             object={"const": "list"},

@@ -142,7 +142,7 @@ def _run(settings: Settings) -> None:
 
     try:
         serve.run(
-            bind(settings),
+            bind(settings, warn_if_exposed=False),  # `rerank up` has said it
             name=APP_NAME,
             route_prefix="/",
             logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.types import EMBEDDED, LongDocument, ModelSpec
+from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
@@ -21,6 +22,10 @@ DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16", "int8"]] 
     "fp16": "float16",
     "int8": "int8",
 }
+
+
+# Never shown, also where they are wrong.
+_SECRET = frozenset({"api_keys"})
 
 
 class SettingsError(Exception):
@@ -179,6 +184,39 @@ class Settings(_Frozen):
     )
     host: str = _env("HOST", "127.0.0.1", "Address to listen on.")
     port: int = _env("PORT", 8000, "Port to listen on.", ge=1, le=65535)
+    api_keys: KeyEntries = _env(
+        "RERANKER_API_KEYS",
+        (),
+        "Keys that clients send, separated by commas (docs/access.md); empty, and no file: "
+        "no key is needed.",
+        repr=False,
+    )
+    api_keys_file: KeyFile | None = _env(
+        "RERANKER_API_KEYS_FILE",
+        None,
+        "A file of keys, one a line (docs/access.md); read again when it changes.",
+    )
+    open_routes: Routes = _env(
+        "RERANKER_OPEN_ROUTES",
+        ("/docs", "/openapi.json"),
+        "Routes that are read without a key, beside /health and /ready; separated by commas.",
+    )
+    rate_limit_rpm: PerMinute = _env(
+        "RERANKER_RATE_LIMIT_RPM",
+        0,
+        "Requests a minute of each key that has no limit of its own; without keys, of all "
+        "together; 0: no limit.",
+    )
+    rate_limit_tpm: PerMinute = _env(
+        "RERANKER_RATE_LIMIT_TPM",
+        0,
+        "The same for tokens that are scored.",
+    )
+    cors_origins: Origins = _env(
+        "RERANKER_CORS_ORIGINS",
+        (),
+        "Origins whose pages may call the service, separated by commas, or `*`; empty: none.",
+    )
     use_mlx: bool = _env(
         "RERANKER_USE_MLX", False, "Must be false: the MLX engine is not part of this version."
     )
@@ -307,6 +345,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where} is not a setting. Known: {', '.join(sorted(Settings.model_fields))}"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["loc"] and error["loc"][0] in _SECRET:
+        return f"{name}: {message}"
     return f"{name}: {message}, got {error['input']!r}" if name else message
 
 
@@ -323,7 +363,8 @@ def table() -> str:
     ]
     for env, name in ENV_NAMES.items():
         field = Settings.model_fields[name]
-        default = "" if field.default in (None, ()) else f"`{field.default}`"
+        shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        default = "" if shown in (None, "") else f"`{shown}`"
         rows.append(f"| `{env}` | `{name}` | {default} | {field.description} |")
     rows += [
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,18 @@ _RATIO = 1.1
 _BUCKETS = 146
 # Upper bounds, in seconds, of the buckets that Prometheus sees.
 PROMETHEUS_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+# What is counted for each API key, by its name, and what Prometheus is told of it.
+USAGE: Mapping[str, str] = {
+    "requests": "Requests",
+    "documents": "Ranked documents",
+    "tokens": "Tokens of ranked pairs",
+    "cached_tokens": "Tokens that the score store answered",
+    "errors": "Requests answered by an error",
+}
+# Names come and go with the file of keys; those over this many are counted together.
+MAX_KEY_NAMES = 2000
+OTHER_KEYS = "other"
 
 
 @dataclass(slots=True)
@@ -53,11 +65,13 @@ class Histogram:
 class Snapshot:
     """Totals of one process, or of several merged. Plain data.
 
-    `requests` counts by (model, status); `http` by (dialect, status).
+    `requests` counts by (model, status); `http` by (dialect, status); `usage` by (API key's
+    name, what), where what is one of `USAGE`.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     http: Counter[tuple[str, int]] = field(default_factory=Counter)
+    usage: Counter[tuple[str, str]] = field(default_factory=Counter)
     wait: Histogram = field(default_factory=Histogram)
     process: Histogram = field(default_factory=Histogram)
     tokens: int = 0
@@ -73,6 +87,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self._own = Snapshot()
+        self._key_names: set[str] = set()
 
     def record_http(self, dialect: str, status: int) -> None:
         self._own.http[dialect, status] += 1
@@ -89,6 +104,15 @@ class Telemetry:
         self._own.cache_misses += misses
         self._own.deduplicated += deduplicated
 
+    def record_usage(self, key: str, **amounts: int) -> None:
+        """Add to what the client of that name has used; the amounts are named as in `USAGE`."""
+        if key not in self._key_names:
+            if len(self._key_names) >= MAX_KEY_NAMES:
+                key = OTHER_KEYS
+            self._key_names.add(key)
+        for what, amount in amounts.items():
+            self._own.usage[key, what] += amount
+
     def snapshot(self, *, waiting: int = 0, active: int = 0) -> Snapshot:
         """A copy of the totals, with the queue as it is now."""
         copy = merge([self._own])
@@ -102,6 +126,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     for one in snapshots:
         total.requests.update(one.requests)
         total.http.update(one.http)
+        total.usage.update(one.usage)
         total.wait.merge(one.wait)
         total.process.merge(one.process)
         for name in ("tokens", "cache_hits", "cache_misses", "deduplicated", "waiting", "active"):
@@ -132,7 +157,17 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "active": snapshot.active,
         "requests_by_model": _grouped(snapshot.requests),
         "responses_by_dialect": _grouped(snapshot.http),
+        "usage_by_key": {name: usage_of(snapshot, name) for name in _key_names(snapshot)},
     }
+
+
+def usage_of(snapshot: Snapshot, key: str) -> dict[str, int]:
+    """What the client of that name has used."""
+    return {what: snapshot.usage[key, what] for what in USAGE}
+
+
+def _key_names(snapshot: Snapshot) -> list[str]:
+    return sorted({name for name, _ in snapshot.usage})
 
 
 def _times(histogram: Histogram) -> dict[str, float]:
@@ -161,6 +196,11 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     for (dialect, status), number in sorted(snapshot.http.items()):
         name = _escape(dialect)
         yield f'rerank_http_responses_total{{dialect="{name}",status="{status}"}} {number}'
+    for what, meaning in USAGE.items():
+        yield from _head(f"rerank_key_{what}_total", "counter", f"{meaning}, by API key's name.")
+        for name in _key_names(snapshot):
+            number = snapshot.usage[name, what]
+            yield f'rerank_key_{what}_total{{key="{_escape(name)}"}} {number}'
     yield from _histogram("rerank_queue_wait_seconds", "Time in the queue.", snapshot.wait)
     yield from _histogram("rerank_process_seconds", "Time in the service.", snapshot.process)
     for name, text, value in (

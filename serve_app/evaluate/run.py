@@ -62,6 +62,7 @@ async def rerank_all(
     model: str | None,
     concurrency: int,
     on_progress: Callable[[], None],
+    api_key: str | None = None,
 ) -> list[list[int]]:
     """The candidates in the service's order. Raises EvalError when it gives no answer."""
     limit = asyncio.Semaphore(concurrency)
@@ -77,8 +78,11 @@ async def rerank_all(
         on_progress()
         return [found[hit["index"]] for hit in answer.json()["results"]]
 
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False
+        ) as client:
             jobs = [one(client, q, found) for q, found in zip(queries, candidates, strict=True)]
             return await asyncio.gather(*jobs)
     except httpx.HTTPError as error:
@@ -113,6 +117,7 @@ def run_eval(
     as_json: bool = False,
     output: Path | None = None,
     roots: Sequence[Path] | None = None,
+    api_key: str | None = None,
 ) -> int:
     """Measure and print; returns the exit status."""
     console = Console(stderr=True)
@@ -140,6 +145,7 @@ def run_eval(
                     model,
                     concurrency,
                     lambda: progress.advance(task),
+                    api_key,
                 )
             )
     except EvalError as error:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import httpx
 
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from serve_app.access import Access
 from serve_app.admission import Admission
 from serve_app.cache import MemoryStore, ScoreStore
 from serve_app.catalog import Catalog
+from serve_app.dialects import Limits
+from serve_app.http import make_app
 from serve_app.service import RerankService
-from serve_app.telemetry import Telemetry
+from serve_app.telemetry import Snapshot, Telemetry
 
 INFO = ModelInfo(
     name="words",
@@ -74,3 +80,40 @@ def make_service(
         max_retries=int(options.get("max_retries", 1)),
         worker_timeout_s=options.get("worker_timeout_s", 5.0),
     )
+
+
+class InProcess:
+    """What the routes need of a process, without Ray."""
+
+    closing = False
+    sets_request_id = True
+
+    def __init__(self, backend: WordOverlap | None = None, **access: Any) -> None:
+        self.in_flight = 0
+        self.created = 1
+        self.limits = Limits()
+        self.backend = backend or WordOverlap()
+        self.service = make_service(self.backend)
+        self.telemetry = self.service._telemetry
+        self.access = Access(self.telemetry, **access)
+
+    async def health(self) -> dict[str, Any]:
+        return {"status": "ok", "models": {}}
+
+    async def snapshot(self) -> Snapshot:
+        return self.telemetry.snapshot()
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        app = make_app(lambda: self)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers)
+
+
+class Clock:
+    """A monotonic clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now

@@ -78,14 +78,15 @@ def test_the_interval_lies_within_what_was_seen(differences: list[float]) -> Non
 
 
 @contextmanager
-def _server(order: Order, status: int = 200) -> Iterator[str]:
-    """A /v1/rerank that answers in the order that `order` gives."""
+def _server(order: Order, status: int = 200, key: str | None = None) -> Iterator[str]:
+    """A /v1/rerank that answers in the order that `order` gives, to who sends `key`."""
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             hits = [{"index": i} for i in order(body["query"], body["documents"])]
-            self.send(status, json.dumps({"results": hits}).encode())
+            known = key is None or self.headers["authorization"] == f"Bearer {key}"
+            self.send(status if known else 401, json.dumps({"results": hits}).encode())
 
     with serving(Handler) as url:
         yield url
@@ -149,6 +150,14 @@ def test_a_service_that_refuses(packages: Path, capsys: pytest.CaptureFixture[st
     with _server(_oracle, status=429) as url:
         assert run_eval(url, queries=3, corpus_size=100, seed=0, roots=[packages]) == 1
     assert f"{url} answered 429" in capsys.readouterr().err
+
+
+def test_a_service_that_asks_for_a_key(packages: Path) -> None:
+    def status(url: str, key: str | None) -> int:
+        return run_eval(url, queries=3, corpus_size=9, seed=0, roots=[packages], api_key=key)
+
+    with _server(_oracle, key="k") as url:
+        assert [status(url, key) for key in (None, "", "k")] == [1, 1, 0]
 
 
 def test_packages_without_docstrings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

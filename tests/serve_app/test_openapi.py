@@ -10,8 +10,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from serve_app import errors, openapi, web
+from serve_app.access import HEADER_NAMES
+from serve_app.access.gate import ALWAYS_OPEN
 from serve_app.dialects import NATIVE, V1, Dialect, Limits
+from serve_app.settings import load
 from serve_app.types import RankedDocument, RerankResult
+from tests.serve_app.fakes import InProcess
 
 DOC = openapi.document("1.2.3")
 ROUTES = [("/rerank", "Native", NATIVE), ("/v1/rerank", "V1", V1)]
@@ -36,6 +40,7 @@ def test_it_is_json_with_every_route_and_sound_schemas() -> None:
         ("/ready", "get"),
         ("/metrics", "get"),
         ("/v1/models", "get"),
+        ("/v1/usage", "get"),
         ("/openapi.json", "get"),
         ("/docs", "get"),
     }
@@ -104,6 +109,32 @@ def test_the_schema_accepts_what_the_parser_accepts(
     ranked = (RankedDocument(index=0, relevance_score=0.5, logit=0.0, document=None),)
     result = RerankResult(id="i", model="m", results=ranked, truncated=(0,))
     assert valid(named(f"{prefix}Response"), json.loads(dialect.render(result, request)))
+
+
+def test_the_contract_says_which_routes_need_a_key_and_where_it_stands() -> None:
+    assert {} in DOC["security"], "a service without keys asks for none"
+    schemes = DOC["components"]["securitySchemes"]
+    assert {name for need in DOC["security"] for name in need} == set(schemes)
+    for path, methods in DOC["paths"].items():
+        for route in methods.values():
+            is_open = path in ALWAYS_OPEN or path in load({}, {}).open_routes
+            assert route.get("security") == ([] if is_open else None), path
+            assert ("401" in route["responses"]) == (not is_open), path
+
+
+def test_the_contract_names_every_header_of_limits() -> None:
+    responses = DOC["paths"]["/v1/rerank"]["post"]["responses"]
+    for status in ("200", "429"):
+        assert set(HEADER_NAMES) <= {name.lower() for name in responses[status]["headers"]}
+    assert "WWW-Authenticate" in responses["401"]["headers"]
+
+
+async def test_usage_is_as_described() -> None:
+    schema = DOC["components"]["schemas"]["Usage"]
+    route = DOC["paths"]["/v1/usage"]["get"]["responses"]["200"]
+    assert valid(schema, route["content"]["application/json"]["example"])
+    async with InProcess(rpm=5).client() as client:
+        assert valid(schema, (await client.get("/v1/usage")).json())
 
 
 def test_the_page_needs_nothing_from_outside() -> None:

@@ -16,15 +16,15 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app import __version__, openapi, web
-from serve_app.dialects import NATIVE, V1
-from serve_app.dialects.base import Dialect, Limits, read_json
+from serve_app import __version__, coding, exchange, openapi, web
+from serve_app.dialects import ROUTES, Limits, Wire, default_for, read_json, tei
+from serve_app.dialects.routes import Rule
 from serve_app.errors import (
-    BodyTooLarge,
     MethodNotAllowed,
     NotFound,
     RerankError,
     ShuttingDown,
+    UnsupportedEncoding,
 )
 from serve_app.service import RerankService
 from serve_app.telemetry import Snapshot, Telemetry, to_json, to_prometheus
@@ -76,9 +76,9 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     """The Starlette application. `frontend` is asked at each request, since Ray pickles the
     application before the replica that serves it exists."""
 
-    def rerank(dialect: Dialect) -> Callable[[Request], Awaitable[Response]]:
+    def scoring(rule: Rule) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return await _rerank(frontend(), dialect, request)
+            return await _score(frontend(), rule, request)
 
         return endpoint
 
@@ -101,15 +101,21 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     async def models(request: Request) -> Response:
         return _json(_models(frontend()))
 
+    async def info(request: Request) -> Response:
+        front = frontend()
+        return _json(tei.info(await front.health(), front.limits, __version__))
+
     async def contract(request: Request) -> Response:
-        return _json(openapi.document(__version__))
+        content = orjson.dumps(openapi.document(__version__))
+        content, headers = await coding.encode(content, request.headers.get("accept-encoding", ""))
+        return Response(content, media_type=JSON, headers=headers)
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(web.page("docs.html"))
 
     async def http_error(request: Request, error: Exception) -> Response:
         problem = _http_problem(request, error)
-        response = _error(frontend(), _dialect_of(request), problem, _request_id(request))
+        response = _error(frontend(), default_for(request.url.path), problem, _request_id(request))
         if allowed := (getattr(error, "headers", None) or {}).get("Allow"):
             response.headers["allow"] = allowed
         return response
@@ -117,13 +123,13 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     async def unexpected(request: Request, error: Exception) -> Response:
         # Starlette logs the trace; the client gets none of it.
         problem = RerankError("an unexpected error; the service's log has it under this request id")
-        return _error(frontend(), _dialect_of(request), problem, _request_id(request))
+        return _error(frontend(), default_for(request.url.path), problem, _request_id(request))
 
     return Starlette(
         routes=[
-            Route("/rerank", rerank(NATIVE), methods=["POST"]),
-            Route("/v1/rerank", rerank(V1), methods=["POST"]),
+            *(Route(path, scoring(rule), methods=["POST"]) for path, rule in ROUTES.items()),
             Route("/health", health),
+            Route("/info", info),
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/v1/models", models),
@@ -135,41 +141,42 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     )
 
 
-async def _rerank(front: Frontend, dialect: Dialect, request: Request) -> Response:
+async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
     started = time.perf_counter()
     request_id = _request_id(request)
+    dialect = rule.otherwise
     try:
         if front.closing:
             raise ShuttingDown("the service is stopping; send the request to another one")
         body = await _read(request, front.limits.max_body_bytes)
         payload = read_json(body, request.headers.get("content-type"), front.limits)
-        parsed = dialect.parse(payload, front.limits)
-        result = await front.service.rerank(parsed)
-        content = dialect.render(result, parsed)
+        dialect = rule.choose(payload)
+        content, stages = await exchange.answer(front.service, dialect, payload, front.limits)
     except RerankError as error:
-        front.telemetry.record_http(dialect.name, error.status)
+        front.telemetry.record_http(dialect.name, dialect.status(error))
         return _error(front, dialect, error, request_id)
     front.telemetry.record_http(dialect.name, 200)
-    timings = {**result.timings_ms, "total": (time.perf_counter() - started) * 1000}
-    headers = _id_header(front, request_id)
+    content, headers = await coding.encode(content, request.headers.get("accept-encoding", ""))
+    timings = {**stages, "total": (time.perf_counter() - started) * 1000}
+    headers |= _id_header(front, request_id)
     headers["server-timing"] = ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings.items())
     return Response(content, media_type=JSON, headers=headers)
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, refused as soon as it is known to be too large."""
-    too_large = BodyTooLarge(f"the body is over the limit of {limit} bytes; send fewer documents")
+    """The body, decompressed; refused as soon as it is known to be too large."""
+    encoding = coding.check_encoding(request.headers.get("content-encoding", ""))
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise too_large
+        raise coding.too_large(limit)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise too_large
+            raise coding.too_large(limit)
         chunks.append(chunk)
-    return b"".join(chunks)
+    return await coding.decode(b"".join(chunks), encoding, limit)
 
 
 def _request_id(request: Request) -> str:
@@ -184,17 +191,15 @@ def _id_header(front: Frontend, request_id: str) -> dict[str, str]:
     return {"x-request-id": request_id} if front.sets_request_id else {}
 
 
-def _error(front: Frontend, dialect: Dialect, error: RerankError, request_id: str) -> Response:
+def _error(front: Frontend, dialect: Wire, error: RerankError, request_id: str) -> Response:
     headers = _id_header(front, request_id)
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, UnsupportedEncoding):
+        headers["accept-encoding"] = ", ".join(coding.ENCODINGS)
     return Response(
-        dialect.error(error, request_id), error.status, media_type=JSON, headers=headers
+        dialect.error(error, request_id), dialect.status(error), media_type=JSON, headers=headers
     )
-
-
-def _dialect_of(request: Request) -> Dialect:
-    return V1 if request.url.path.startswith("/v1/") else NATIVE
 
 
 def _http_problem(request: Request, error: Exception) -> RerankError:

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app import coding
@@ -24,6 +24,7 @@ def packed(content: bytes, encoding: str) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip", "zstd"])
+@settings(deadline=None)
 @given(content=st.binary(max_size=3000))
 async def test_what_was_packed_is_unpacked(encoding: str, content: bytes) -> None:
     assert await coding.decode(packed(content, encoding), encoding, LIMIT) == content
@@ -64,6 +65,7 @@ async def test_a_cut_gzip_body() -> None:
         await coding.decode(packed(b"x" * 1000, "gzip")[:-9], "gzip", LIMIT)
 
 
+@settings(deadline=None)
 @given(junk=st.binary(max_size=200), encoding=st.sampled_from(["gzip", "zstd"]))
 async def test_any_bytes_give_bytes_or_an_error(junk: bytes, encoding: str) -> None:
     for body in (junk, packed(junk, encoding)[: len(junk)], packed(junk, encoding) + junk):

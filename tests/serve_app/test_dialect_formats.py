@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.images import ImageDocument
@@ -44,6 +44,7 @@ def asked(dialect: Dialect, body: dict[str, Any], **more: Any) -> Any:
 
 
 @pytest.mark.parametrize("dialect", [TEI, VOYAGE, NIM, JINA, V2], ids=lambda d: d.name)
+@settings(deadline=None)
 @given(
     sent=st.fixed_dictionaries(
         {},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
+from typing import Any
 
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app.admission import Admission
 from serve_app.cache import MemoryStore, ScoreStore
 from serve_app.catalog import Catalog
+from serve_app.dialects import Limits
 from serve_app.service import RerankService
-from serve_app.telemetry import Telemetry
+from serve_app.telemetry import Snapshot, Telemetry
 
 INFO = ModelInfo(
     name="words",
@@ -74,3 +77,24 @@ def make_service(
         max_retries=int(options.get("max_retries", 1)),
         worker_timeout_s=options.get("worker_timeout_s", 5.0),
     )
+
+
+class FakeFrontend:
+    """What the routes need, over the fake backend and without Ray."""
+
+    def __init__(self, backend: WordOverlap | None = None, limits: Limits | None = None) -> None:
+        self.service = make_service(backend or WordOverlap())
+        self.telemetry = Telemetry()
+        self.limits = limits or Limits()
+        self.created = 1
+        self.sets_request_id = True
+        self.in_flight = 0
+        self.closing = False
+
+    async def health(self) -> dict[str, Any]:
+        models = {INFO.name: {**asdict(INFO)}}
+        queue = {"max_parallel": 8}
+        return {"status": "ok", "controller": queue, "models": models, "default_model": INFO.name}
+
+    async def snapshot(self) -> Snapshot:
+        return self.telemetry.snapshot(waiting=0, active=0)

@@ -49,6 +49,8 @@ HOSTED_ALIASES: tuple[str, ...] = (
     "Alibaba-NLP/gte-reranker-modernbert-base",
     "cross-encoder/ms-marco-MiniLM-L-6-v2",
     "cross-encoder/ms-marco-MiniLM-L-12-v2",
+    # What infinity_client sends where no model is named.
+    "default/not-specified",
     "nvidia/nv-rerankqa-mistral-4b-v3",
     "nvidia/llama-3.2-nv-rerankqa-1b-v2",
     "nvidia/llama-nemotron-rerank-1b-v2",

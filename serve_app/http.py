@@ -24,6 +24,7 @@ from serve_app.errors import (
     NotFound,
     RerankError,
     ShuttingDown,
+    UnknownModel,
     UnsupportedEncoding,
 )
 from serve_app.service import RerankService
@@ -99,7 +100,15 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
         return _json(to_json(snapshot))
 
     async def models(request: Request) -> Response:
-        return _json(_models(frontend()))
+        return _json({"object": "list", "data": _models(frontend())})
+
+    async def model(request: Request) -> Response:
+        name = request.path_params["name"]
+        found = [entry for entry in _models(frontend()) if entry["id"] == name]
+        if not found:
+            problem = UnknownModel(f"there is no model {name[:200]!r}; see /v1/models")
+            return _error(frontend(), default_for(request.url.path), problem, _request_id(request))
+        return _json(found[0])
 
     async def info(request: Request) -> Response:
         front = frontend()
@@ -133,6 +142,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/v1/models", models),
+            Route("/v1/models/{name:path}", model),
             Route("/openapi.json", contract),
             Route("/docs", docs),
         ],
@@ -210,23 +220,22 @@ def _http_problem(request: Request, error: Exception) -> RerankError:
     return NotFound(f"there is nothing at {request.url.path}; see /docs")
 
 
-def _models(front: Frontend) -> dict[str, Any]:
+def _models(front: Frontend) -> list[dict[str, Any]]:
     catalog = front.service.catalog
     names = [(name, name) for name in catalog.names] + sorted(catalog.aliases.items())
-    return {
-        "object": "list",
-        "data": [
-            {
-                "id": name,
-                "object": "model",
-                "created": front.created,
-                "owned_by": "rerank-serve",
-                "root": target,
-                "default": name == catalog.default,
-            }
-            for name, target in names
-        ],
-    }
+    return [
+        {
+            "id": name,
+            "object": "model",
+            "created": front.created,
+            "owned_by": "rerank-serve",
+            "root": target,
+            "default": name == catalog.default,
+            # Xinference's clients choose what to ask a model for by this.
+            "model_type": "rerank",
+        }
+        for name, target in names
+    ]
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -64,6 +64,7 @@ def document(version: str) -> Json:
             **scoring,
             "/info": {"get": _get("info", "TEI's facts of the model.", _json("Facts.", "Info"))},
             "/v1/models": {"get": _models_route()},
+            "/v1/models/{name}": {"get": _model_route()},
             "/health": {"get": _state_route("health", "The process is alive.")},
             "/ready": {"get": _state_route("ready", "A model can answer.")},
             "/metrics": {"get": _metrics_route()},
@@ -147,6 +148,14 @@ def _problems(rule: Rule, names: list[str]) -> Json:
 def _models_route() -> Json:
     example = {"object": "list", "data": [{"id": "default", "object": "model"}]}
     return _get("models", "The models that are served.", _json("The models.", "Models", example))
+
+
+def _model_route() -> Json:
+    route = _get("model", "One of the models.", _json("The model.", "Model"))
+    route["responses"]["404"] = _json("There is no such model.", "V1Error")
+    schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+    route["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": schema}]
+    return route
 
 
 def _state_route(name: str, summary: str) -> Json:

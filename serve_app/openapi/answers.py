@@ -125,8 +125,9 @@ def schemas() -> Json:
         "Models": obj(
             "object data",
             object={"const": "list"},
-            data=array(obj("id", id=TEXT)),
+            data=array(ref("Model")),
         ),
+        "Model": obj("id object", id=TEXT, object={"const": "model"}, model_type=TEXT),
         "Info": obj(
             "model_id model_type max_input_length max_client_batch_size version",
             model_id=TEXT,

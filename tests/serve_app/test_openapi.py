@@ -49,6 +49,7 @@ def test_it_is_json_with_every_route_and_sound_schemas() -> None:
         ("/ready", "get"),
         ("/metrics", "get"),
         ("/v1/models", "get"),
+        ("/v1/models/{name}", "get"),
         ("/openapi.json", "get"),
         ("/docs", "get"),
     }

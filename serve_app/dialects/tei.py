@@ -11,20 +11,11 @@ from serve_app.dialects.base import Dialect, Limits, dumps
 from serve_app.errors import RerankError
 from serve_app.types import RerankRequest, RerankResult
 
-# Status and error_type of each code, where they are not 422 and "Validation".
+# Status and error_type of the codes that TEI has others for.
 _PROBLEMS: Mapping[str, tuple[int, str]] = {
-    "malformed_body": (400, "Validation"),
     "too_many_documents": (413, "Validation"),
     "document_too_long": (413, "Validation"),
-    "body_too_large": (413, "Validation"),
-    "unsupported_media_type": (415, "Validation"),
-    "unsupported_encoding": (415, "Validation"),
-    "method_not_allowed": (405, "Validation"),
-    "model_not_found": (404, "Validation"),
-    "overloaded": (429, "Overloaded"),
     "queue_timeout": (429, "Overloaded"),
-    "shutting_down": (503, "Unhealthy"),
-    "model_unavailable": (503, "Unhealthy"),
     "deadline_exceeded": (424, "Backend"),
     "scoring_failed": (424, "Backend"),
 }
@@ -68,7 +59,9 @@ class TextEmbeddingsInference:
 def _problem(error: RerankError) -> tuple[int, str]:
     if error.code == "invalid_request":
         return (400, "Empty") if error.status == 400 else (422, "Validation")
-    return _PROBLEMS.get(error.code, (error.status, "Backend"))
+    unnamed = {429: "Overloaded", 503: "Unhealthy"}
+    kind = "Validation" if error.status < 500 else "Backend"
+    return _PROBLEMS.get(error.code, (error.status, unnamed.get(error.status, kind)))
 
 
 def info(health: Mapping[str, Any], limits: Limits, version: str) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from typing import Any
 from serve_app.dialects.base import Wire
 from serve_app.dialects.batch import BATCH
 from serve_app.dialects.cohere import JINA, V1, V1_DATA, V2, VLLM_V1, VLLM_V2
+from serve_app.dialects.mixedbread import MIXEDBREAD
 from serve_app.dialects.native import NATIVE
 from serve_app.dialects.nim import NIM
 from serve_app.dialects.score import SCORE
+from serve_app.dialects.sglang import SGLANG
 from serve_app.dialects.tei import TEI
 from serve_app.dialects.voyage import VOYAGE
 
@@ -62,6 +64,7 @@ from_vllm = sends("truncate_prompt_tokens", "use_activation", "activation", "sof
 
 _RERANK = Rule(NATIVE, ((sends("texts"), TEI), (sends("truncation"), VOYAGE)))
 _V1 = Rule(V1, ((from_voyage, V1_DATA), (from_jina, JINA), (from_vllm, VLLM_V1)))
+_V1_RERANKING = Rule(V1, ((sends("input"), MIXEDBREAD), *_V1.choices))
 _V2 = Rule(V2, ((from_vllm, VLLM_V2),))
 
 # A path of another server's is open under its clients' base URL; where several servers have
@@ -71,7 +74,7 @@ ROUTES: Mapping[str, Rule] = {
     "/reranking": _RERANK,
     "/rerank/batch": Rule(BATCH),
     "/v1/rerank": _V1,
-    "/v1/reranking": _V1,
+    "/v1/reranking": _V1_RERANKING,
     "/v2/rerank": _V2,
     "/score": Rule(SCORE),
     "/v1/score": Rule(SCORE),
@@ -79,6 +82,7 @@ ROUTES: Mapping[str, Rule] = {
     "/v1/retrieval/{model:path}/reranking": Rule(NIM),
     "/voyage/v1/rerank": Rule(VOYAGE),
     "/vllm/rerank": Rule(VLLM_V1),
+    "/sglang/v1/rerank": Rule(SGLANG),
 }
 
 

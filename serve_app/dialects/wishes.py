@@ -51,7 +51,8 @@ def options(body: Mapping[str, Any]) -> ScoreOptions:
         if body.get(name) is not None and (name, body[name]) != ("truncate_prompt_tokens", -1)
     ]
     return ScoreOptions(
-        instruction=_instruction(body.get("instruction")),
+        # SGLang has a shorter name for it.
+        instruction=_instruction(body.get("instruction") or body.get("instruct")),
         max_tokens_per_doc=min(wanted) if wanted else None,
         long_document=_long_document(body),
     )

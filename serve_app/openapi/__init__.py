@@ -46,6 +46,8 @@ FORMATS = {
     "v2": ("V1", "Cohere's v2"),
     "nim": ("Nim", "NVIDIA NIM's"),
     "score": ("Score", "vLLM's scores of pairs"),
+    "mixedbread": ("Mixedbread", "Mixedbread's (with input)"),
+    "sglang": ("Sglang", "SGLang's"),
     "batch": ("Batch", "many queries in one call"),
 }
 
@@ -120,8 +122,9 @@ def _scoring(path: str, rule: Rule) -> Json:
 
 
 def _requests(names: list[str]) -> list[str]:
-    told = [f"{name}Told" if name == "Voyage" and len(names) > 1 else name for name in names]
-    return [f"{name}Request" for name in told]
+    """Where formats share a path, one's schema leaves out what tells another's requests."""
+    shared = {"Voyage": "VoyageTold", "V1": "V1Told"} if len(names) > 1 else {}
+    return [f"{shared.get(name, name)}Request" for name in names]
 
 
 def _problems(rule: Rule, names: list[str]) -> Json:

@@ -77,6 +77,39 @@ def schemas() -> Json:
         "VoyageError": obj("detail", detail=TEXT, code=TEXT, request_id=TEXT),
         "TeiResponse": array(obj("index score", index=INTEGER, score=NUMBER, text=TEXT)),
         "TeiError": obj("error error_type", error=TEXT, error_type=TEXT),
+        "MixedbreadResponse": obj(
+            "object model data top_k return_input usage",
+            object={"const": "list"},
+            model=TEXT,
+            data=array(
+                obj(
+                    "index score object",
+                    index=INTEGER,
+                    score=NUMBER,
+                    object={"const": "rank_result"},
+                    input={"type": ["string", "object"]},
+                )
+            ),
+            top_k=INTEGER,
+            return_input={"type": "boolean"},
+            usage=usage,
+        ),
+        "MixedbreadError": obj("detail code request_id", detail=TEXT, code=TEXT, request_id=TEXT),
+        "SglangResponse": array(
+            obj(
+                "index score meta_info",
+                index=INTEGER,
+                score=NUMBER,
+                document={"anyOf": [TEXT, {"type": "object"}]},
+                meta_info={"type": "object"},
+            )
+        ),
+        "SglangError": obj(
+            "object message type param code",
+            object={"const": "error"},
+            request_id=TEXT,
+            **_openai()["properties"],
+        ),
         "NimResponse": obj(
             "rankings",
             rankings=array(obj("index logit", index=INTEGER, logit=NUMBER)),

@@ -16,6 +16,7 @@ REQUESTS: dict[str, Json] = {
     "V1": {"query": _QUERY, "documents": _TEXTS, "top_n": 2, "return_documents": True},
     "Voyage": {"query": _QUERY, "documents": _TEXTS, "model": "rerank-2.5", "top_k": 2},
     "Tei": {"query": _QUERY, "texts": _TEXTS, "raw_scores": False},
+    "Sglang": {"query": _QUERY, "documents": _TEXTS, "top_n": 2},
     "Nim": {"query": {"text": _QUERY}, "passages": [{"text": text} for text in _TEXTS]},
     "Score": {"text_1": _QUERY, "text_2": _TEXTS},
     "Batch": {"queries": [_QUERY, {"query": "And of Germany?"}], "documents": _TEXTS},
@@ -57,6 +58,10 @@ ANSWERS: dict[str, Any] = {
         "usage": {"total_tokens": 34},
     },
     "Tei": [{"index": i, "score": s} for i, s in _SCORES],
+    "Sglang": [
+        {"index": i, "score": s, "document": _TEXTS[i], "meta_info": {"id": "0b5e…"}}
+        for i, s in _SCORES
+    ],
     "Nim": {"rankings": [{"index": 1, "logit": 6.2}, {"index": 0, "logit": -3.8}]},
     "Score": {
         "id": "score-0b5e…",

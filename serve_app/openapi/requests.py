@@ -55,6 +55,7 @@ def schemas() -> Json:
             truncation=flag(True, "False: a document that is too long is refused."),
             **_reading(),
         ),
+        "V1ToldRequest": {"allOf": [ref("V1Request"), obj("", input=NOTHING)]},
         # Where the path is not Voyage's own, `truncation` tells its clients.
         "VoyageToldRequest": {
             "allOf": [
@@ -74,6 +75,20 @@ def schemas() -> Json:
             truncation_direction=word("right", "left"),
             **_reading(),
         ),
+        "MixedbreadRequest": _ranked(
+            obj(
+                "query input",
+                query=ref("Query"),
+                input=array({"anyOf": [TEXT, {"type": "object"}]}, minItems=1),
+                model=_MODEL,
+                rank_fields=_rank_fields(),
+                top_k=_top(),
+                return_input=flag(False),
+                **_reading(),
+            ),
+            "input",
+        ),
+        "SglangRequest": _request(returns=True, top_n=_top()),
         "NimRequest": obj(
             "query passages",
             query=ref("Query"),
@@ -106,12 +121,7 @@ def _request(*, returns: bool, **more: Json) -> Json:
         documents=array({"anyOf": [TEXT, {"type": "object"}]}, minItems=1),
         model=_MODEL,
         return_documents=flag(returns),
-        rank_fields={
-            "type": ["array", "null"],
-            "items": {"type": "string", "minLength": 1},
-            "maxItems": 100,
-            "description": "Fields of object documents that are scored; absent: text.",
-        },
+        rank_fields=_rank_fields(),
         sort=flag(True, "False: in the documents' order."),
         raw_scores=flag(False, "Logits instead of relevance."),
         truncate=flag(True, "False: a document that is too long is refused."),
@@ -121,11 +131,25 @@ def _request(*, returns: bool, **more: Json) -> Json:
         **_reading(),
         **more,
     )
+    return _ranked(schema, "documents")
+
+
+def _ranked(schema: Json, documents: str) -> Json:
+    """With rank_fields an object document needs no text."""
     named = {"type": "array", "minItems": 1}
     return {
         **schema,
         "if": {"required": ["rank_fields"], "properties": {"rank_fields": named}},
-        "else": {"properties": {"documents": array(ref("Document"))}},
+        "else": {"properties": {documents: array(ref("Document"))}},
+    }
+
+
+def _rank_fields() -> Json:
+    return {
+        "type": ["array", "null"],
+        "items": {"type": "string", "minLength": 1},
+        "maxItems": 100,
+        "description": "Fields of object documents that are scored; absent: text.",
     }
 
 

@@ -14,7 +14,9 @@ from models.types import ScoreOptions
 from serve_app import errors
 from serve_app.dialects import NATIVE, Dialect, Limits
 from serve_app.dialects.cohere import JINA, V1, V1_DATA, V2
+from serve_app.dialects.mixedbread import MIXEDBREAD
 from serve_app.dialects.nim import NIM
+from serve_app.dialects.sglang import SGLANG
 from serve_app.dialects.tei import TEI
 from serve_app.dialects.voyage import VOYAGE
 from serve_app.types import RankedDocument, RelevantSpan, RerankRequest, RerankResult, SpanOptions
@@ -43,7 +45,9 @@ def asked(dialect: Dialect, body: dict[str, Any], **more: Any) -> Any:
     return json.loads(dialect.render(ranked(request, **more), request))
 
 
-@pytest.mark.parametrize("dialect", [TEI, VOYAGE, NIM, JINA, V2], ids=lambda d: d.name)
+@pytest.mark.parametrize(
+    "dialect", [TEI, VOYAGE, NIM, JINA, V2, MIXEDBREAD, SGLANG], ids=lambda d: d.name
+)
 @settings(deadline=None)
 @given(
     sent=st.fixed_dictionaries(
@@ -53,6 +57,7 @@ def asked(dialect: Dialect, body: dict[str, Any], **more: Any) -> Any:
             for name in (
                 *("query", "texts", "documents", "passages", "top_k", "truncate", "truncation"),
                 *("rank_fields", "priority", "relevant_spans", "max_doc_length", "return_text"),
+                *("input", "return_input", "instruct"),
                 *("truncation_direction", "max_chunks_per_doc", "return_embeddings", "sort"),
             )
         },
@@ -250,3 +255,23 @@ def test_native_raw_and_unsorted() -> None:
     assert not NATIVE.parse(body, LIMITS).sort
     vllm = {"query": "q", "documents": ["a"], "use_activation": False}
     assert NATIVE.parse(vllm, LIMITS).raw_scores
+
+
+def test_mixedbread() -> None:
+    body = {"query": "q", "input": ["a", {"t": "b"}], "rank_fields": ["t"], "return_input": True}
+    answer = asked(MIXEDBREAD, {**body, "top_k": 2})
+    assert [entry["input"] for entry in answer["data"]] == ["a", {"t": "b"}]
+    assert {entry["object"] for entry in answer["data"]} == {"rank_result"}
+    assert (answer["top_k"], answer["return_input"], answer["object"]) == (2, True, "list")
+    assert "input" not in asked(MIXEDBREAD, {"query": "q", "input": ["a"]})["data"][0]
+    assert json.loads(MIXEDBREAD.error(errors.Overloaded("x"), "i"))["detail"] == "x"
+
+
+def test_sglang() -> None:
+    body = {"query": "q", "documents": ["a", "b"], "instruct": "find", "top_n": 1}
+    assert SGLANG.parse(body, LIMITS).options.instruction == "find"
+    (answer,) = asked(SGLANG, body)
+    assert (answer["score"], answer["document"], answer["index"]) == (0.9, "a", 0)
+    assert answer["meta_info"]["prompt_tokens"] == 7
+    assert SGLANG.status(errors.InvalidRequest("x")) == 400
+    assert json.loads(SGLANG.error(errors.InvalidRequest("x"), "i"))["code"] == 400

@@ -33,6 +33,8 @@ COHERE = {**QUERY, "model": "rerank-v3.5"}
         ("/v1/rerank", {**QUERY, "truncate_prompt_tokens": -1}, "vllm"),
         ("/v1/rerank", {}, "v1"),
         ("/v1/reranking", COHERE, "v1"),
+        ("/v1/reranking", {"query": "q", "input": ["a"]}, "mixedbread"),
+        ("/sglang/v1/rerank", QUERY, "sglang"),
         ("/v2/rerank", {**COHERE, "max_tokens_per_doc": 4096}, "v2"),
         ("/v2/rerank", {**QUERY, "use_activation": False}, "vllm"),
         ("/score", {"text_1": "a", "text_2": "b"}, "score"),

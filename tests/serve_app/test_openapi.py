@@ -137,6 +137,10 @@ def test_examples_fit_their_schemas(path: str) -> None:
         {"long_document": "max_passage"},
         {"long_document": "x"},
         {"instruction": 1},
+        {"input": []},
+        {"input": [{"title": "a"}]},
+        {"return_input": "true"},
+        {"return_input": 1},
     ],
     ids=str,
 )
@@ -147,7 +151,8 @@ async def test_the_schema_accepts_what_the_parser_accepts(
     bases = {"nim": {"query": "q", "passages": ["a"]}, "score": pairs, "batch": {"queries": ["q"]}}
     plain = {"query": "q", "documents": ["a"]}
     route = described(path)
-    for base in (plain, {**plain, "truncation": None}, texts, *bases.values()):
+    given = {"query": "q", "input": ["a"]}
+    for base in (plain, given, {**plain, "truncation": None}, texts, *bases.values()):
         body = {**base, **change}
         dialect = ROUTES[path].choose(body)
         if dialect.name == "batch":

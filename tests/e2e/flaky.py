@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ class Flaky:
 
 @contextmanager
 def flaky(service: str) -> Iterator[Flaky]:
-    lock = threading.Lock()
+    lock, over = threading.Lock(), threading.Event()
     state = Flaky("")
     client = httpx.Client(base_url=service, timeout=60)
 
@@ -42,8 +41,8 @@ def flaky(service: str) -> Iterator[Flaky]:
             if isinstance(step, RerankError):
                 self._fail(step)
                 return
-            time.sleep(step)
-            self._forward(body)
+            if not over.wait(step):
+                self._forward(body)
 
         def _fail(self, error: RerankError) -> None:
             dialect = default_for(self.path)
@@ -61,4 +60,7 @@ def flaky(service: str) -> Iterator[Flaky]:
 
     with client, serving(Handler) as url:
         state.url = url
-        yield state
+        try:
+            yield state
+        finally:
+            over.set()

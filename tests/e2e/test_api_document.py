@@ -55,7 +55,7 @@ def test_its_requests_are_answered(url: str, command: str) -> None:
 
 def test_every_scoring_route_has_a_request() -> None:
     paths = {re.sub(r"/v1/retrieval/.*", "/v1/retrieval", path) for path in ROUTES}
-    paths -= {"/v1/reranking", "/vllm/rerank"}  # other names of ones that have
+    paths -= {"/vllm/rerank"}  # another name of one that has
     assert all(any(f":8000{path}" in command for command in COMMANDS) for path in paths)
 
 

@@ -1,4 +1,4 @@
-"""Clients of other servers: Infinity, TEI, Xinference, vLLM, llama.cpp, NVIDIA NIM."""
+"""Clients of other servers: Infinity, TEI, Xinference, vLLM, SGLang, llama.cpp, Mixedbread, NIM."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import infinity_client
+import mixedbread
 import pytest
 from agno.knowledge.document import Document as AgnoDocument
 from agno.knowledge.reranker.infinity import InfinityReranker
@@ -141,6 +142,40 @@ def test_llama_cpp(url: str, path: str) -> None:
     answer = httpx.post(url + path, json=body).json()
     assert answer["results"][0]["index"] == BEST
     assert answer["results"][0]["relevance_score"] > answer["results"][1]["relevance_score"]
+
+
+def test_sglang(url: str) -> None:
+    body = {"query": QUERY, "documents": DOCUMENTS, "top_n": 2}
+    answer = httpx.post(f"{url}/sglang/v1/rerank", json=body).json()
+    assert answer[0]["document"] == DOCUMENTS[BEST]
+    assert answer[0]["score"] > answer[1]["score"]
+
+
+async def test_mixedbread(url: str, proxy: Flaky) -> None:
+    client = mixedbread.Mixedbread(api_key="key", base_url=url)
+    later = mixedbread.AsyncMixedbread(api_key="key", base_url=url)
+    body: dict[str, Any] = {
+        "model": "mixedbread-ai/mxbai-rerank-large-v2",
+        "query": QUERY,
+        "input": DOCUMENTS,
+        "top_k": 2,
+        "return_input": True,
+    }
+    for answer in (client.rerank(**body), await later.rerank(**body)):
+        assert (answer.data[0].index, answer.data[0].input) == (BEST, DOCUMENTS[BEST])
+        assert (answer.top_k, answer.return_input) == (2, True)
+        assert answer.usage.total_tokens > 0
+    with pytest.raises(mixedbread.UnprocessableEntityError, match="top_k"):
+        client.rerank(**{**body, "top_k": 0})
+    with pytest.raises(mixedbread.NotFoundError):
+        client.rerank(**{**body, "model": "no-such"})
+    proxied = mixedbread.Mixedbread(api_key="key", base_url=proxy.url, max_retries=2)
+    proxy.plan = [errors.Overloaded("full"), errors.ModelUnavailable("away")]
+    assert proxied.rerank(**body).data[0].index == BEST
+    assert proxy.seen == 3
+    proxy.plan = [3.0]
+    with pytest.raises(mixedbread.APITimeoutError):
+        proxied.with_options(max_retries=0, timeout=1.0).rerank(**body)
 
 
 async def test_langchain_through_nvidia(url: str) -> None:

@@ -15,7 +15,7 @@ from serve_app.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding
 ENCODINGS = ("zstd", "gzip")
 # An answer below this is sent as it is: the headers would weigh more than what is saved.
 MIN_BYTES = 1024
-# Coding of more than this is left to a thread, so that other requests go on.
+# Packing more than this is left to a thread, so that other requests go on.
 THREAD_BYTES = 64 * 1024
 _CHUNK = 256 * 1024
 # As much as a window may take; RFC 8878 asks every decoder for 8 MiB.
@@ -43,10 +43,8 @@ async def decode(body: bytes, encoding: str, limit: int) -> bytes:
     """The body without its encoding; no more than `limit` bytes of it are ever made."""
     if not encoding:
         return body
-    read = _gunzip if encoding == "gzip" else _unzstd
-    if len(body) > THREAD_BYTES:
-        return await asyncio.to_thread(read, body, limit)
-    return read(body, limit)
+    # In a thread whatever its size: a small body may unpack to a large one.
+    return await asyncio.to_thread(_gunzip if encoding == "gzip" else _unzstd, body, limit)
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:

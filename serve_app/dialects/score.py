@@ -51,19 +51,25 @@ class Score(ManyDialect):
         )
         if len(checked) == 1:
             return [shared]
-        pairs = zip(checked, texts, strict=True)
-        return [replace(shared, query=query, documents=(text,)) for query, text in pairs]
+        return [
+            replace(shared, query=query, documents=tuple(texts[i] for i in places))
+            for query, places in _places(checked).items()
+        ]
 
     def render_all(
         self, calls: Sequence[Call], outcomes: Sequence[Outcome], body: Mapping[str, Any]
     ) -> bytes:
-        scores: list[float] = []
+        queries = _listed(body, sides(body)[0])
+        alone = len(calls) == 1  # one query, once or with each of the others
+        scores: dict[int, float] = {}
         tokens, model = 0, ""
-        for call, outcome in zip(calls, outcomes, strict=True):
+        for call, outcome, places in zip(calls, outcomes, _places(queries).values(), strict=True):
             if isinstance(outcome, RerankError):
                 raise outcome
             raw = isinstance(call, RerankRequest) and call.raw_scores
-            scores += [r.logit if raw else r.relevance_score for r in outcome.results]
+            for r in outcome.results:
+                place = r.index if alone else places[r.index]
+                scores[place] = r.logit if raw else r.relevance_score
             tokens += outcome.tokens
             model = outcome.model
         return dumps(
@@ -73,8 +79,7 @@ class Score(ManyDialect):
                 "created": int(time.time()),
                 "model": model,
                 "data": [
-                    {"index": i, "object": "score", "score": score}
-                    for i, score in enumerate(scores)
+                    {"index": i, "object": "score", "score": scores[i]} for i in range(len(scores))
                 ],
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
             }
@@ -96,6 +101,14 @@ def sides(body: Mapping[str, Any]) -> tuple[str, str]:
             return left, right
     named = ", or ".join(f"{left} and {right}" for left, right in SIDES)
     raise BadRequest(f"invalid request: send {named}", param="text_1")
+
+
+def _places(queries: Sequence[str]) -> dict[str, list[int]]:
+    """Where each query stands: clients repeat one for each of its documents."""
+    places: dict[str, list[int]] = {}
+    for i, query in enumerate(queries):
+        places.setdefault(query, []).append(i)
+    return places
 
 
 def _listed(body: Mapping[str, Any], name: str) -> list[Any]:

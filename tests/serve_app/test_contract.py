@@ -28,6 +28,6 @@ CHECKS = (
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_answer_is_an_accident_or_undocumented(case: schemathesis.Case) -> None:
     case.call_and_validate(checks=list(CHECKS))

@@ -29,6 +29,8 @@ async def asked(dialect: ManyDialect, body: dict[str, Any]) -> Any:
         ("a b", ["a", "a b", "c"], [1, 2, 0]),
         (["a b"], ["c", "a"], [0, 1]),
         (["a", "b"], ["b", "b"], [0, 1]),
+        (["a", "b", "a"], ["a", "a", "b"], [1, 0, 0]),
+        (["a b", "a b"], ["c", "a"], [0, 1]),
     ],
 )
 @pytest.mark.parametrize(

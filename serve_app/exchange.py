@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from serve_app.dialects.base import Call, Limits, ManyDialect, Outcome, Wire
 from serve_app.errors import RerankError
@@ -13,24 +13,22 @@ from serve_app.types import RerankRequest, RerankResult
 # Queries of one call that are ranked at a time: a call with many must not fill the queue.
 MAX_PARALLEL = 4
 
-
-class Ranker(Protocol):
-    async def rerank(self, request: RerankRequest) -> RerankResult: ...
+Rank = Callable[[RerankRequest], Awaitable[RerankResult]]
 
 
 async def answer(
-    ranker: Ranker, dialect: Wire, body: Mapping[str, Any], limits: Limits
+    rank: Rank, dialect: Wire, body: Mapping[str, Any], limits: Limits
 ) -> tuple[bytes, Mapping[str, float]]:
     """The answer's bytes, and the stages' times where there was one query."""
     if isinstance(dialect, ManyDialect):
         calls = dialect.parse_all(body, limits)
-        return dialect.render_all(calls, await _all(ranker, calls), body), {}
+        return dialect.render_all(calls, await _all(rank, calls), body), {}
     request = dialect.parse(body, limits)
-    result = await ranker.rerank(request)
+    result = await rank(request)
     return dialect.render(result, request), result.timings_ms
 
 
-async def _all(ranker: Ranker, calls: Sequence[Call]) -> Sequence[Outcome]:
+async def _all(rank: Rank, calls: Sequence[Call]) -> Sequence[Outcome]:
     outcomes: dict[int, Outcome] = {}
     waiting = iter(enumerate(calls))
 
@@ -40,7 +38,7 @@ async def _all(ranker: Ranker, calls: Sequence[Call]) -> Sequence[Outcome]:
                 outcomes[i] = call
                 continue
             try:
-                outcomes[i] = await ranker.rerank(call)
+                outcomes[i] = await rank(call)
             except RerankError as error:
                 outcomes[i] = error
 

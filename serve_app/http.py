@@ -161,7 +161,9 @@ async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
         body = await _read(request, front.limits.max_body_bytes)
         payload = read_json(body, request.headers.get("content-type"), front.limits)
         dialect = rule.choose(payload)
-        content, stages = await exchange.answer(front.service, dialect, payload, front.limits)
+        content, stages = await exchange.answer(
+            front.service.rerank, dialect, payload, front.limits
+        )
     except RerankError as error:
         front.telemetry.record_http(dialect.name, dialect.status(error))
         return _error(front, dialect, error, request_id)

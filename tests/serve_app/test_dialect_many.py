@@ -18,7 +18,7 @@ LIMITS = Limits(max_documents=8)
 
 
 async def asked(dialect: ManyDialect, body: dict[str, Any]) -> Any:
-    content, _ = await exchange.answer(make_service(WordOverlap()), dialect, body, LIMITS)
+    content, _ = await exchange.answer(make_service(WordOverlap()).rerank, dialect, body, LIMITS)
     return json.loads(content)
 
 
@@ -78,7 +78,7 @@ async def test_a_pair_that_fails_fails_the_call() -> None:
     backend.failures = [ScoringFailed("no")] * 4
     body = {"text_1": ["a", "b"], "text_2": ["a", "b"]}
     with pytest.raises(ScoringFailed):
-        await exchange.answer(make_service(backend), SCORE, body, LIMITS)
+        await exchange.answer(make_service(backend).rerank, SCORE, body, LIMITS)
 
 
 async def test_a_batch_answers_each_query_with_its_own_or_shared_documents() -> None:
@@ -110,5 +110,5 @@ async def test_batches_that_are_refused(queries: Any) -> None:
 async def test_many_queries_wait_for_each_other_and_not_in_the_queue() -> None:
     service = make_service(WordOverlap(), max_parallel=4)
     body = {"queries": [f"q{i}" for i in range(40)], "documents": ["a"]}
-    content, _ = await exchange.answer(service, BATCH, body, Limits())
+    content, _ = await exchange.answer(service.rerank, BATCH, body, Limits())
     assert all("results" in entry for entry in json.loads(content)["answers"])

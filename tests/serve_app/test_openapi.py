@@ -24,7 +24,7 @@ def valid(schema: dict[str, Any], value: Any) -> bool:
 async def answered(dialect: Wire, body: dict[str, Any]) -> bytes | errors.RerankError:
     try:
         service = make_service(WordOverlap())
-        return (await exchange.answer(service, dialect, body, Limits()))[0]
+        return (await exchange.answer(service.rerank, dialect, body, Limits()))[0]
     except errors.RerankError as error:
         return error
 

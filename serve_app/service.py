@@ -16,8 +16,10 @@ from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError,
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
 from serve_app.catalog import Catalog
+from serve_app.chunks import cut
 from serve_app.errors import (
     DeadlineExceeded,
+    DocumentTooLong,
     InvalidRequest,
     ModelUnavailable,
     RerankError,
@@ -34,10 +36,6 @@ T = TypeVar("T")
 # because a document may be a line or a book.
 SLICE_S = 0.002
 LOOKUP_KEYS = 64
-# Characters of documents in a chunk: small enough to share a large request over replicas and
-# to let a short request in between, large enough to fill several micro-batches.
-CHUNK_CHARS = 48_000
-CHUNK_DOCUMENTS = 128
 RETRY_PAUSE_S = 0.1
 
 
@@ -131,7 +129,7 @@ class RerankService:
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
                     texts = {key: by_key[key] for key in mine}
-                    chunks = [list(texts)] if info.listwise else _chunks(texts)
+                    chunks = [list(texts)] if info.listwise else cut(texts)
                     return await self._score(name, query, texts, chunks, request.options)
 
                 scoring = time.perf_counter()
@@ -139,6 +137,11 @@ class RerankService:
             timings["score"] = _ms_since(scoring)
 
         scores, ranking = known | fresh, time.perf_counter()
+        truncated = tuple(i for i, key in enumerate(order) if scores[key].truncated)
+        if truncated and not request.truncate:
+            raise DocumentTooLong(
+                f"document {truncated[0]} is longer than {name!r} reads", param="documents"
+            )
         ranked = await _rank(info, [scores[key] for key in order], request)
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
@@ -155,7 +158,7 @@ class RerankService:
             results=ranked,
             tokens=tokens,
             cached_tokens=sum(known[key].tokens for key in order if key in known),
-            truncated=tuple(i for i, key in enumerate(order) if scores[key].truncated),
+            truncated=truncated,
             passages={i: n for i, key in enumerate(order) if (n := scores[key].passages) > 1},
             timings_ms=timings,
             requested_model=request.model,
@@ -263,25 +266,15 @@ async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
         yield item
 
 
-def _chunks(texts: Mapping[bytes, Document]) -> list[list[bytes]]:
-    """Keys in chunks of bounded length; texts of like length together, so padding stays small."""
-    chunks: list[list[bytes]] = []
-    room = 0
-    for key in sorted(texts, key=lambda k: len(texts[k])):
-        if not chunks or room < len(texts[key]) or len(chunks[-1]) == CHUNK_DOCUMENTS:
-            chunks.append([])
-            room = CHUNK_CHARS
-        chunks[-1].append(key)
-        room -= len(texts[key])
-    return chunks
-
-
 async def _rank(
     info: ModelInfo, scores: Sequence[Score], request: RerankRequest
 ) -> tuple[RankedDocument, ...]:
     """By falling raw score, equal ones by index; the activations keep that order."""
     falling = [-score.logit for score in scores]
     order = sorted(range(len(scores)), key=falling.__getitem__)  # stable: ties stay by index
+    del order[len(order) if request.top_n is None else request.top_n :]
+    if not request.sort:
+        order.sort()
     originals = request.originals or request.documents
     return tuple(
         [
@@ -291,6 +284,6 @@ async def _rank(
                 logit=scores[i].logit,
                 document=originals[i],
             )
-            async for i in _paced(order[: request.top_n])
+            async for i in _paced(order)
         ]
     )

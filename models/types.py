@@ -39,7 +39,7 @@ class ModelSpec:
     source: str = EMBEDDED
     revision: str | None = None
     device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "8bit", "4bit"] = "auto"
     max_length: int | None = None
     normalize_text: bool | None = None
     trust_remote_code: bool = False
@@ -47,7 +47,7 @@ class ModelSpec:
     token_budget: int | None = None
     batch_size: int | None = None
     threads: int | None = None
-    backend: Literal["auto", "torch", "openvino"] = "torch"
+    backend: Literal["auto", "torch", "openvino", "mlx"] = "torch"
     family: str = "auto"
     template: str = "auto"
     instruction: str | None = None

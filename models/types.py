@@ -29,7 +29,8 @@ class ModelSpec:
 
     `source` is `embedded`, a Hugging Face model name, or a folder on disk. `max_length` is in
     tokens, special tokens included; None takes the checkpoint's own. `family`, `template`: `auto`
-    takes them from the checkpoint's config. `label`: the relevant one of a head with several,
+    takes them from the checkpoint's config. `dtype`: what is computed in; `8bit` and `4bit` are of
+    the weights, on MLX alone. `label`: the relevant one of a head with several,
     by number or name. `layer`: where a layerwise model is read. `instruction`: the task, for
     models that are prompted. `max_tokens_per_doc` cuts each document before it is scored;
     `long_document` says what happens to one that is longer than the model reads.

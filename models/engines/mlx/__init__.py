@@ -72,5 +72,8 @@ def why_not(checkpoint: Checkpoint, output: str) -> str | None:
         return f"its weights have {given['bits']} bits already; see RERANKER_QUANTIZATION"
     if not installed():
         return "it is not installed: pip install 'rerank-serve[mlx]'"
-    unlike: str | None = architecture(checkpoint).unlike(config)
+    try:
+        unlike: str | None = architecture(checkpoint).unlike(config)
+    except ImportError as error:  # on Linux its library is a package of its own
+        return f"it can't be imported ({error}): pip install 'rerank-serve[mlx]'"
     return unlike

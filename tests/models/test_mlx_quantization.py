@@ -106,9 +106,10 @@ def _quantized_folder(path: Path, bits: int, **entries: Any) -> tuple[Path, Path
         if weight.ndim != 2 or entry is False:
             packed[name] = numbers[name] = weight
             continue
-        parts = dict(zip(("weight", "scales", "biases"), mx.quantize(weight, **entry), strict=True))
-        packed |= {f"{layer}.{kind}": array for kind, array in parts.items()}
-        numbers[name] = mx.dequantize(parts["weight"], parts["scales"], parts["biases"], **entry)
+        arrays = mx.quantize(weight, **entry)  # mxfp4 has no biases
+        kinds = ("weight", "scales", "biases")
+        packed |= {f"{layer}.{kind}": array for kind, array in zip(kinds, arrays, strict=False)}
+        numbers[name] = mx.dequantize(*arrays, **entry).astype(mx.float32)
     mx.save_safetensors(str(path / "model.safetensors"), packed, {"format": "mlx"})
     mx.save_safetensors(str(plain / "model.safetensors"), numbers, {"format": "pt"})
     given = {"group_size": 32, "bits": bits, **own}
@@ -124,6 +125,8 @@ def _quantized_folder(path: Path, bits: int, **entries: Any) -> tuple[Path, Path
         (8, {}),
         (6, {}),
         (4, {"lm_head": {"group_size": 32, "bits": 8}, "model/layers/0/mlp/down_proj": False}),
+        (4, {"lm_head": {"group_size": 32, "bits": 4, "mode": "mxfp4"}}),
+        (4, {"model/layers/1/mlp/up_proj": {"group_size": 32, "bits": 4, "mode": "mxfp4"}}),
     ],
 )
 def test_a_folder_that_mlx_quantized(tmp_path: Path, bits: int, entries: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from models.images import ImageDocument
 
 Document = str | ImageDocument
 Activation = Literal["identity", "sigmoid", "clamp"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8", "8bit", "4bit"]
 LongDocument = Literal["truncate", "max_passage"]
 EMBEDDED = "embedded"
 
@@ -29,7 +30,8 @@ class ModelSpec:
 
     `source` is `embedded`, a Hugging Face model name, or a folder on disk. `max_length` is in
     tokens, special tokens included; None takes the checkpoint's own. `family`, `template`: `auto`
-    takes them from the checkpoint's config. `label`: the relevant one of a head with several,
+    takes them from the checkpoint's config. `dtype`: what is computed in; `8bit` and `4bit` are of
+    the weights, on MLX alone. `label`: the relevant one of a head with several,
     by number or name. `layer`: where a layerwise model is read. `instruction`: the task, for
     models that are prompted. `max_tokens_per_doc` cuts each document before it is scored;
     `long_document` says what happens to one that is longer than the model reads.
@@ -39,7 +41,7 @@ class ModelSpec:
     source: str = EMBEDDED
     revision: str | None = None
     device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    dtype: Precision = "auto"
     max_length: int | None = None
     normalize_text: bool | None = None
     trust_remote_code: bool = False
@@ -47,7 +49,7 @@ class ModelSpec:
     token_budget: int | None = None
     batch_size: int | None = None
     threads: int | None = None
-    backend: Literal["auto", "torch", "openvino"] = "torch"
+    backend: Literal["auto", "torch", "openvino", "mlx"] = "torch"
     family: str = "auto"
     template: str = "auto"
     instruction: str | None = None

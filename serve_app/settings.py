@@ -8,19 +8,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from models.types import EMBEDDED, LongDocument, ModelSpec
+from models.types import EMBEDDED, LongDocument, ModelSpec, Precision
 from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 
-Device = Literal["auto", "cuda", "mps", "cpu"]
-Backend = Literal["auto", "torch", "openvino"]
-Quantization = Literal["auto", "fp32", "bf16", "fp16", "int8"]
-DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16", "int8"]] = {
+Device = Literal["auto", "cuda", "mps", "mlx", "cpu"]
+Backend = Literal["auto", "torch", "openvino", "mlx"]
+Quantization = Literal["auto", "fp32", "bf16", "fp16", "int8", "8bit", "4bit"]
+DTYPES: Mapping[str, Precision] = {
     "auto": "auto",
     "fp32": "float32",
     "bf16": "bfloat16",
     "fp16": "float16",
     "int8": "int8",
+    "8bit": "8bit",
+    "4bit": "4bit",
 }
 
 
@@ -83,17 +85,23 @@ class Settings(_Frozen):
         "RERANKER_MAX_LENGTH", None, "Tokens a row may have; empty: the checkpoint's own.", ge=8
     )
     quantization: Quantization = _env(
-        "RERANKER_QUANTIZATION", "auto", "Precision; auto: bf16 where the hardware multiplies it."
+        "RERANKER_QUANTIZATION",
+        "auto",
+        "Precision; auto: bf16 where the hardware multiplies it. 8bit, 4bit: weights, on MLX.",
     )
     mixed_precision: bool = _env(
         "ENABLE_MIXED_PRECISION", True, "False: `auto` precision means fp32."
     )
-    device: Device = _env("RERANKER_DEVICE", "auto", "Where models run; auto: cuda, mps, cpu.")
+    device: Device = _env(
+        "RERANKER_DEVICE",
+        "auto",
+        "Where models run; auto: cuda, mps, cpu. mlx: MLX, on the device that it prefers.",
+    )
     backend: Backend = _env(
         "RERANKER_BACKEND",
         "auto",
-        "What runs the forward pass; auto: openvino where it is installed, on a processor, for "
-        "encoders; else torch.",
+        "What runs the forward pass; auto: mlx on Apple Silicon; openvino on a processor, for "
+        "encoders; each where it is installed; else torch.",
     )
     torch_compile: bool = _env("ENABLE_TORCH_COMPILE", False, "Compile the forward pass.")
     normalize_text: bool | None = _env(
@@ -217,9 +225,7 @@ class Settings(_Frozen):
         (),
         "Origins whose pages may call the service, separated by commas, or `*`; empty: none.",
     )
-    use_mlx: bool = _env(
-        "RERANKER_USE_MLX", False, "Must be false: the MLX engine is not part of this version."
-    )
+    use_mlx: bool = _env("RERANKER_USE_MLX", False, "True: the same as RERANKER_BACKEND=mlx.")
     redis_enabled: bool = _env(
         "REDIS_ENABLED", False, "Must be false: the Redis tier is not part of this version."
     )
@@ -232,12 +238,20 @@ class Settings(_Frozen):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("use_mlx", "redis_enabled")
+    @field_validator("redis_enabled")
     @classmethod
     def _refuse(cls, value: bool) -> bool:
         if value:
             raise ValueError("this version does not have it; set it to false")
         return value
+
+    @model_validator(mode="after")
+    def _one_backend_is_named(self) -> Settings:
+        if self.use_mlx and self.backend not in ("auto", "mlx"):
+            raise ValueError(
+                f"RERANKER_USE_MLX and RERANKER_BACKEND={self.backend} contradict each other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Settings:
@@ -270,7 +284,7 @@ class Settings(_Frozen):
             source=model.source,
             revision=model.revision,
             device=model.device or self.device,
-            backend=model.backend or self.backend,
+            backend=model.backend or ("mlx" if self.use_mlx else self.backend),
             dtype=DTYPES[quantization],
             max_length=model.max_length or self.max_length,
             normalize_text=(

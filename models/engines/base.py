@@ -23,7 +23,16 @@ BUDGETS = {
     "cpu": (512, 1024, 2048, 4096),
     "mps": (2048, 4096, 8192, 16384),
     "cuda": (8192, 16384, 32768, 65536, 131072),
+    # MLX's name of its own.
+    "gpu": (2048, 4096, 8192, 16384, 32768),
 }
+# As torch says it, and as MLX does.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "Insufficient Memory",
+    "Unable to allocate",
+    "Attempting to allocate",
+)
 TYPICAL_TOKENS = 128
 FIND_LIMIT_S = 4.0
 # Longer than half of ModernBERT's local attention, beyond which padding sees padding alone.
@@ -150,11 +159,16 @@ class Engine(ABC):
         outputs = self.run(list(unique.values()))
         return [outputs[place[tuple(row.input_ids), row.attended]] for row in rows]
 
+    def head(self, rows: Sequence[int]) -> torch.Tensor:
+        """Rows of a decoder's last layer, [rows, hidden], where the engine read the weights."""
+        raise NotImplementedError(f"{self.name} was given a module without its head")
+
     @abstractmethod
     def _prepare(self, prefix: Sequence[int]) -> Forward:
         """A function that runs one micro-batch after the prefix."""
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # mps says it by a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+    # mps and MLX say it by a plain RuntimeError.
+    said = any(words in str(error) for words in OUT_OF_MEMORY)
+    return said or isinstance(error, torch.OutOfMemoryError)

@@ -8,6 +8,7 @@ the prompts that its config names for queries and documents.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,7 +102,7 @@ class BiEncoder(Family):
             checkpoint,
             engine_for(
                 checkpoint,
-                checkpoint.module(AutoModel, may_lack=("pooler",)),
+                partial(checkpoint.module, AutoModel, may_lack=("pooler",)),
                 output="last_hidden_state",
                 portable=True,
             ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ class ColBERT(Family):
             checkpoint,
             engine_for(
                 checkpoint,
-                checkpoint.module(AutoModel, may_lack=("pooler",)),
+                partial(checkpoint.module, AutoModel, may_lack=("pooler",)),
                 output="last_hidden_state",
                 portable=True,
             ),

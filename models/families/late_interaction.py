@@ -7,6 +7,7 @@ mean over query tokens in place of the sum, so that scores of long and short que
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -29,7 +30,7 @@ class LateInteraction(Family):
         from transformers import AutoModel
 
         saved = checkpoint.part_json("sentence_bert_config.json") or {}
-        module = checkpoint.module(AutoModel, may_lack=("pooler",))
+        module = partial(checkpoint.module, AutoModel, may_lack=("pooler",))
         super().__init__(
             checkpoint,
             engine_for(checkpoint, module, output="last_hidden_state", portable=True),

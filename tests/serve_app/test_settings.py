@@ -29,7 +29,7 @@ def test_flags_win_over_arguments_and_arguments_over_the_environment() -> None:
         ({"ENABLE_PREDICTION_CACHE": "perhaps"}, "ENABLE_PREDICTION_CACHE"),
         ({"RERANKER_MAX_LENGHT": "512"}, "RERANKER_MAX_LENGHT"),
         ({"RERANKER_MODELS": "[{"}, "RERANKER_MODELS"),
-        ({"RERANKER_USE_MLX": "true"}, "RERANKER_USE_MLX"),
+        ({"RERANKER_USE_MLX": "true", "RERANKER_BACKEND": "torch"}, "RERANKER_USE_MLX"),
         ({"REDIS_ENABLED": "1"}, "REDIS_ENABLED"),
     ],
 )
@@ -66,6 +66,19 @@ def test_mixed_precision_off_means_fp32_unless_a_precision_is_named() -> None:
     assert dtype() == "auto"
     assert dtype(mixed_precision=False) == "float32"
     assert dtype(mixed_precision=False, quantization="bf16") == "bfloat16"
+
+
+def test_mlx_is_a_backend_a_device_and_a_switch() -> None:
+    def spec(environ: dict[str, str], **model: object) -> tuple[str, str, str]:
+        settings = load({"models": [{"name": "a", **model}]}, environ)
+        found = settings.spec(settings.model_settings()[0])
+        return found.backend, found.device, found.dtype
+
+    assert spec({"RERANKER_BACKEND": "mlx"}) == ("mlx", "auto", "auto")
+    assert spec({"RERANKER_DEVICE": "mlx"}) == ("auto", "mlx", "auto")
+    assert spec({"RERANKER_USE_MLX": "true"}) == ("mlx", "auto", "auto")
+    assert spec({"RERANKER_USE_MLX": "1"}, backend="torch") == ("torch", "auto", "auto")
+    assert spec({"RERANKER_QUANTIZATION": "4bit"}, device="mlx") == ("auto", "mlx", "4bit")
 
 
 def test_a_models_own_settings_win_over_the_services() -> None:

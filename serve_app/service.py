@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 from models.images import ImageDocument, ImageError
@@ -26,6 +27,7 @@ from serve_app.errors import (
     ScoringFailed,
 )
 from serve_app.fetch import ImageFetcher
+from serve_app.spans import add_spans
 from serve_app.telemetry import Telemetry
 from serve_app.types import RankedDocument, RerankRequest, RerankResult
 
@@ -81,7 +83,12 @@ class RerankService:
         name, status = "unknown", 200
         try:
             name = self.catalog.resolve(request.model)
-            return await self._rerank(name, request, timings, started)
+            result = await self._rerank(name, request, timings, started)
+            if request.relevant_spans is None:
+                return result
+            info = await self._answer(name, self._backends[name].info)
+            rank = partial(self._rerank, name, timings={}, started=time.perf_counter())
+            return await add_spans(result, request, request.relevant_spans, info, rank)
         except RerankError as error:
             status = error.status
             raise
@@ -121,7 +128,9 @@ class RerankService:
         fresh: dict[bytes, Score] = {}
         joined = 0
         if missing:
-            async with self._admission.slot(lambda s: timings.update(queue=s * 1000)):
+            async with self._admission.slot(
+                lambda s: timings.update(queue=s * 1000), request.priority
+            ):
                 if self._flights.landed != landed and not info.listwise:
                     # Others' scores came in while this one waited: don't score those again.
                     known |= await self._look_up(missing)

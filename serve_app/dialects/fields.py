@@ -16,7 +16,11 @@ _NAMED_INDICES = 20
 def query(body: Mapping[str, Any], limits: Limits, name: str = "query") -> str:
     """The query: a string, or an object with text, as Jina's and NVIDIA's clients send it."""
     value = body.get(name)
-    return query_text(value.get("text") if isinstance(value, Mapping) else value, limits, name)
+    if isinstance(value, Mapping):
+        if value.get("image") is not None:
+            raise InvalidRequest(f"{name}.image: a query is text here.", param=f"{name}.image")
+        value = value.get("text")
+    return query_text(value, limits, name)
 
 
 def query_text(value: Any, limits: Limits, where: str = "query") -> str:

@@ -24,7 +24,7 @@ _MODEL: Json = nullable("string", maxLength=256, description="Absent: the defaul
 def schemas() -> Json:
     return {
         "Document": _document(),
-        "Query": {"anyOf": [_NOT_BLANK, obj("text", text=_NOT_BLANK)]},
+        "Query": {"anyOf": [_NOT_BLANK, obj("text", text=_NOT_BLANK, image=NOTHING)]},
         "Flag": _flag(),
         "NativeRequest": _request(
             returns=True,

@@ -17,6 +17,12 @@ import pytest
 from tests.e2e.flaky import Flaky, flaky
 
 START_TIMEOUT_S = 120.0
+# What clients would otherwise fetch or report when they are imported.
+os.environ |= {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "HAYSTACK_TELEMETRY_ENABLED": "False",
+    "AGNO_TELEMETRY": "false",
+}
 
 
 @dataclass

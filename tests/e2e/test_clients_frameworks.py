@@ -14,6 +14,7 @@ from haystack import Document as HaystackDocument
 from haystack.utils import Secret
 from haystack_integrations.components.rankers.cohere import CohereRanker
 from haystack_integrations.components.rankers.nvidia import NvidiaRanker
+from haystack_integrations.components.rankers.vllm import VLLMRanker
 from langchain_cohere import CohereRerank as LangChainCohere
 from langchain_core.documents import Document
 from llama_index.core import QueryBundle
@@ -82,6 +83,18 @@ def test_haystack_nvidia(url: str) -> None:
     )
     with pytest.raises(ValueError, match="longer"):
         strict.run(query="q", documents=[HaystackDocument(content="word " * 5000)])
+
+
+@pytest.mark.parametrize("base", ["/v1", ""])
+def test_haystack_vllm(url: str, base: str) -> None:
+    ranker = VLLMRanker(
+        model=MODEL,
+        api_base_url=url + base,
+        top_k=2,
+        extra_parameters={"truncate_prompt_tokens": 256},
+    )
+    answer: Any = ranker.run(query=QUERY, documents=HAYSTACK)
+    assert answer["documents"][0].content == DOCUMENTS[BEST]
 
 
 # Each of LiteLLM's providers, with the base URL that its documentation asks for.

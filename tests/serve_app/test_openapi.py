@@ -95,6 +95,8 @@ def test_examples_fit_their_schemas(path: str) -> None:
         {},
         {"query": ""},
         {"query": 1},
+        {"query": {"text": "q"}},
+        {"query": {"image": "x", "text": "q"}},
         {"documents": []},
         {"documents": "a"},
         {"documents": [""]},

@@ -13,6 +13,9 @@ from serve_app.types import RerankRequest, RerankResult
 # Queries of one call that are ranked at a time: a call with many must not fill the queue.
 MAX_PARALLEL = 4
 
+# Results that are written in a thread: the interpreter goes back and forth between both.
+THREAD_RESULTS = 2_000
+
 Rank = Callable[[RerankRequest], Awaitable[RerankResult]]
 
 
@@ -23,9 +26,15 @@ async def answer(
     if isinstance(dialect, ManyDialect):
         calls = dialect.parse_all(body, limits)
         return dialect.render_all(calls, await _all(rank, calls), body), {}
+    # Between stages of a large request others have their turn.
+    await asyncio.sleep(0)
     request = dialect.parse(body, limits)
+    await asyncio.sleep(0)
     result = await rank(request)
-    return dialect.render(result, request), result.timings_ms
+    await asyncio.sleep(0)
+    if len(result.results) < THREAD_RESULTS:
+        return dialect.render(result, request), result.timings_ms
+    return await asyncio.to_thread(dialect.render, result, request), result.timings_ms
 
 
 async def _all(rank: Rank, calls: Sequence[Call]) -> Sequence[Outcome]:

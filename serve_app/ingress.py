@@ -122,9 +122,15 @@ class Ingress:
         instruction: str | None = None,
         max_tokens_per_doc: int | None = None,
         long_document: str | None = None,
+        rank_fields: Sequence[str] | None = None,
+        relevant_spans: dict[str, Any] | None = None,
+        priority: int | None = None,
+        sort: bool | None = None,
+        truncate: bool | None = None,
     ) -> RerankResult:
         """Rank documents for a query, by the same path as HTTP requests.
 
+        Arguments mean what the fields of the native format mean; see docs/api.md.
         Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, …).
         """
         body = {
@@ -136,6 +142,11 @@ class Ingress:
             "instruction": instruction,
             "max_tokens_per_doc": max_tokens_per_doc,
             "long_document": long_document,
+            "rank_fields": None if rank_fields is None else list(rank_fields),
+            "relevant_spans": relevant_spans,
+            "priority": priority,
+            "sort": sort,
+            "truncate": truncate,
         }
         request = NATIVE.parse({k: v for k, v in body.items() if v is not None}, self.limits)
         return await self.service.rerank(request)

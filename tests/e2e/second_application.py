@@ -23,6 +23,9 @@ class Caller:
     async def ask(self) -> dict[str, object]:
         handle = serve.get_app_handle(APP_NAME)
         result = await handle.rerank.remote(QUERY, DOCUMENTS, top_n=2)
+        spans = await handle.rerank.remote(
+            QUERY, DOCUMENTS, relevant_spans={"mode": "enabled"}, priority=3, sort=False
+        )
         problems = []
         for query, model, expected in (("", None, InvalidRequest), ("q", "none", UnknownModel)):
             try:
@@ -33,6 +36,11 @@ class Caller:
             "model": result.model,
             "results": [[hit.index, hit.relevance_score] for hit in result.results],
             "problems": problems,
+            "order": [hit.index for hit in spans.results],
+            "spans": [
+                [DOCUMENTS[hit.index][span.start : span.end] for span in hit.relevant_spans]
+                for hit in spans.results
+            ],
         }
 
 

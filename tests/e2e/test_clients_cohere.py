@@ -131,11 +131,17 @@ def test_it_gives_up_in_time(proxy: Flaky) -> None:
 @pytest.mark.skipif(
     not hasattr(cohere, "RerankRelevantSpans"), reason="this version knows no spans"
 )
-def test_relevant_spans_may_be_asked_for(url: str) -> None:
+def test_relevant_spans(url: str) -> None:
     client = cohere.ClientV2("key", base_url=url, timeout=30)
-    for mode in ("enabled", "disabled"):
-        wanted = {"mode": mode, "threshold": 0.2, "max_spans": 3}
-        assert ask(client, relevant_spans=wanted).results[0].index == BEST
+    documents = [DOCUMENTS[0], f"It rained. {DOCUMENTS[BEST]} 🐼 The end."]
+    body = {"model": MODEL, "query": QUERY, "documents": documents}
+    wanted = {"mode": "enabled", "threshold": 0.2, "max_spans": 1}
+    best = client.rerank(**body, relevant_spans=wanted).results[0]  # type: ignore[arg-type]
+    [span] = best.relevant_spans
+    assert documents[best.index][span.start : span.end] == DOCUMENTS[BEST]
+    assert 0.2 <= span.score <= 1
+    plain = client.rerank(**body, relevant_spans={**wanted, "mode": "disabled"})  # type: ignore[arg-type]
+    assert plain.results[0].relevant_spans is None
 
 
 @pytest.mark.skipif("RERANK_NEWEST" in os.environ, reason="runs this file itself")

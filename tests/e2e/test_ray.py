@@ -48,6 +48,8 @@ def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> N
         "two",
     )
     assert len(seen["handle"]["problems"]) == 2
+    assert seen["handle"]["order"] == [0, 1, 2]
+    assert seen["handle"]["spans"][1] == ["Pandas eat bamboo."]
 
 
 @pytest.fixture

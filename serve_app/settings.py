@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
+from serve_app.cache.options import RedisEnabled, RedisUrl
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
@@ -25,7 +26,7 @@ DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16", "int8"]] 
 
 
 # Never shown, also where they are wrong.
-_SECRET = frozenset({"api_keys"})
+_SECRET = frozenset({"api_keys", "redis_url"})
 
 
 class SettingsError(Exception):
@@ -220,8 +221,34 @@ class Settings(_Frozen):
     use_mlx: bool = _env(
         "RERANKER_USE_MLX", False, "Must be false: the MLX engine is not part of this version."
     )
-    redis_enabled: bool = _env(
-        "REDIS_ENABLED", False, "Must be false: the Redis tier is not part of this version."
+    redis_enabled: RedisEnabled = _env(
+        "REDIS_ENABLED", False, "Share scores with other servers by Redis (docs/cache.md)."
+    )
+    redis_url: RedisUrl = _env(
+        "REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        "Where Redis is: redis://, rediss:// (TLS) or unix://.",
+        repr=False,
+    )
+    redis_ttl_s: float = _env(
+        "REDIS_TTL_SECONDS", 86_400.0, "Seconds that Redis keeps a score.", ge=0.001
+    )
+    redis_key_prefix: str = _env(
+        "REDIS_KEY_PREFIX", "rerank", "What each key in Redis begins with.", min_length=1
+    )
+    redis_read_timeout_ms: float = _env(
+        "REDIS_READ_TIMEOUT_MS", 20.0, "Milliseconds a request waits for Redis.", gt=0, le=10_000
+    )
+    redis_wait_ms: float = _env(
+        "REDIS_WAIT_MS",
+        1000.0,
+        "Milliseconds to wait for another server that scores the same pairs, while none of them "
+        "comes; 0: don't.",
+        ge=0,
+        le=60_000,
+    )
+    redis_write_queue: int = _env(
+        "REDIS_WRITE_QUEUE", 50_000, "Pairs that may wait to be written; more are dropped.", ge=0
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
         "LOG_LEVEL", "INFO", "How much is logged."
@@ -232,7 +259,7 @@ class Settings(_Frozen):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("use_mlx", "redis_enabled")
+    @field_validator("use_mlx")
     @classmethod
     def _refuse(cls, value: bool) -> bool:
         if value:

@@ -221,6 +221,13 @@ class Settings(_Frozen):
     use_mlx: bool = _env(
         "RERANKER_USE_MLX", False, "Must be false: the MLX engine is not part of this version."
     )
+    representation_cache_bytes: int = _env(
+        "RERANKER_REPRESENTATION_CACHE_BYTES",
+        256 * 2**20,
+        "Bytes of memory that each replica of a bi-encoder or a late-interaction model may take "
+        "for what documents became in it (docs/cache.md); 0: none.",
+        ge=0,
+    )
     redis_enabled: RedisEnabled = _env(
         "REDIS_ENABLED", False, "Share scores with other servers by Redis (docs/cache.md)."
     )
@@ -315,6 +322,7 @@ class Settings(_Frozen):
             layer=model.layer,
             max_tokens_per_doc=model.max_tokens_per_doc or self.max_tokens_per_doc,
             long_document=model.long_document or self.long_document,
+            representation_cache_bytes=self.representation_cache_bytes,
         )
 
     def catalog(self) -> Catalog:

@@ -35,6 +35,8 @@ class ModelSpec:
     by number or name. `layer`: where a layerwise model is read. `instruction`: the task, for
     models that are prompted. `max_tokens_per_doc` cuts each document before it is scored;
     `long_document` says what happens to one that is longer than the model reads.
+    `representation_cache_bytes`: how much of documents' representations is kept, for models that
+    have them.
     """
 
     name: str
@@ -57,6 +59,7 @@ class ModelSpec:
     layer: int | None = None
     max_tokens_per_doc: int | None = None
     long_document: LongDocument = "truncate"
+    representation_cache_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,11 @@ class Scorer(Protocol):
 
     def find_budget(self) -> None:
         """Find the token budget that is fastest on this machine; `info` has it."""
+        ...
+
+    def stats(self) -> dict[str, int]:
+        """Hits, misses, saved_tokens, evictions, entries and bytes of the documents'
+        representations that are kept; empty where none are."""
         ...
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:

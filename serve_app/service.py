@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -27,6 +27,7 @@ from serve_app.errors import (
     ScoringFailed,
 )
 from serve_app.fetch import ImageFetcher
+from serve_app.pacing import paced
 from serve_app.spans import add_spans
 from serve_app.telemetry import Telemetry
 from serve_app.types import RankedDocument, RerankRequest, RerankResult
@@ -34,9 +35,6 @@ from serve_app.types import RankedDocument, RerankRequest, RerankResult
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 
-# Time worked on a request's texts between two looks at the event loop: by time, not by number,
-# because a document may be a line or a book.
-SLICE_S = 0.002
 LOOKUP_KEYS = 64
 RETRY_PAUSE_S = 0.1
 
@@ -120,10 +118,14 @@ class RerankService:
         order, by_key = await _keys(info, PairKeys(info, query, request.options), documents, clean)
 
         landed = self._flights.landed
-        known = await self._look_up(list(by_key))
+        known, shared = await self._look_up(list(by_key))
         missing = [key for key in by_key if key not in known]
         if info.listwise and missing:
-            known, missing = {}, order  # one score alone means nothing: all are made anew
+            known, shared, missing = (
+                {},
+                0,
+                order,
+            )  # one score alone means nothing: all are made anew
         timings["lookup"] = _ms_since(started)
         fresh: dict[bytes, Score] = {}
         joined = 0
@@ -133,7 +135,8 @@ class RerankService:
             ):
                 if self._flights.landed != landed and not info.listwise:
                     # Others' scores came in while this one waited: don't score those again.
-                    known |= await self._look_up(missing)
+                    come, more = await self._look_up(missing)
+                    known, shared = known | come, shared + more
                     missing = [key for key in missing if key not in known]
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
@@ -142,7 +145,9 @@ class RerankService:
                     return await self._score(name, query, texts, chunks, request.options)
 
                 scoring = time.perf_counter()
-                fresh, joined = await self._flights.run(missing, score)
+                fresh, joined = await self._flights.run(
+                    missing, lambda mine: self._store.once(mine, score, whole=info.listwise)
+                )
             timings["score"] = _ms_since(scoring)
 
         scores, ranking = known | fresh, time.perf_counter()
@@ -158,6 +163,7 @@ class RerankService:
         self._telemetry.record_pairs(
             tokens=tokens,
             hits=len(known),
+            shared_hits=shared,
             misses=len(missing),
             deduplicated=len(order) - len(by_key) + joined,
         )
@@ -173,11 +179,14 @@ class RerankService:
             requested_model=request.model,
         )
 
-    async def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
+    async def _look_up(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Score], int]:
+        """The scores that are kept, and how many of them only the shared store had."""
         known: dict[bytes, Score] = {}
-        async for start in _paced(range(0, len(keys), LOOKUP_KEYS)):
+        async for start in paced(range(0, len(keys), LOOKUP_KEYS)):
             known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
-        return known
+        missing = [key for key in keys if key not in known]
+        shared = await self._store.fetch(missing) if missing else {}
+        return known | shared, len(shared)
 
     async def _score(
         self,
@@ -252,9 +261,9 @@ async def _keys(
     """The documents' keys in their order, and what each stands for."""
     texts: list[Document] = [
         clean(d) if isinstance(d, str) else replace(d, text=clean(d.text))
-        async for d in _paced(documents)
+        async for d in paced(documents)
     ]
-    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in _paced(texts)]
+    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in paced(texts)]
     by_key: dict[bytes, Document] = {}
     for key, text in zip(order, texts, strict=True):
         by_key.setdefault(key, text)
@@ -263,16 +272,6 @@ async def _keys(
 
 def _ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
-
-
-async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items, with a look at the event loop every SLICE_S."""
-    since = time.perf_counter()
-    for item in items:
-        if time.perf_counter() - since > SLICE_S:
-            await asyncio.sleep(0)
-            since = time.perf_counter()
-        yield item
 
 
 async def _rank(
@@ -293,6 +292,6 @@ async def _rank(
                 logit=scores[i].logit,
                 document=originals[i],
             )
-            async for i in _paced(order)
+            async for i in paced(order)
         ]
     )

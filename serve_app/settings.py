@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from models.types import EMBEDDED, LongDocument, ModelSpec, Precision
 from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
+from serve_app.cache.options import RedisEnabled, RedisUrl
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 
 Device = Literal["auto", "cuda", "mps", "mlx", "cpu"]
@@ -27,7 +28,7 @@ DTYPES: Mapping[str, Precision] = {
 
 
 # Never shown, also where they are wrong.
-_SECRET = frozenset({"api_keys"})
+_SECRET = frozenset({"api_keys", "redis_url"})
 
 
 class SettingsError(Exception):
@@ -226,8 +227,41 @@ class Settings(_Frozen):
         "Origins whose pages may call the service, separated by commas, or `*`; empty: none.",
     )
     use_mlx: bool = _env("RERANKER_USE_MLX", False, "True: the same as RERANKER_BACKEND=mlx.")
-    redis_enabled: bool = _env(
-        "REDIS_ENABLED", False, "Must be false: the Redis tier is not part of this version."
+    representation_cache_bytes: int = _env(
+        "RERANKER_REPRESENTATION_CACHE_BYTES",
+        256 * 2**20,
+        "Bytes of memory that each replica of a bi-encoder or a late-interaction model may take "
+        "for what documents became in it (docs/cache.md); 0: none.",
+        ge=0,
+    )
+    redis_enabled: RedisEnabled = _env(
+        "REDIS_ENABLED", False, "Share scores with other servers by Redis (docs/cache.md)."
+    )
+    redis_url: RedisUrl = _env(
+        "REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        "Where Redis is: redis://, rediss:// (TLS) or unix://.",
+        repr=False,
+    )
+    redis_ttl_s: float = _env(
+        "REDIS_TTL_SECONDS", 86_400.0, "Seconds that Redis keeps a score.", ge=0.001
+    )
+    redis_key_prefix: str = _env(
+        "REDIS_KEY_PREFIX", "rerank", "What each key in Redis begins with.", min_length=1
+    )
+    redis_read_timeout_ms: float = _env(
+        "REDIS_READ_TIMEOUT_MS", 20.0, "Milliseconds a request waits for Redis.", gt=0, le=10_000
+    )
+    redis_wait_ms: float = _env(
+        "REDIS_WAIT_MS",
+        1000.0,
+        "Milliseconds to wait for another server that scores the same pairs, while none of them "
+        "comes; 0: don't.",
+        ge=0,
+        le=60_000,
+    )
+    redis_write_queue: int = _env(
+        "REDIS_WRITE_QUEUE", 50_000, "Pairs that may wait to be written; more are dropped.", ge=0
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
         "LOG_LEVEL", "INFO", "How much is logged."
@@ -237,13 +271,6 @@ class Settings(_Frozen):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
-
-    @field_validator("redis_enabled")
-    @classmethod
-    def _refuse(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("this version does not have it; set it to false")
-        return value
 
     @model_validator(mode="after")
     def _one_backend_is_named(self) -> Settings:
@@ -302,6 +329,7 @@ class Settings(_Frozen):
             layer=model.layer,
             max_tokens_per_doc=model.max_tokens_per_doc or self.max_tokens_per_doc,
             long_document=model.long_document or self.long_document,
+            representation_cache_bytes=self.representation_cache_bytes,
         )
 
     def catalog(self) -> Catalog:

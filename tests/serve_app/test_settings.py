@@ -30,12 +30,30 @@ def test_flags_win_over_arguments_and_arguments_over_the_environment() -> None:
         ({"RERANKER_MAX_LENGHT": "512"}, "RERANKER_MAX_LENGHT"),
         ({"RERANKER_MODELS": "[{"}, "RERANKER_MODELS"),
         ({"RERANKER_USE_MLX": "true", "RERANKER_BACKEND": "torch"}, "RERANKER_USE_MLX"),
-        ({"REDIS_ENABLED": "1"}, "REDIS_ENABLED"),
+        ({"REDIS_ENABLED": "perhaps"}, "REDIS_ENABLED"),
+        ({"REDIS_URL": "http://localhost:6379"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://localhost:many"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://localhost/first"}, "REDIS_URL"),
+        ({"REDIS_READ_TIMEOUT_MS": "0"}, "REDIS_READ_TIMEOUT_MS"),
     ],
 )
 def test_a_wrong_environment_names_the_variable(environ: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         load({}, environ)
+
+
+def test_an_address_is_not_shown_as_it_may_hold_a_password() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load({}, {"REDIS_URL": "redis://user:secret@:x"})
+    assert "secret" not in str(raised.value)
+    assert "secret" not in repr(load({}, {"REDIS_URL": "redis://user:secret@host"}))
+
+
+def test_the_shared_store_needs_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load({}, {"REDIS_ENABLED": "true"}).redis_enabled
+    monkeypatch.setattr("serve_app.cache.options.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"REDIS_ENABLED.*rerank-serve\[redis\]"):
+        load({}, {"REDIS_ENABLED": "true"})
 
 
 def test_an_unknown_argument_is_refused_with_the_known_ones() -> None:

@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -29,6 +29,9 @@ bench-compare: bench-engines
 
 bench-growth: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.growth
+
+bench-representations: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.representations
 
 bench-serving: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.serving

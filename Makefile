@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving bench-render clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-render clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -30,6 +30,9 @@ bench-compare: bench-engines
 
 bench-growth: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.growth
+
+bench-representations: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.representations
 
 bench-serving: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.serving

@@ -30,10 +30,12 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
 
 def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
     """Bind the ingress to one replica deployment per model and to the metrics hub."""
-    replicas = {m.name: _replica(settings, m, i) for i, m in enumerate(settings.model_settings())}
-    hub = serve.deployment(MetricsHub).options(
+    deployment = serve.deployment(MetricsHub).options(
         name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100
     )
+    hub = deployment.bind()
+    models = settings.model_settings()
+    replicas = {m.name: _replica(settings, m, i, hub) for i, m in enumerate(models)}
     return Ingress.options(  # type: ignore[attr-defined]
         ray_actor_options={"num_cpus": 0},
         # The service's own admission is the bound; Serve's must lie above it.
@@ -41,13 +43,13 @@ def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
     ).bind(
         settings,
-        hub.bind(),
+        hub,
         warn_if_exposed=warn_if_exposed,
         **{f"model_{i}": r for i, r in enumerate(replicas.values())},
     )
 
 
-def _replica(settings: Settings, model: ModelSettings, index: int) -> Application:
+def _replica(settings: Settings, model: ModelSettings, index: int, hub: Application) -> Application:
     options: dict[str, Any] = {"num_gpus": model.num_gpus}
     if model.num_cpus is not None:
         options["num_cpus"] = model.num_cpus
@@ -69,5 +71,6 @@ def _replica(settings: Settings, model: ModelSettings, index: int) -> Applicatio
         micro_batch=settings.micro_batch,
         window_ms=settings.micro_batch_window_ms,
         warmup=settings.warmup,
+        hub=hub,
     )
     return application

@@ -24,14 +24,13 @@ from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
 from serve_app.fetch import ImageFetcher
 from serve_app.http import Frontend, make_app
+from serve_app.metrics_hub import REPORT_INTERVAL_S
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
 from serve_app.types import RerankResult
 
 logger = logging.getLogger("ray.serve")
-
-REPORT_INTERVAL_S = 2.0
 
 
 def _this_replica() -> Frontend:

@@ -155,6 +155,16 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     return total
 
 
+def settled(snapshot: Snapshot) -> Snapshot:
+    """The counts of a process that is gone, without what it held."""
+    copy = merge([snapshot])
+    copy.waiting = copy.active = 0
+    copy.shared = Counter({k: n for k, n in copy.shared.items() if k in tiers.SHARED})
+    kept = copy.representations.items()
+    copy.representations = Counter({k: n for k, n in kept if k[1] in tiers.REPRESENTATIONS})
+    return copy
+
+
 def to_json(snapshot: Snapshot) -> dict[str, Any]:
     """Totals, success rate and times in milliseconds."""
     total = sum(snapshot.requests.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -96,10 +97,10 @@ def _retry_after(value: str | None) -> int | None:
     if value is None:
         return None
     try:
-        return max(0, round(float(value) + 0.499))
+        return max(0, math.ceil(float(value)))
     except (ValueError, OverflowError):
         pass
     try:
-        return max(0, round(parsedate_to_datetime(value).timestamp() - time.time()))
+        return max(0, math.ceil(parsedate_to_datetime(value).timestamp() - time.time()))
     except (ValueError, OverflowError):
         return None

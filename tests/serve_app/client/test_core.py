@@ -121,6 +121,17 @@ async def test_or_raises_with_its_indices() -> None:
         await client.compute_scores("q", texts)
 
 
+async def test_a_failure_cancels_the_rest_and_leaves_the_caller_alone() -> None:
+    texts = ["13", *map(str, range(14, 40))]
+    server = Server(refuse)
+    with pytest.raises(ScoringFailed):
+        await server.client(batch_size=1, max_connections=1).rerank("q", texts)
+    assert len(server.bodies) <= 2
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
 async def test_scores_in_the_documents_order() -> None:
     client = Server().client(batch_size=2)
     assert await client.compute_scores("q", ["3", "9", "5"], top_k=1) == [3.0, 9.0, 5.0]

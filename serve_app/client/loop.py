@@ -27,6 +27,10 @@ class LoopThread:
             future.cancel()
             raise
 
+    async def join(self, work: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result, for a caller on another loop. Cancelling one cancels both."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
     def close(self) -> None:
         """Stop the loop and wait for its thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -67,6 +67,13 @@ class Reranker:
         loop, core = self._core()
         return loop.run(core.rerank(query, documents, **options))
 
+    async def arerank(
+        self, query: str, documents: Iterable[D], **options: Unpack[CallOptions]
+    ) -> RerankResults[D]:
+        """`rerank` for callers on any event loop, for programs that have both kinds of callers."""
+        loop, core = self._core()
+        return await loop.join(core.rerank(query, documents, **options))
+
     def batch(
         self, requests: Iterable[tuple[str, Sequence[D]]], **options: Unpack[CallOptions]
     ) -> list[RerankResults[D]]:

@@ -56,6 +56,8 @@ def test_many_threads_share_one(reranker: Reranker) -> None:
 
 async def test_inside_a_running_loop(reranker: Reranker, url: str) -> None:
     assert reranker.score("pandas", "pandas") == 1.0
+    found = await reranker.arerank("pandas eat", DOCUMENTS, top_k=1)
+    assert found.documents == [DOCUMENTS[1]]
     async with AsyncReranker(url, track_tokens=False) as client:
         assert await asyncio.gather(*[client.score("a", "a b") for _ in range(8)]) == [1.0] * 8
 

@@ -235,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--model", help="`embedded`, a Hugging Face name or a folder (RERANKER_MODEL)"
         )
-        sub.add_argument("--device", help="auto, cuda, mps, cpu (RERANKER_DEVICE)")
+        sub.add_argument("--device", help="auto, cuda, mps, mlx, cpu (RERANKER_DEVICE)")
         sub.add_argument("--log-level", help="DEBUG, INFO, WARNING, ERROR (LOG_LEVEL)")
         return sub
 

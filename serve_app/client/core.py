@@ -54,7 +54,8 @@ class AsyncReranker:
     `on_error`: whether a failed batch raises, or is reported beside the others' results.
     `timeout_s` bounds one try, `connect_timeout_s` its connecting; `retry` says when there is
     another. `http2` None takes it where the package h2 is installed and the server offers it.
-    `extra_body`: fields for every request. `text_field`: where a document's text is.
+    `extra_body`: fields for every request, by a handle too (`priority`, for example).
+    `text_field`: where a document's text is.
     `tracker` counts tokens under `tool`, unless `track_tokens` is False; None is the shared one.
     `client`: an httpx client of the caller's, which the caller closes.
     """
@@ -105,7 +106,7 @@ class AsyncReranker:
                 client=client,
             )
         else:
-            self._transport = Handle(target, timeout_s=timeout_s)
+            self._transport = Handle(target, timeout_s=timeout_s, extra=extra_body)
 
     async def rerank(
         self,

@@ -84,12 +84,15 @@ class Http:
 class Handle:
     """The service's Ray DeploymentHandle, or anything whose `rerank.remote` is awaited."""
 
-    def __init__(self, handle: Any, *, timeout_s: float) -> None:
+    def __init__(self, handle: Any, *, timeout_s: float, extra: Mapping[str, Any] | None) -> None:
         self._handle = handle
+        self._extra = dict(extra or {})
         self._timeout_s = timeout_s
 
     async def send(self, job: wire.Job) -> wire.Answer:
-        fields = job.fields if job.top_k is None else {"top_n": job.top_k, **job.fields}
+        fields = {**job.fields, **self._extra}
+        if job.top_k is not None:
+            fields["top_n"] = job.top_k
         try:
             async with asyncio.timeout(self._timeout_s):
                 result = await self._handle.rerank.remote(job.query, job.documents, **fields)

@@ -26,6 +26,9 @@ class Caller:
         result = await handle.rerank.remote(QUERY, DOCUMENTS, top_n=2)
         async with AsyncReranker(handle) as client:
             by_client = await client.rerank(QUERY, DOCUMENTS, top_k=2, batch_size=2)
+        spans = await handle.rerank.remote(
+            QUERY, DOCUMENTS, relevant_spans={"mode": "enabled"}, priority=3, sort=False
+        )
         problems = []
         for query, model, expected in (("", None, InvalidRequest), ("q", "none", UnknownModel)):
             try:
@@ -42,6 +45,11 @@ class Caller:
             "results": [[hit.index, hit.relevance_score] for hit in result.results],
             "client": [[hit.index, hit.score] for hit in by_client],
             "problems": problems,
+            "order": [hit.index for hit in spans.results],
+            "spans": [
+                [DOCUMENTS[hit.index][span.start : span.end] for span in hit.relevant_spans]
+                for hit in spans.results
+            ],
         }
 
 

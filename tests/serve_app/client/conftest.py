@@ -11,18 +11,18 @@ import uvicorn
 
 from serve_app.client import Reranker, TokenUsageTracker
 from serve_app.http import make_app
-from tests.serve_app.fakes import InProcess
+from tests.serve_app.fakes import FakeFrontend
 
 START_TIMEOUT_S = 10.0
 
 
 @pytest.fixture(scope="session")
-def front() -> InProcess:
-    return InProcess()
+def front() -> FakeFrontend:
+    return FakeFrontend()
 
 
 @pytest.fixture(scope="session")
-def url(front: InProcess) -> Iterator[str]:
+def url(front: FakeFrontend) -> Iterator[str]:
     config = uvicorn.Config(make_app(lambda: front), port=0, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

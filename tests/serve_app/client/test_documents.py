@@ -12,7 +12,7 @@ import pytest
 from serve_app.client import Reranker
 from serve_app.client.documents import read
 from serve_app.errors import InvalidRequest
-from tests.serve_app.fakes import InProcess
+from tests.serve_app.fakes import FakeFrontend
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -78,7 +78,7 @@ def test_a_frame(reranker: Reranker) -> None:
     assert (len(empty), list(empty.columns)) == (0, ["index", "score", "text"])
 
 
-def test_a_table(reranker: Reranker, front: InProcess) -> None:
+def test_a_table(reranker: Reranker, front: FakeFrontend) -> None:
     texts = [f"panda number {i}\n{'x' * 500}" for i in range(25)]
     lines = str(reranker.rerank("panda 7", texts)).splitlines()
     assert lines[0] == "25 of 25 documents for 'panda 7', by words"

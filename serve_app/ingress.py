@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from serve_app.http import Frontend, make_app
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
+from serve_app.traffic import in_use
 from serve_app.types import RerankResult
 
 logger = logging.getLogger("ray.serve")
@@ -175,6 +177,7 @@ class Ingress:
                 "max_queue": self._admission.max_queue,
             },
             "models": models,
+            "traffic": str(in_use(os.environ)),
             "default_model": self.service.catalog.default,
         }
 

@@ -14,7 +14,8 @@ from types import FrameType
 
 from models import hub
 from models.types import ModelLoadError
-from serve_app.daemon import READY, is_ready
+from serve_app import traffic
+from serve_app.daemon import READY, TRAFFIC, is_ready
 from serve_app.settings import Settings
 
 PROXY_FLUSH_S = 0.5
@@ -68,13 +69,16 @@ def serve_forever(settings: Settings) -> None:
     Raises StartError when the address is taken or a model can't be loaded.
     """
     _refuse_taken_port(settings)
+    path = _path(settings)
     _download(settings)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with _step(1, "importing Ray"):
+    traffic.prepare(path, os.environ)
+    with _step(1, "importing Ray"), traffic.importing(os.environ):
         import ray
         from ray import serve
 
+    print(f"{TRAFFIC}{path}", flush=True)
     signals = _Signals()
     try:
         with _step(2, "starting Ray"):
@@ -112,6 +116,13 @@ def serve_forever(settings: Settings) -> None:
         serve.shutdown()
         ray.shutdown()
     print("stopped", flush=True)
+
+
+def _path(settings: Settings) -> traffic.Path:
+    try:
+        return traffic.choose(settings.traffic)
+    except traffic.TrafficError as error:
+        raise StartError(f"{error}; RERANKER_TRAFFIC=auto or proxy takes the other way") from None
 
 
 def _download(settings: Settings) -> None:
@@ -171,9 +182,11 @@ def _drain(settings: Settings) -> None:
 
     from serve_app.app import APP_NAME
 
-    handle = serve.get_app_handle(APP_NAME)
+    timeout_s = settings.worker_timeout_s
     try:
-        handle.drain.remote(settings.worker_timeout_s).result(timeout_s=settings.worker_timeout_s)
+        # Every ingress replica has a queue of its own.
+        handle = serve.get_app_handle(APP_NAME)
+        handle.broadcast("drain", timeout_s).results(timeout_s=timeout_s)
         # The last answers have left the ingress; the proxy passes them on.
         time.sleep(PROXY_FLUSH_S)
     except Exception as error:  # a dead ingress has nothing in flight; the stop goes on

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
 from serve_app.catalog import HOSTED_ALIASES, Catalog
+from serve_app.traffic import Traffic
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Backend = Literal["auto", "torch", "openvino"]
@@ -184,6 +185,12 @@ class Settings(_Frozen):
     )
     host: str = _env("HOST", "127.0.0.1", "Address to listen on.")
     port: int = _env("PORT", 8000, "Port to listen on.", ge=1, le=65535)
+    traffic: Traffic = _env(
+        "RERANKER_TRAFFIC",
+        "auto",
+        "How `rerank up` lets requests in: `haproxy` (direct ingress behind HAProxy), `proxy` "
+        "(Ray Serve's own); auto: haproxy where it runs.",
+    )
     api_keys: KeyEntries = _env(
         "RERANKER_API_KEYS",
         (),

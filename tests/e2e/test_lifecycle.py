@@ -27,8 +27,11 @@ def _session_processes(session: int) -> list[str]:
     return found
 
 
-def test_sigterm_finishes_what_is_in_flight_and_leaves_no_process(tmp_path: Path) -> None:
-    service = start(tmp_path / "log")
+@pytest.mark.parametrize("path", ["auto", "proxy"])
+def test_sigterm_finishes_what_is_in_flight_and_leaves_no_process(
+    tmp_path: Path, path: str
+) -> None:
+    service = start(tmp_path / "log", RERANKER_TRAFFIC=path)
     documents = [f"document number {i} with some words to read " * 8 for i in range(600)]
     statuses: list[int] = []
 

@@ -64,7 +64,7 @@ $(VENV)/.bench: $(VENV)/.dev
 .venv-infinity/.done:
 	@$(PYTHON) -m venv .venv-infinity
 	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q torch==2.13.0
-	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q 'infinity-emb[torch,optimum]==0.0.78'
+	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q 'infinity-emb[torch,optimum,server]==0.0.78'
 	@touch $@
 
 clean:

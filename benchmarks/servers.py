@@ -33,6 +33,15 @@ class Server:
         ticks = sum(int(fields[11]) + int(fields[12]) for _, fields in processes(self.session))
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def settle(self, limit_s: float = 90) -> None:
+        """Wait until what clients left behind is worked off."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            before = self.cpu_s()
+            time.sleep(0.5)
+            if self.cpu_s() - before < 0.1:
+                return
+
     def resident_mb(self) -> float:
         """Resident memory of the session's processes; what they share is counted more than once."""
         pages = sum(int(fields[21]) for _, fields in processes(self.session))

@@ -36,7 +36,9 @@ def wrk(url: str, case: str, clients: int, seconds: float, path: str) -> dict[st
 
 def measure(server: servers.Server, case: str, clients: int, seconds: float, path: str) -> str:
     """The cells of one row."""
+    server.settle()
     wrk(server.url, case, 1, 1, path)
+    server.settle()
     before = server.cpu_s()
     found = wrk(server.url, case, clients, seconds, path)
     spent = server.cpu_s() - before

@@ -12,8 +12,9 @@ from ray.serve import Application
 from serve_app.access.start import check_keys
 from serve_app.ingress import Ingress
 from serve_app.metrics_hub import MetricsHub
+from serve_app.model_settings import ModelSettings
 from serve_app.replicas import ModelReplica
-from serve_app.settings import ModelSettings, Settings, load
+from serve_app.settings import Settings, load
 
 APP_NAME = "rerank"
 
@@ -30,34 +31,30 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
 
 def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
     """Bind the ingress to one replica deployment per model and to the metrics hub."""
-    replicas = {m.name: _replica(settings, m, i) for i, m in enumerate(settings.model_settings())}
-    hub = serve.deployment(MetricsHub).options(
-        name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100
+    hub = (
+        serve.deployment(MetricsHub)
+        .options(name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
+        .bind()
     )
+    replicas = [_replica(settings, m, i, hub) for i, m in enumerate(settings.model_settings())]
     return Ingress.options(  # type: ignore[attr-defined]
+        num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": 0},
         # The service's own admission is the bound; Serve's must lie above it.
         max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
     ).bind(
         settings,
-        hub.bind(),
+        hub,
         warn_if_exposed=warn_if_exposed,
-        **{f"model_{i}": r for i, r in enumerate(replicas.values())},
+        **{f"model_{i}": r for i, r in enumerate(replicas)},
     )
 
 
-def _replica(settings: Settings, model: ModelSettings, index: int) -> Application:
-    options: dict[str, Any] = {"num_gpus": model.num_gpus}
-    if model.num_cpus is not None:
-        options["num_cpus"] = model.num_cpus
-    else:
-        # Zero asks Ray for no share: on a laptop the model may use every core.
-        options["num_cpus"] = 0
+def _replica(settings: Settings, model: ModelSettings, index: int, hub: Application) -> Application:
     deployment = serve.deployment(ModelReplica).options(
         name=f"Model-{index}",
-        num_replicas=model.num_replicas,
-        ray_actor_options=options,
+        **settings.scaling(model).deployment_options(),
         # The ingress admits requests; Serve wants this above the batch size, which is in tokens.
         max_ongoing_requests=1_000_000,
         # A model that can't be loaded once can't be loaded twice: stop with its message.
@@ -69,5 +66,6 @@ def _replica(settings: Settings, model: ModelSettings, index: int) -> Applicatio
         micro_batch=settings.micro_batch,
         window_ms=settings.micro_batch_window_ms,
         warmup=settings.warmup,
+        hub=hub,
     )
     return application

@@ -14,10 +14,11 @@ import httpx
 from serve_app import __version__, daemon
 from serve_app.access import KeysError, new_key, parse_entry
 from serve_app.access.start import check_keys, warning_for
+from serve_app.profiles import names
 from serve_app.settings import Settings, SettingsError, load
 
 STOP_TIMEOUT_S = 180.0
-FLAGS = ("model", "host", "port", "device", "log_level", "traffic")
+FLAGS = ("model", "host", "port", "device", "log_level", "traffic", "profile")
 START_TIMEOUT_S = 600.0
 
 
@@ -232,6 +233,8 @@ def _parser() -> argparse.ArgumentParser:
     def start(name: str, run: object, text: str, example: str) -> argparse.ArgumentParser:
         sub = command(name, run, text, example)
         sub.add_argument("--traffic", help="auto, haproxy, proxy (RERANKER_TRAFFIC)")
+        known = ", ".join(names())
+        sub.add_argument("--profile", help=f"{known}, or a file (RERANKER_PROFILE)")
         return sub
 
     up = start(

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from models.types import (
     DEFAULTS,
@@ -23,7 +24,11 @@ from models.types import (
     ScoreOptions,
     Scorer,
 )
+from serve_app.autoscaling import METRIC, Meter
+from serve_app.metrics_hub import key_of
 
+# The hub answers within milliseconds, or is still starting, and knows nothing then.
+RECALL_TIMEOUT_S = 0.5
 LOAD_FAILED = "MODEL CANNOT BE LOADED: "
 # One merged batch holds so many micro-batches: enough to sort rows by length, short enough
 # that a request that comes next does not wait long.
@@ -42,39 +47,30 @@ def available_cores() -> int:
 class ModelReplica:
     """Scores pairs with one loaded model."""
 
-    def __init__(
-        self, spec: ModelSpec, *, micro_batch: bool, window_ms: float, warmup: bool
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
+        self,
+        spec: ModelSpec,
+        *,
+        micro_batch: bool,
+        window_ms: float,
+        warmup: bool,
+        hub: DeploymentHandle | None = None,
     ) -> None:
-        # Imported here: the ingress process imports this module and must stay free of torch.
-        from models.registry import load
-
-        started = time.perf_counter()
-        logger.info("loading model %s from %s", spec.name, spec.source)
-        try:
-            self._scorer: Scorer = load(replace(spec, threads=spec.threads or available_cores()))
-        except ModelLoadError as error:
-            # One line, so that whoever reads the deployment's status can find its end.
-            raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
-        if warmup:
-            self._scorer.score("warm up", ["a document of a few words"] * 4)
-            # Compiled modules would be compiled anew for each budget that is tried.
-            if spec.token_budget is None and not spec.compile:
-                self._scorer.find_budget()
-        info = self._scorer.info
-        logger.info(
-            "model %s is ready in %.1f s: %s on %s, %s, %d tokens a micro-batch",
-            info.name,
-            time.perf_counter() - started,
-            info.backend,
-            info.device,
-            info.dtype,
-            info.token_budget,
-        )
-        self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
+        """`hub` is told what the model turned out to be, and asked what was found earlier."""
+        self._meter = Meter()
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
+        loop = asyncio.get_running_loop()
+        self._scorer: Scorer = await loop.run_in_executor(
+            self._forwards, _load, spec, warmup, await _earlier(hub, spec)
+        )
+        info = self._scorer.info
+        self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
         self._forward.set_max_batch_size(self._limit)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
+        if hub is not None:
+            # Not waited for: at the first start the hub may be starting too.
+            self._told = hub.learn.remote(key_of(spec), info)
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""
@@ -85,11 +81,17 @@ class ModelReplica:
     ) -> list[Score]:
         """Scores in the documents' order. Raises ScoringError when a logit is not finite."""
         loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(
-            self._encoders, self._scorer.encode, query, documents, options
-        )
-        scores: list[Score] = await self._forward((self._limit, encoded))
+        with self._meter.holding(query, documents) as load:
+            encoded = await loop.run_in_executor(
+                self._encoders, self._scorer.encode, query, documents, options
+            )
+            load.weigh(encoded.cost)
+            scores: list[Score] = await self._forward((self._limit, encoded))
         return scores
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the autoscaling policy counts; Ray Serve asks for it."""
+        return {METRIC: float(self._meter.pending)}
 
     @serve.batch(batch_size_fn=lambda items: _cost(items))  # type: ignore[untyped-decorator]
     async def _forward(self, items: list[tuple[int, Encoded]]) -> list[list[Score]]:
@@ -97,6 +99,57 @@ class ModelReplica:
         return await loop.run_in_executor(
             self._forwards, self._scorer.forward, [encoded for _, encoded in items]
         )
+
+
+def _load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Scorer:
+    """The scorer, warm and under its token budget. Raises RuntimeError with LOAD_FAILED."""
+    started = time.perf_counter()
+    # Imported here: the ingress process imports this module and must stay free of torch.
+    from models.registry import load
+
+    imported = time.perf_counter()
+    logger.info("loading model %s from %s", spec.name, spec.source)
+    threads = spec.threads or available_cores()
+    budget = spec.token_budget or (earlier.token_budget if earlier else None)
+    try:
+        scorer: Scorer = load(replace(spec, threads=threads, token_budget=budget))
+    except ModelLoadError as error:
+        # One line, so that whoever reads the deployment's status can find its end.
+        raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
+    loaded = time.perf_counter()
+    if warmup:
+        scorer.score("warm up", ["a document of a few words"] * 4)
+        # Compiled modules would be compiled anew for each budget that is tried.
+        if budget is None and not spec.compile:
+            scorer.find_budget()
+    info = scorer.info
+    logger.info(
+        "model %s is ready in %.1f s (libraries %.1f, weights %.1f, warm-up %.1f): "
+        "%s on %s, %s, %d tokens a micro-batch",
+        info.name,
+        time.perf_counter() - started,
+        imported - started,
+        loaded - imported,
+        time.perf_counter() - loaded,
+        info.backend,
+        info.device,
+        info.dtype,
+        info.token_budget,
+    )
+    return scorer
+
+
+async def _earlier(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelInfo | None:
+    """What an earlier replica of this deployment found out: this one need not search again."""
+    if hub is None:
+        return None
+    try:
+        found: ModelInfo | None = await asyncio.wait_for(
+            hub.recall.remote(key_of(spec)), RECALL_TIMEOUT_S
+        )
+    except Exception:  # at the first start nobody knows anything
+        return None
+    return found
 
 
 def _cost(items: Sequence[tuple[int, Encoded]]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import sys
 import threading
@@ -19,6 +20,13 @@ from serve_app.daemon import READY, TRAFFIC, is_ready
 from serve_app.settings import Settings
 
 PROXY_FLUSH_S = 0.5
+RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ten seconds by default, for large clusters: a model that sleeps would notice a request late.
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+}
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
@@ -71,8 +79,8 @@ def serve_forever(settings: Settings) -> None:
     _refuse_taken_port(settings)
     path = _path(settings)
     _download(settings)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in RAY.items():
+        os.environ.setdefault(name, value)
     traffic.prepare(path, os.environ)
     with _step(1, "importing Ray"), traffic.importing(os.environ):
         import ray
@@ -90,6 +98,7 @@ def serve_forever(settings: Settings) -> None:
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
+                resources=_machine_resources(),
                 logging_level=logging.WARNING,
             )
             signals.install()
@@ -116,6 +125,12 @@ def serve_forever(settings: Settings) -> None:
         serve.shutdown()
         ray.shutdown()
     print("stopped", flush=True)
+
+
+def _machine_resources() -> dict[str, float]:
+    """What Ray does not find by itself: a Mac's GPU, which the apple-silicon profile asks for."""
+    is_mac = sys.platform == "darwin" and platform.machine() == "arm64"
+    return {"mlx": 1} if is_mac else {}
 
 
 def _path(settings: Settings) -> traffic.Path:

@@ -26,6 +26,7 @@ from models.types import (
 )
 from serve_app.autoscaling import METRIC, Meter
 from serve_app.metrics_hub import key_of
+from serve_app.turns import Turns
 
 # The hub answers within milliseconds, or is still starting, and knows nothing then.
 RECALL_TIMEOUT_S = 0.5
@@ -65,6 +66,8 @@ class ModelReplica:
             self._forwards, _load, spec, warmup, await _earlier(hub, spec)
         )
         info = self._scorer.info
+        # A processor is busy for long with a chunk; a GPU would idle between two.
+        self._turns = Turns(info.token_budget // 2, at_once=1 if info.device == "cpu" else 2)
         self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
         self._forward.set_max_batch_size(self._limit)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
@@ -86,7 +89,8 @@ class ModelReplica:
                 self._encoders, self._scorer.encode, query, documents, options
             )
             load.weigh(encoded.cost)
-            scores: list[Score] = await self._forward((self._limit, encoded))
+            async with self._turns.turn(query, encoded.cost):
+                scores: list[Score] = await self._forward((self._limit, encoded))
         return scores
 
     async def record_autoscaling_stats(self) -> dict[str, float]:

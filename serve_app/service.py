@@ -34,8 +34,10 @@ T = TypeVar("T")
 # because a document may be a line or a book.
 SLICE_S = 0.002
 LOOKUP_KEYS = 64
-# Characters of documents in a chunk: small enough to share a large request over replicas and
-# to let a short request in between, large enough to fill several micro-batches.
+# A chunk is about one micro-batch: a replica lets other requests in between two of them, and a
+# large request comes out even over several replicas. All of a request's texts lie in chunks by
+# their length, so that small ones cost no padding.
+CHUNK_CHARS_PER_TOKEN = 4
 CHUNK_CHARS = 48_000
 CHUNK_DOCUMENTS = 128
 RETRY_PAUSE_S = 0.1
@@ -131,7 +133,7 @@ class RerankService:
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
                     texts = {key: by_key[key] for key in mine}
-                    chunks = [list(texts)] if info.listwise else _chunks(texts)
+                    chunks = [list(texts)] if info.listwise else _chunks(texts, info)
                     return await self._score(name, query, texts, chunks, request.options)
 
                 scoring = time.perf_counter()
@@ -263,14 +265,15 @@ async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
         yield item
 
 
-def _chunks(texts: Mapping[bytes, Document]) -> list[list[bytes]]:
+def _chunks(texts: Mapping[bytes, Document], info: ModelInfo) -> list[list[bytes]]:
     """Keys in chunks of bounded length; texts of like length together, so padding stays small."""
     chunks: list[list[bytes]] = []
+    longest = min(CHUNK_CHARS, info.token_budget * CHUNK_CHARS_PER_TOKEN)
     room = 0
     for key in sorted(texts, key=lambda k: len(texts[k])):
         if not chunks or room < len(texts[key]) or len(chunks[-1]) == CHUNK_DOCUMENTS:
             chunks.append([])
-            room = CHUNK_CHARS
+            room = longest
         chunks[-1].append(key)
         room -= len(texts[key])
     return chunks

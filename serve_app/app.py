@@ -29,14 +29,22 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     return bind(settings)
 
 
-def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
-    """Bind the ingress to one replica deployment per model and to the metrics hub."""
+def bind(
+    settings: Settings, *, warn_if_exposed: bool = True, replica: type = ModelReplica
+) -> Application:
+    """Bind the ingress to one replica deployment per model and to the metrics hub.
+
+    `replica` stands in for ModelReplica where no model is wanted, as in a simulation.
+    """
     hub = (
         serve.deployment(MetricsHub)
         .options(name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
         .bind()
     )
-    replicas = [_replica(settings, m, i, hub) for i, m in enumerate(settings.model_settings())]
+    replicas = [
+        _replica(settings, model, i, hub, replica)
+        for i, model in enumerate(settings.model_settings())
+    ]
     return Ingress.options(  # type: ignore[attr-defined]
         num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": 0},
@@ -51,8 +59,10 @@ def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
     )
 
 
-def _replica(settings: Settings, model: ModelSettings, index: int, hub: Application) -> Application:
-    deployment = serve.deployment(ModelReplica).options(
+def _replica(
+    settings: Settings, model: ModelSettings, index: int, hub: Application, replica: type
+) -> Application:
+    deployment = serve.deployment(replica).options(
         name=f"Model-{index}",
         **settings.scaling(model).deployment_options(),
         # The ingress admits requests; Serve wants this above the batch size, which is in tokens.

@@ -34,10 +34,10 @@ T = TypeVar("T")
 # because a document may be a line or a book.
 SLICE_S = 0.002
 LOOKUP_KEYS = 64
-# A chunk is about one micro-batch: a replica lets other requests in between two of them, and a
+# A chunk is about half a micro-batch: a replica lets other requests in between two of them, and a
 # large request comes out even over several replicas. All of a request's texts lie in chunks by
 # their length, so that small ones cost no padding.
-CHUNK_CHARS_PER_TOKEN = 4
+CHUNK_CHARS_PER_TOKEN = 2
 CHUNK_CHARS = 48_000
 CHUNK_DOCUMENTS = 128
 RETRY_PAUSE_S = 0.1

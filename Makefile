@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving bench-large bench-simulate clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -31,7 +31,13 @@ bench-growth: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.growth
 
 bench-serving: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
+
+bench-large: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.large $(BENCH_ARGS)
+
+bench-simulate: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.simulate $(BENCH_ARGS)
 
 settings: $(VENV)/.dev
 	$(BIN)/python -m serve_app.settings > docs/settings.md

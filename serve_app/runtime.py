@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,6 +17,7 @@ from models import hub
 from models.types import ModelLoadError
 from serve_app import traffic
 from serve_app.daemon import READY, TRAFFIC, is_ready
+from serve_app.scaling import shortage
 from serve_app.settings import Settings
 
 PROXY_FLUSH_S = 0.5
@@ -102,6 +103,7 @@ def serve_forever(settings: Settings) -> None:
                 logging_level=logging.WARNING,
             )
             signals.install()
+            _refuse_shortage(settings, ray.cluster_resources())
             _quieten(settings)
             serve.start(
                 http_options={"host": settings.host, "port": settings.port},
@@ -131,6 +133,15 @@ def _machine_resources() -> dict[str, float]:
     """What Ray does not find by itself: a Mac's GPU, which the apple-silicon profile asks for."""
     is_mac = sys.platform == "darwin" and platform.machine() == "arm64"
     return {"mlx": 1} if is_mac else {}
+
+
+def _refuse_shortage(settings: Settings, available: Mapping[str, float]) -> None:
+    models = settings.model_settings()
+    if problem := shortage([settings.scaling(model) for model in models], available):
+        raise StartError(
+            f"{problem} on this machine: set num_cpus (RERANKER_NUM_CPUS), num_gpus, resources or "
+            "the number of replicas lower"
+        )
 
 
 def _path(settings: Settings) -> traffic.Path:

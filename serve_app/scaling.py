@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -138,6 +138,12 @@ class Scaling(Frozen):
             return f"num_gpus is a fraction of one GPU or a whole number, not {self.num_gpus:g}"
         return None
 
+    @property
+    def at_the_start(self) -> int:
+        """Replicas that the start waits for."""
+        # A model that can't be loaded is to stop the start, also where it may sleep later.
+        return self.num_replicas if self.max_replicas is None else max(1, self.min_replicas)
+
     def deployment_options(self) -> Mapping[str, Any]:
         """As `serve.deployment(...).options` takes them."""
         actor: dict[str, Any] = {
@@ -157,8 +163,7 @@ class Scaling(Frozen):
         return {
             "min_replicas": self.min_replicas,
             "max_replicas": self.max_replicas,
-            # A model that can't be loaded is to stop the start, also where it may sleep later.
-            "initial_replicas": max(1, self.min_replicas),
+            "initial_replicas": self.at_the_start,
             "upscale_delay_s": self.upscale_delay_s,
             "downscale_delay_s": self.downscale_delay_s,
             "downscale_to_zero_delay_s": self.downscale_to_zero_delay_s,
@@ -168,3 +173,19 @@ class Scaling(Frozen):
                 "policy_kwargs": {"target_tokens": self.target_tokens},
             },
         }
+
+
+def shortage(scalings: Iterable[Scaling], available: Mapping[str, float]) -> str | None:
+    """What the models ask of Ray at the start beyond what there is; None where it fits.
+
+    Ray would wait for a node that brings it, which on one machine never comes.
+    """
+    wanted: dict[str, float] = {}
+    for scaling in scalings:
+        shares = {"CPU": scaling.num_cpus or 0, "GPU": scaling.num_gpus, **scaling.resources}
+        for name, share in shares.items():
+            wanted[name] = wanted.get(name, 0) + share * scaling.at_the_start
+    for name, amount in wanted.items():
+        if amount > available.get(name, 0) + 1e-9:
+            return f"the models ask for {amount:g} {name} and there is {available.get(name, 0):g}"
+    return None

@@ -70,6 +70,8 @@ def _first_refusal(url: str) -> httpx.Response:
         ({"RERANKER_MODEL": "no-such-org/no-such-model"}, "no-such-org/no-such-model"),
         ({"RERANKER_MAX_PARALLEL": "many"}, "RERANKER_MAX_PARALLEL"),
         ({"RERANKER_MAX_PARALEL": "3"}, "RERANKER_MAX_PARALEL"),
+        ({"RERANKER_PROFILE": "prod"}, "production"),
+        ({"RERANKER_NUM_CPUS": "5000"}, "5000 CPU"),
     ],
 )
 def test_what_can_not_start_says_why_once(

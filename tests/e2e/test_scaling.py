@@ -98,3 +98,16 @@ def test_many_waiting_tokens_start_a_second_replica(sleepy: Service) -> None:
         stopped.set()
         for thread in threads:
             thread.join(TIMEOUT_S)
+
+
+def test_two_ingress_replicas_share_figures_and_stop_together(tmp_path: Path) -> None:
+    service = start(tmp_path / "log", RERANKER_INGRESS_REPLICAS="2")
+    try:
+        for i in range(12):
+            # A connection each: HAProxy and the proxy spread those.
+            assert post(service, {**CACHED, "query": f"q {i}"}).status_code == 200
+        figures = httpx.get(f"{service.url}/metrics", timeout=TIMEOUT_S).json()
+        assert figures["total_requests"] >= 6, "the other ingress reports within seconds"
+    finally:
+        assert stop(service) == 0
+    assert "draining failed" not in service.log.read_text()

@@ -11,6 +11,7 @@ from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from serve_app.autoscaling import METRIC, Meter, PendingTokens
+from serve_app.scaling import shortage
 from serve_app.settings import Settings, SettingsError, load
 
 
@@ -60,6 +61,17 @@ def test_processors_set_aside_are_the_models_threads() -> None:
 def test_what_does_not_go_together_is_refused(args: dict[str, Any], match: str) -> None:
     with pytest.raises(SettingsError, match=match):
         load(args, {})
+
+
+def test_what_one_machine_does_not_have_is_named() -> None:
+    models = [{"name": "a", "num_cpus": 2, "num_replicas": 2}, {"name": "b", "num_gpus": 0.5}]
+    settings = load({"models": models}, {})
+    wanted = [settings.scaling(model) for model in settings.model_settings()]
+    assert shortage(wanted, {"CPU": 4, "GPU": 1}) is None
+    assert shortage(wanted, {"CPU": 4}) == "the models ask for 0.5 GPU and there is 0"
+    assert shortage(wanted, {"CPU": 2, "GPU": 1}) == "the models ask for 4 CPU and there is 2"
+    asleep = load({"min_replicas": 0, "max_replicas": 9, "num_cpus": 2}, {})
+    assert shortage([asleep.scaling(asleep.model_settings()[0])], {"CPU": 2}) is None
 
 
 def test_a_model_that_sleeps_is_loaded_once_at_the_start() -> None:

@@ -1,6 +1,6 @@
 """One large request over one replica and over two, and small requests beside it.
 
-Each replica has one processor and one thread. Run: `python -m benchmarks.large`.
+Each replica has one processor and one thread. Run: `make bench-large`.
 """
 
 from __future__ import annotations
@@ -71,12 +71,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=1000)
     parser.add_argument("--replicas", type=int, nargs="+", default=(1, 2))
-    documents = parser.parse_args().documents
+    parser.add_argument(
+        "--waiting", action="store_true", help="a model that waits: no processors are needed"
+    )
+    options = parser.parse_args()
+    documents, command = options.documents, servers.rerank_up
+    extra = {"RERANKER_NUM_CPUS": "1"}
+    if options.waiting:
+        command, extra = servers.waiting, {"WAITING_SECONDS_PER_TOKEN": "0.0001"}
     alone: dict[int, float] = {}
-    for replicas in parser.parse_args().replicas:
-        env = {"RERANKER_NUM_CPUS": "1", "RERANKER_NUM_REPLICAS": str(replicas)}
+    for replicas in options.replicas:
+        env = {**extra, "RERANKER_NUM_REPLICAS": str(replicas)}
         with (
-            servers.running(servers.rerank_up, env) as server,
+            servers.running(command, env) as server,
             httpx.Client(base_url=server.url, timeout=300, trust_env=False) as client,
         ):
             post(client, 50)

@@ -119,6 +119,10 @@ def rerank_up(port: int, folder: Path) -> list[str]:
     return [sys.executable, "-m", "serve_app.cli", "up"]
 
 
+def waiting(port: int, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.waiting"]
+
+
 def serve_run(port: int, folder: Path) -> list[str]:
     config = (ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}")
     # The model comes from the environment, as for the others.

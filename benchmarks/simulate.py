@@ -61,7 +61,6 @@ def cluster(replicas: int, port: int) -> Iterator[None]:
             "num_cpus": 0,
             "include_dashboard": False,
             "object_store_memory": memory,
-            "port": servers.free_port(),
         },
     )
     try:

@@ -17,6 +17,7 @@ from serve_app.replicas import ModelReplica
 from serve_app.settings import Settings, load
 
 APP_NAME = "rerank"
+ROUTER = "ray.serve.experimental.round_robin_router:RoundRobinRouter"
 
 
 def build(args: Mapping[str, Any] | None = None) -> Application:
@@ -67,6 +68,9 @@ def _replica(
         **settings.scaling(model).deployment_options(),
         # The ingress admits requests; Serve wants this above the batch size, which is in tokens.
         max_ongoing_requests=1_000_000,
+        # In turn: by the default a request's chunks, sent in one moment, go to the one replica
+        # whose queue length is known in that moment.
+        request_router_config={"request_router_class": ROUTER},
         # A model that can't be loaded once can't be loaded twice: stop with its message.
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,

@@ -67,7 +67,7 @@ class ModelReplica:
         )
         info = self._scorer.info
         # A processor is busy for long with a chunk; a GPU would idle between two.
-        self._turns = Turns(info.token_budget // 4, at_once=1 if info.device == "cpu" else 2)
+        self._turns = Turns(info.token_budget // 8, at_once=1 if info.device == "cpu" else 4)
         self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
         self._forward.set_max_batch_size(self._limit)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)

@@ -24,6 +24,8 @@ PROXY_FLUSH_S = 0.5
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # 30 s by default, which a busy machine may need for Ray alone.
+    "RAY_raylet_start_wait_time_s": "120",
     # Ten seconds by default, for large clusters: a model that sleeps would notice a request late.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
@@ -72,10 +74,11 @@ class _Signals:
             raise _Stopped
 
 
-def serve_forever(settings: Settings) -> None:
+def serve_forever(settings: Settings, replica: type | None = None) -> None:
     """Start Ray, the models and the HTTP server; return after SIGTERM or SIGINT, drained.
 
-    Raises StartError when the address is taken or a model can't be loaded.
+    `replica` stands in for ModelReplica in a measurement. Raises StartError when the address is
+    taken or a model can't be loaded.
     """
     _refuse_taken_port(settings)
     path = _path(settings)
@@ -111,7 +114,7 @@ def serve_forever(settings: Settings) -> None:
             )
         models = ", ".join(f"{m.name} ({m.source})" for m in settings.model_settings())
         with _step(3, f"loading {models}"):
-            _run(settings)
+            _run(settings, replica)
         signals.starting = False
         print(f"{READY}http://{settings.host}:{settings.port} (page: /docs)", flush=True)
         signals.stop.wait()
@@ -171,15 +174,18 @@ def _quieten(settings: Settings) -> None:
     logging.getLogger("ray.serve").setLevel(_ray_level(settings))
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, replica: type | None) -> None:
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
     from serve_app.app import APP_NAME, bind
+    from serve_app.replicas import ModelReplica
 
+    # `rerank up` has warned already.
+    application = bind(settings, warn_if_exposed=False, replica=replica or ModelReplica)
     try:
         serve.run(
-            bind(settings, warn_if_exposed=False),  # `rerank up` has said it
+            application,
             name=APP_NAME,
             route_prefix="/",
             logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),

@@ -34,10 +34,12 @@ T = TypeVar("T")
 # because a document may be a line or a book.
 SLICE_S = 0.002
 LOOKUP_KEYS = 64
-# A chunk is about half a micro-batch: a replica lets other requests in between two of them, and a
-# large request comes out even over several replicas. All of a request's texts lie in chunks by
-# their length, so that small ones cost no padding.
-CHUNK_CHARS_PER_TOKEN = 2
+# A chunk is about a quarter of a micro-batch: a replica lets other requests in between two of
+# them, and a large request comes out even over several replicas. All of a request's texts lie in
+# chunks by their length, so that small ones cost no padding.
+CHUNK_CHARS_PER_TOKEN = 1
+# Below that the calls themselves would cost.
+LEAST_CHUNK_CHARS = 2048
 CHUNK_CHARS = 48_000
 CHUNK_DOCUMENTS = 128
 RETRY_PAUSE_S = 0.1
@@ -268,7 +270,8 @@ async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
 def _chunks(texts: Mapping[bytes, Document], info: ModelInfo) -> list[list[bytes]]:
     """Keys in chunks of bounded length; texts of like length together, so padding stays small."""
     chunks: list[list[bytes]] = []
-    longest = min(CHUNK_CHARS, info.token_budget * CHUNK_CHARS_PER_TOKEN)
+    longest = info.token_budget * CHUNK_CHARS_PER_TOKEN
+    longest = min(CHUNK_CHARS, max(LEAST_CHUNK_CHARS, longest))
     room = 0
     for key in sorted(texts, key=lambda k: len(texts[k])):
         if not chunks or room < len(texts[key]) or len(chunks[-1]) == CHUNK_DOCUMENTS:

@@ -24,8 +24,6 @@ PROXY_FLUSH_S = 0.5
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # 30 s by default, which a busy machine may need for Ray alone.
-    "RAY_raylet_start_wait_time_s": "120",
     # Ten seconds by default, for large clusters: a model that sleeps would notice a request late.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",

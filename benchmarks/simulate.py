@@ -67,7 +67,7 @@ def cluster(replicas: int, port: int) -> Iterator[None]:
         for start in range(0, replicas, REPLICAS_PER_NODE):
             cpus = min(REPLICAS_PER_NODE, replicas - start)
             nodes.add_node(num_cpus=cpus, object_store_memory=memory)
-        ray.init(address=nodes.address, logging_level="ERROR")
+        ray.init(address=nodes.address, logging_level="ERROR", log_to_driver=False)
         serve.start(
             proxy_location="HeadOnly",
             http_options={"host": "127.0.0.1", "port": port},
@@ -83,6 +83,7 @@ def cluster(replicas: int, port: int) -> Iterator[None]:
 def deploy(replicas: int, ingresses: int, router: dict[str, Any] | None = None) -> Any:
     """The service over so many waiting replicas; its handle."""
     from ray import serve
+    from ray.serve.schema import LoggingConfig
 
     from benchmarks.waiting import WaitingReplica
     from serve_app.app import bind
@@ -93,7 +94,8 @@ def deploy(replicas: int, ingresses: int, router: dict[str, Any] | None = None) 
     if router is not None:
         bound = application._bound_deployment
         application._bound_deployment = bound.options(request_router_config=router)
-    return serve.run(application, name="rerank", route_prefix="/")
+    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    return serve.run(application, name="rerank", route_prefix="/", logging_config=quiet)
 
 
 def measure(url: str, ingresses: int, replicas: int, seconds: float) -> None:

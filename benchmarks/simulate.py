@@ -22,6 +22,12 @@ from benchmarks import servers
 from benchmarks.serving import wrk
 
 REPLICAS_PER_NODE = 16
+ROUTERS: dict[str, dict[str, Any] | None] = {
+    "power of two": None,
+    "consistent hash": {
+        "request_router_class": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
+    },
+}
 PARTS = {
     "ServeReplica:rerank:Ingress": "ingress",
     "ServeReplica:rerank:Model": "models",
@@ -132,9 +138,10 @@ async def hit_rate(handle: Any, sticky: bool) -> float:
 def main() -> None:
     """Print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--replicas", type=int, nargs="+", default=(1, 4, 16, 64))
+    parser.add_argument("--replicas", type=int, nargs="*", default=(1, 4, 16, 64))
     parser.add_argument("--ingresses", type=int, nargs="+", default=(1, 2))
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--routers", nargs="*", choices=ROUTERS, default=list(ROUTERS))
     options = parser.parse_args()
     if os.getsid(0) != os.getpid():
         # A session of its own, so that other clusters of this machine are not counted.
@@ -142,22 +149,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         os.environ.update(RAY_TMPDIR=folder, RAY_USAGE_STATS_ENABLED="0")
         os.environ["RAY_AUTH_MODE"] = "disabled"
+        from ray import serve
+
         parts = [f" {part} CPU ms/request |" for part in dict.fromkeys(PARTS.values())]
         print(HEAD + "".join(parts) + "\n" + "|---" * (7 + len(parts)) + "|", flush=True)
         port = servers.free_port()
-        with cluster(max(options.replicas), port):
+        with cluster(max(options.replicas, default=1), port):
             for replicas in options.replicas:
                 for ingresses in options.ingresses:
                     deploy(replicas, ingresses)
                     measure(f"http://127.0.0.1:{port}", ingresses, replicas, options.seconds)
-            routers: dict[str, dict[str, Any] | None] = {
-                "power of two": None,
-                "consistent hash": {
-                    "request_router_class": "ray.serve.experimental.consistent_hash_router"
-                    ":ConsistentHashRouter"
-                },
-            }
-            for name, router in routers.items():
+            for name in options.routers:
+                router = ROUTERS[name]
+                # A handle keeps the router of the application that it was made for.
+                serve.delete("rerank")
                 handle = deploy(1, 4, router)
                 rate = asyncio.run(hit_rate(handle, sticky=router is not None))
                 print(f"4 ingress replicas, {name}: {rate:.0%} of tokens from memory", flush=True)

@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-render clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-large bench-simulate bench-render clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -35,7 +35,13 @@ bench-representations: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.representations
 
 bench-serving: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
+
+bench-large: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.large $(BENCH_ARGS)
+
+bench-simulate: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.simulate $(BENCH_ARGS)
 
 bench-render: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.render
@@ -75,7 +81,7 @@ $(VENV)/.bench: $(VENV)/.dev
 .venv-infinity/.done:
 	@$(PYTHON) -m venv .venv-infinity
 	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q torch==2.13.0
-	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q 'infinity-emb[torch,optimum]==0.0.78'
+	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q 'infinity-emb[torch,optimum,server]==0.0.78'
 	@touch $@
 
 clean:

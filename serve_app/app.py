@@ -12,10 +12,12 @@ from ray.serve import Application
 from serve_app.access.start import check_keys
 from serve_app.ingress import Ingress
 from serve_app.metrics_hub import MetricsHub
+from serve_app.model_settings import ModelSettings
 from serve_app.replicas import ModelReplica
-from serve_app.settings import ModelSettings, Settings, load
+from serve_app.settings import Settings, load
 
 APP_NAME = "rerank"
+ROUTER = "ray.serve.experimental.round_robin_router:RoundRobinRouter"
 
 
 def build(args: Mapping[str, Any] | None = None) -> Application:
@@ -28,15 +30,24 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
     return bind(settings)
 
 
-def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
-    """Bind the ingress to one replica deployment per model and to the metrics hub."""
-    deployment = serve.deployment(MetricsHub).options(
-        name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100
+def bind(
+    settings: Settings, *, warn_if_exposed: bool = True, replica: type = ModelReplica
+) -> Application:
+    """Bind the ingress to one replica deployment per model and to the metrics hub.
+
+    `replica` stands in for ModelReplica where no model is wanted, as in a simulation.
+    """
+    hub = (
+        serve.deployment(MetricsHub)
+        .options(name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
+        .bind()
     )
-    hub = deployment.bind()
-    models = settings.model_settings()
-    replicas = {m.name: _replica(settings, m, i, hub) for i, m in enumerate(models)}
+    replicas = [
+        _replica(settings, model, i, hub, replica)
+        for i, model in enumerate(settings.model_settings())
+    ]
     return Ingress.options(  # type: ignore[attr-defined]
+        num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": 0},
         # The service's own admission is the bound; Serve's must lie above it.
         max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
@@ -45,23 +56,21 @@ def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
         settings,
         hub,
         warn_if_exposed=warn_if_exposed,
-        **{f"model_{i}": r for i, r in enumerate(replicas.values())},
+        **{f"model_{i}": r for i, r in enumerate(replicas)},
     )
 
 
-def _replica(settings: Settings, model: ModelSettings, index: int, hub: Application) -> Application:
-    options: dict[str, Any] = {"num_gpus": model.num_gpus}
-    if model.num_cpus is not None:
-        options["num_cpus"] = model.num_cpus
-    else:
-        # Zero asks Ray for no share: on a laptop the model may use every core.
-        options["num_cpus"] = 0
-    deployment = serve.deployment(ModelReplica).options(
+def _replica(
+    settings: Settings, model: ModelSettings, index: int, hub: Application, replica: type
+) -> Application:
+    deployment = serve.deployment(replica).options(
         name=f"Model-{index}",
-        num_replicas=model.num_replicas,
-        ray_actor_options=options,
+        **settings.scaling(model).deployment_options(),
         # The ingress admits requests; Serve wants this above the batch size, which is in tokens.
         max_ongoing_requests=1_000_000,
+        # In turn: by the default a request's chunks, sent in one moment, go to the one replica
+        # whose queue length is known in that moment.
+        request_router_config={"request_router_class": ROUTER},
         # A model that can't be loaded once can't be loaded twice: stop with its message.
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ray.exceptions import RayTaskError
 
 from models.types import Document, ModelInfo, Score, ScoreOptions
 
+RECALL_TIMEOUT_S = 2.0
+
+logger = logging.getLogger("ray.serve")
+
 
 class HandleBackend:
     """Calls a ModelReplica deployment; a replica's exception comes out as it was raised."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, recall: Callable[[], Awaitable[ModelInfo | None]]) -> None:
+        """`recall` gives what is known of the model without a replica."""
         self._handle = handle
-        self._info: ModelInfo | None = None
+        self._recall = recall
         self._lock = asyncio.Lock()
+        self.known: ModelInfo | None = None
 
     async def info(self) -> ModelInfo:
         """What the model is; asked once, so that cached answers need no replica."""
         async with self._lock:
-            if self._info is None:
-                self._info = await self._call("info")
-        return self._info
+            if self.known is None:
+                self.known = await self._remembered()
+            if self.known is None:
+                self.known = await self._call("info")
+        return self.known
+
+    async def _remembered(self) -> ModelInfo | None:
+        try:
+            return await asyncio.wait_for(self._recall(), RECALL_TIMEOUT_S)
+        except Exception as error:  # a replica can still be asked
+            logger.debug("what models are is not remembered: %r", error)
+            return None
 
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions

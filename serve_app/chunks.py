@@ -6,20 +6,28 @@ from collections.abc import Mapping
 
 from models.types import Document
 
-# Characters of documents in a chunk: small enough to share a large request over replicas and
-# to let a short request in between, large enough to fill several micro-batches.
+# A chunk is about a quarter of a micro-batch: a replica lets other requests in between two of
+# them, and a large request comes out even over several replicas. All of a request's texts lie in
+# chunks by their length, so that small ones cost no padding.
+CHUNK_CHARS_PER_TOKEN = 1
+# Below that the calls themselves would cost.
+LEAST_CHUNK_CHARS = 2048
 CHUNK_CHARS = 48_000
 CHUNK_DOCUMENTS = 128
 
 
-def cut(texts: Mapping[bytes, Document]) -> list[list[bytes]]:
-    """Keys in chunks of bounded length; texts of like length together, so padding stays small."""
+def cut(texts: Mapping[bytes, Document], token_budget: int) -> list[list[bytes]]:
+    """Keys in chunks of bounded length; texts of like length together, so padding stays small.
+
+    `token_budget`: tokens of the model's micro-batches.
+    """
+    longest = min(CHUNK_CHARS, max(LEAST_CHUNK_CHARS, token_budget * CHUNK_CHARS_PER_TOKEN))
     chunks: list[list[bytes]] = []
     room = 0
     for key in sorted(texts, key=lambda k: len(texts[k])):
         if not chunks or room < len(texts[key]) or len(chunks[-1]) == CHUNK_DOCUMENTS:
             chunks.append([])
-            room = CHUNK_CHARS
+            room = longest
         chunks[-1].append(key)
         room -= len(texts[key])
     return chunks

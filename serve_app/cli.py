@@ -14,9 +14,11 @@ import httpx
 from serve_app import __version__, daemon
 from serve_app.access import KeysError, new_key, parse_entry
 from serve_app.access.start import check_keys, warning_for
+from serve_app.profiles import names
 from serve_app.settings import Settings, SettingsError, load
 
 STOP_TIMEOUT_S = 180.0
+FLAGS = ("model", "host", "port", "device", "log_level", "traffic", "profile")
 START_TIMEOUT_S = 600.0
 
 
@@ -38,11 +40,7 @@ def _fail(message: str) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    flags = {
-        name: value
-        for name in ("model", "host", "port", "device", "log_level")
-        if (value := getattr(options, name, None)) is not None
-    }
+    flags = {name: value for name in FLAGS if (value := getattr(options, name, None)) is not None}
     if "model" in flags and Path(str(flags["model"])).is_dir():
         flags["local_model_path"] = str(Path(flags.pop("model")).resolve())
     return load({}, os.environ, flags)
@@ -64,6 +62,9 @@ def _up(options: argparse.Namespace) -> int:
         print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
     if options.daemon:
         if daemon.spawn(_flags(options), settings.port, START_TIMEOUT_S):
+            for line in daemon.read_log(settings.port, follow=False):
+                if line.startswith(daemon.TRAFFIC):
+                    print(line, end="")
             print(f"ready at {_url(settings)}; `rerank logs -f` follows its log")
             return 0
         sys.stderr.write(daemon.log_path(settings.port).read_text(errors="replace"))
@@ -82,8 +83,8 @@ def _up(options: argparse.Namespace) -> int:
 
 def _flags(options: argparse.Namespace) -> list[str]:
     flags: list[str] = []
-    for name in ("model", "host", "port", "device", "log_level"):
-        if (value := getattr(options, name)) is not None:
+    for name in FLAGS:
+        if (value := getattr(options, name, None)) is not None:
             flags += [f"--{name.replace('_', '-')}", str(value)]
     return flags
 
@@ -116,6 +117,7 @@ def _status(options: argparse.Namespace) -> int:
         return 0
     queue = health["controller"]
     print(f"{url}: {health['status']}")
+    print(f"  traffic: {health['traffic']}")
     print(f"  active {queue['active']}/{queue['max_parallel']}, waiting {queue['waiting']}")
     for name, model in health["models"].items():
         runs = f"{model['backend']} on {model['device']}, {model['dtype']}"
@@ -239,14 +241,21 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--log-level", help="DEBUG, INFO, WARNING, ERROR (LOG_LEVEL)")
         return sub
 
-    up = command(
+    def start(name: str, run: object, text: str, example: str) -> argparse.ArgumentParser:
+        sub = command(name, run, text, example)
+        sub.add_argument("--traffic", help="auto, haproxy, proxy (RERANKER_TRAFFIC)")
+        known = ", ".join(names())
+        sub.add_argument("--profile", help=f"{known}, or a file (RERANKER_PROFILE)")
+        return sub
+
+    up = start(
         "up", _up, "start the service", "rerank up --model BAAI/bge-reranker-v2-m3 --port 8001"
     )
     up.add_argument(
         "--daemon", action="store_true", help="in the background; return once it is ready"
     )
     command("down", _down, "stop the service; requests in flight finish", "rerank down")
-    command(
+    start(
         "restart", _restart, "stop the service, then start it in the background", "rerank restart"
     )
     status = command("status", _status, "show the running service", "rerank status")

@@ -14,6 +14,8 @@ import httpx
 
 # What `rerank up` says, at the start of a line, once it serves.
 READY = "ready at "
+# What it says before that, at the start of a line, of the way requests come in.
+TRAFFIC = "traffic: "
 
 
 def state_dir() -> Path:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, cast
 
 from ray import serve
@@ -24,10 +26,11 @@ from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
 from serve_app.fetch import ImageFetcher
 from serve_app.http import Frontend, make_app
-from serve_app.metrics_hub import REPORT_INTERVAL_S
+from serve_app.metrics_hub import REPORT_INTERVAL_S, key_of
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
+from serve_app.traffic import in_use
 from serve_app.types import RerankResult
 
 logger = logging.getLogger("ray.serve")
@@ -108,8 +111,11 @@ class Ingress:
             max_queue=settings.max_queue,
             queue_timeout_s=settings.queue_timeout_s,
         )
-        names = [m.name for m in settings.model_settings()]
-        self._backends = {name: HandleBackend(models[f"model_{i}"]) for i, name in enumerate(names)}
+        self._keys = {m.name: key_of(settings.spec(m)) for m in settings.model_settings()}
+        self._backends = {
+            name: HandleBackend(models[f"model_{i}"], partial(hub.recall.remote, key))
+            for i, (name, key) in enumerate(self._keys.items())
+        }
         self.service = RerankService(
             catalog=settings.catalog(),
             backends=self._backends,
@@ -203,6 +209,7 @@ class Ingress:
                 "max_queue": self._admission.max_queue,
             },
             "models": models,
+            "traffic": str(in_use(os.environ)),
             "default_model": self.service.catalog.default,
         }
 
@@ -225,7 +232,12 @@ class Ingress:
             active=self._admission.active,
             shared=self._store.shared_stats(),
         )
-        snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own)
+        known = {
+            self._keys[name]: backend.known
+            for name, backend in self._backends.items()
+            if backend.known is not None
+        }
+        snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own, known)
         return snapshots
 
     async def _report_for_ever(self) -> None:

@@ -1,10 +1,11 @@
-"""One place where every process's figures meet, so that each ingress replica can answer for all."""
+"""One place where what every process knows meets, so that each ingress can answer for all."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from models.types import ModelInfo, ModelSpec
 from serve_app.telemetry import Snapshot, settled
 
 REPORT_INTERVAL_S = 2.0
@@ -12,18 +13,38 @@ REPORT_INTERVAL_S = 2.0
 GONE_AFTER_S = 5 * REPORT_INTERVAL_S
 
 
+def key_of(spec: ModelSpec) -> str:
+    """A model under these settings; under others it may turn out to be something else."""
+    return repr(spec)
+
+
 class MetricsHub:
-    """Keeps the latest snapshot of each ingress and model replica; snapshots are totals, so a
-    late or repeated report does no harm."""
+    """Keeps the latest snapshot of each ingress and model replica, and what loaded models are.
+
+    Snapshots are totals, so a late or repeated report does no harm. Models are told by replicas
+    when they have loaded, and again with every report: a hub that was restarted learns both anew.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._snapshots: dict[str, tuple[float, Snapshot]] = {}
+        self._models: dict[str, ModelInfo] = {}
 
-    async def report(self, replica: str, snapshot: Snapshot) -> list[Snapshot]:
+    async def report(
+        self, replica: str, snapshot: Snapshot, models: Mapping[str, ModelInfo]
+    ) -> list[Snapshot]:
         """Store one replica's totals and return everybody's."""
         now = self._clock()
         self._snapshots[replica] = (now, snapshot)
+        self._models.update(models)
         return [
             one if now - at < GONE_AFTER_S else settled(one) for at, one in self._snapshots.values()
         ]
+
+    async def learn(self, key: str, info: ModelInfo) -> None:
+        """A replica has loaded this model."""
+        self._models[key] = info
+
+    async def recall(self, key: str) -> ModelInfo | None:
+        """What the model is, if a replica has ever said so: answers need none then."""
+        return self._models.get(key)

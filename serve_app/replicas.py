@@ -27,9 +27,13 @@ from models.types import (
     ScoreOptions,
     Scorer,
 )
-from serve_app.metrics_hub import REPORT_INTERVAL_S
+from serve_app.autoscaling import METRIC, Meter
+from serve_app.metrics_hub import REPORT_INTERVAL_S, key_of
 from serve_app.telemetry import Snapshot
+from serve_app.turns import Turns
 
+# The hub answers within milliseconds, or is still starting, and knows nothing then.
+RECALL_TIMEOUT_S = 0.5
 LOAD_FAILED = "MODEL CANNOT BE LOADED: "
 # One merged batch holds so many micro-batches: enough to sort rows by length, short enough
 # that a request that comes next does not wait long.
@@ -48,7 +52,7 @@ def available_cores() -> int:
 class ModelReplica:
     """Scores pairs with one loaded model."""
 
-    def __init__(
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
         self,
         spec: ModelSpec,
         *,
@@ -57,41 +61,28 @@ class ModelReplica:
         warmup: bool,
         hub: DeploymentHandle | None = None,
     ) -> None:
-        """`hub`: where the figures of kept representations are reported."""
-        # Imported here: the ingress process imports this module and must stay free of torch.
-        from models.registry import load
-
-        started = time.perf_counter()
-        logger.info("loading model %s from %s", spec.name, spec.source)
-        try:
-            self._scorer: Scorer = load(replace(spec, threads=spec.threads or available_cores()))
-        except ModelLoadError as error:
-            # One line, so that whoever reads the deployment's status can find its end.
-            raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
-        if warmup:
-            self._scorer.score("warm up", ["a document of a few words"] * 4)
-            # Compiled modules would be compiled anew for each budget that is tried.
-            if spec.token_budget is None and not spec.compile:
-                self._scorer.find_budget()
-        info = self._scorer.info
-        logger.info(
-            "model %s is ready in %.1f s: %s on %s, %s, %d tokens a micro-batch",
-            info.name,
-            time.perf_counter() - started,
-            info.backend,
-            info.device,
-            info.dtype,
-            info.token_budget,
-        )
-        self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
+        """`hub` is told what the model turned out to be, asked what was found earlier, and gets
+        the figures of kept representations."""
+        self._meter = Meter()
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
+        loop = asyncio.get_running_loop()
+        self._scorer: Scorer = await loop.run_in_executor(
+            self._forwards, _load, spec, warmup, await _earlier(hub, spec)
+        )
+        info = self._scorer.info
+        # A processor is busy for long with a chunk; a GPU would idle between two.
+        self._turns = Turns(info.token_budget // 8, at_once=1 if info.device == "cpu" else 4)
+        self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
         self._forward.set_max_batch_size(self._limit)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
         self._id = uuid.uuid4().hex
         self._reports: asyncio.Task[None] | None = None
-        if hub is not None and self._scorer.stats():
-            self._reports = asyncio.get_event_loop().create_task(self._report_for_ever(hub))
+        if hub is not None:
+            # Not waited for: at the first start the hub may be starting too.
+            self._told = hub.learn.remote(key_of(spec), info)
+            if self._scorer.stats():
+                self._reports = loop.create_task(self._report_for_ever(hub))
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""
@@ -102,10 +93,13 @@ class ModelReplica:
     ) -> list[Score]:
         """Scores in the documents' order. Raises ScoringError when a logit is not finite."""
         loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(
-            self._encoders, self._scorer.encode, query, documents, options
-        )
-        scores: list[Score] = await self._forward((self._limit, encoded))
+        with self._meter.holding(query, documents) as load:
+            encoded = await loop.run_in_executor(
+                self._encoders, self._scorer.encode, query, documents, options
+            )
+            load.weigh(encoded.cost)
+            async with self._turns.turn(query, encoded.cost):
+                scores: list[Score] = await self._forward((self._limit, encoded))
         return scores
 
     async def _report_for_ever(self, hub: DeploymentHandle) -> None:
@@ -114,8 +108,12 @@ class ModelReplica:
             figures = Counter({(name, what): n for what, n in self._scorer.stats().items()})
             # The hub may be restarting; the next report carries the same totals.
             with contextlib.suppress(Exception):
-                await hub.report.remote(self._id, Snapshot(representations=figures))
+                await hub.report.remote(self._id, Snapshot(representations=figures), {})
             await asyncio.sleep(REPORT_INTERVAL_S)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the autoscaling policy counts; Ray Serve asks for it."""
+        return {METRIC: float(self._meter.pending)}
 
     @serve.batch(batch_size_fn=lambda items: _cost(items))  # type: ignore[untyped-decorator]
     async def _forward(self, items: list[tuple[int, Encoded]]) -> list[list[Score]]:
@@ -123,6 +121,57 @@ class ModelReplica:
         return await loop.run_in_executor(
             self._forwards, self._scorer.forward, [encoded for _, encoded in items]
         )
+
+
+def _load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Scorer:
+    """The scorer, warm and under its token budget. Raises RuntimeError with LOAD_FAILED."""
+    started = time.perf_counter()
+    # Imported here: the ingress process imports this module and must stay free of torch.
+    from models.registry import load
+
+    imported = time.perf_counter()
+    logger.info("loading model %s from %s", spec.name, spec.source)
+    threads = spec.threads or available_cores()
+    budget = spec.token_budget or (earlier.token_budget if earlier else None)
+    try:
+        scorer: Scorer = load(replace(spec, threads=threads, token_budget=budget))
+    except ModelLoadError as error:
+        # One line, so that whoever reads the deployment's status can find its end.
+        raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
+    loaded = time.perf_counter()
+    if warmup:
+        scorer.score("warm up", ["a document of a few words"] * 4)
+        # Compiled modules would be compiled anew for each budget that is tried.
+        if budget is None and not spec.compile:
+            scorer.find_budget()
+    info = scorer.info
+    logger.info(
+        "model %s is ready in %.1f s (libraries %.1f, weights %.1f, warm-up %.1f): "
+        "%s on %s, %s, %d tokens a micro-batch",
+        info.name,
+        time.perf_counter() - started,
+        imported - started,
+        loaded - imported,
+        time.perf_counter() - loaded,
+        info.backend,
+        info.device,
+        info.dtype,
+        info.token_budget,
+    )
+    return scorer
+
+
+async def _earlier(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelInfo | None:
+    """What an earlier replica of this deployment found out: this one need not search again."""
+    if hub is None:
+        return None
+    try:
+        found: ModelInfo | None = await asyncio.wait_for(
+            hub.recall.remote(key_of(spec)), RECALL_TIMEOUT_S
+        )
+    except Exception:  # at the first start nobody knows anything
+        return None
+    return found
 
 
 def _cost(items: Sequence[tuple[int, Encoded]]) -> int:

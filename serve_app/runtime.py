@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
 from models import hub
 from models.types import ModelLoadError
-from serve_app.daemon import READY, is_ready
+from serve_app import traffic
+from serve_app.daemon import READY, TRAFFIC, is_ready
+from serve_app.scaling import shortage
 from serve_app.settings import Settings
 
 PROXY_FLUSH_S = 0.5
+RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ten seconds by default, for large clusters: a model that sleeps would notice a request late.
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+}
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
@@ -62,19 +72,23 @@ class _Signals:
             raise _Stopped
 
 
-def serve_forever(settings: Settings) -> None:
+def serve_forever(settings: Settings, replica: type | None = None) -> None:
     """Start Ray, the models and the HTTP server; return after SIGTERM or SIGINT, drained.
 
-    Raises StartError when the address is taken or a model can't be loaded.
+    `replica` stands in for ModelReplica in a measurement. Raises StartError when the address is
+    taken or a model can't be loaded.
     """
     _refuse_taken_port(settings)
+    path = _path(settings)
     _download(settings)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with _step(1, "importing Ray"):
+    for name, value in RAY.items():
+        os.environ.setdefault(name, value)
+    traffic.prepare(path, os.environ)
+    with _step(1, "importing Ray"), traffic.importing(os.environ):
         import ray
         from ray import serve
 
+    print(f"{TRAFFIC}{path}", flush=True)
     signals = _Signals()
     try:
         with _step(2, "starting Ray"):
@@ -86,9 +100,11 @@ def serve_forever(settings: Settings) -> None:
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
+                resources=_machine_resources(),
                 logging_level=logging.WARNING,
             )
             signals.install()
+            _refuse_shortage(settings, ray.cluster_resources())
             _quieten(settings)
             serve.start(
                 http_options={"host": settings.host, "port": settings.port},
@@ -96,7 +112,7 @@ def serve_forever(settings: Settings) -> None:
             )
         models = ", ".join(f"{m.name} ({m.source})" for m in settings.model_settings())
         with _step(3, f"loading {models}"):
-            _run(settings)
+            _run(settings, replica)
         signals.starting = False
         print(f"{READY}http://{settings.host}:{settings.port} (page: /docs)", flush=True)
         signals.stop.wait()
@@ -112,6 +128,28 @@ def serve_forever(settings: Settings) -> None:
         serve.shutdown()
         ray.shutdown()
     print("stopped", flush=True)
+
+
+def _machine_resources() -> dict[str, float]:
+    """What Ray does not find by itself: a Mac's GPU, which the apple-silicon profile asks for."""
+    is_mac = sys.platform == "darwin" and platform.machine() == "arm64"
+    return {"mlx": 1} if is_mac else {}
+
+
+def _refuse_shortage(settings: Settings, available: Mapping[str, float]) -> None:
+    models = settings.model_settings()
+    if problem := shortage([settings.scaling(model) for model in models], available):
+        raise StartError(
+            f"{problem} on this machine: set num_cpus (RERANKER_NUM_CPUS), num_gpus, resources or "
+            "the number of replicas lower"
+        )
+
+
+def _path(settings: Settings) -> traffic.Path:
+    try:
+        return traffic.choose(settings.traffic)
+    except traffic.TrafficError as error:
+        raise StartError(f"{error}; RERANKER_TRAFFIC=auto or proxy takes the other way") from None
 
 
 def _download(settings: Settings) -> None:
@@ -134,15 +172,18 @@ def _quieten(settings: Settings) -> None:
     logging.getLogger("ray.serve").setLevel(_ray_level(settings))
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, replica: type | None) -> None:
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
     from serve_app.app import APP_NAME, bind
+    from serve_app.replicas import ModelReplica
 
+    # `rerank up` has warned already.
+    application = bind(settings, warn_if_exposed=False, replica=replica or ModelReplica)
     try:
         serve.run(
-            bind(settings, warn_if_exposed=False),  # `rerank up` has said it
+            application,
             name=APP_NAME,
             route_prefix="/",
             logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),
@@ -171,9 +212,11 @@ def _drain(settings: Settings) -> None:
 
     from serve_app.app import APP_NAME
 
-    handle = serve.get_app_handle(APP_NAME)
+    timeout_s = settings.worker_timeout_s
     try:
-        handle.drain.remote(settings.worker_timeout_s).result(timeout_s=settings.worker_timeout_s)
+        # Every ingress replica has a queue of its own.
+        handle = serve.get_app_handle(APP_NAME)
+        handle.broadcast("drain", timeout_s).results(timeout_s=timeout_s)
         # The last answers have left the ingress; the proxy passes them on.
         time.sleep(PROXY_FLUSH_S)
     except Exception as error:  # a dead ingress has nothing in flight; the stop goes on

@@ -141,7 +141,7 @@ class RerankService:
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
                     texts = {key: by_key[key] for key in mine}
-                    chunks = [list(texts)] if info.listwise else cut(texts)
+                    chunks = [list(texts)] if info.listwise else cut(texts, info.token_budget)
                     return await self._score(name, query, texts, chunks, request.options)
 
                 scoring = time.perf_counter()

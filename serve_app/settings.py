@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
-from models.types import EMBEDDED, LongDocument, ModelSpec, Precision
+from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
 from serve_app.cache.options import RedisEnabled, RedisUrl
 from serve_app.catalog import HOSTED_ALIASES, Catalog
-
-Device = Literal["auto", "cuda", "mps", "mlx", "cpu"]
-Backend = Literal["auto", "torch", "openvino", "mlx"]
-Quantization = Literal["auto", "fp32", "bf16", "fp16", "int8", "8bit", "4bit"]
-DTYPES: Mapping[str, Precision] = {
-    "auto": "auto",
-    "fp32": "float32",
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "int8": "int8",
-    "8bit": "8bit",
-    "4bit": "4bit",
-}
-
+from serve_app.model_settings import DTYPES, Backend, Device, ModelSettings, Quantization
+from serve_app.profiles import ProfileError, read_profile
+from serve_app.scaling import ScalingSettings
+from serve_app.settings_base import env as _env
+from serve_app.traffic import Traffic
 
 # Never shown, also where they are wrong.
 _SECRET = frozenset({"api_keys", "redis_url"})
@@ -35,41 +26,7 @@ class SettingsError(Exception):
     """A setting is wrong or unknown; the message names it."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class ModelSettings(_Frozen):
-    """One named model. What is left out is taken from the service's settings."""
-
-    name: Annotated[str, Field(min_length=1)]
-    source: Annotated[str, Field(min_length=1)] = EMBEDDED
-    aliases: tuple[str, ...] = ()
-    revision: str | None = None
-    device: Device | None = None
-    backend: Backend | None = None
-    quantization: Quantization | None = None
-    max_length: Annotated[int, Field(ge=8)] | None = None
-    normalize_text: bool | None = None
-    trust_remote_code: bool = False
-    family: str = "auto"
-    template: str = "auto"
-    instruction: str | None = None
-    label: int | str | None = None
-    layer: Annotated[int, Field(ge=1)] | None = None
-    max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = None
-    long_document: LongDocument | None = None
-    num_replicas: Annotated[int, Field(ge=1)] = 1
-    num_cpus: Annotated[float, Field(ge=0)] | None = None
-    num_gpus: Annotated[float, Field(ge=0)] = 0
-
-
-def _env(name: str, default: Any, description: str, **bounds: Any) -> Any:
-    """A setting with its environment variable."""
-    return Field(default, description=description, json_schema_extra={"env": name}, **bounds)
-
-
-class Settings(_Frozen):
+class Settings(ScalingSettings):
     """The service's settings: one frozen object, made once at the start."""
 
     model: str = _env("RERANKER_MODEL", EMBEDDED, "Model: `embedded`, or a Hugging Face name.")
@@ -191,8 +148,19 @@ class Settings(_Frozen):
     max_body_bytes: int = _env(
         "RERANKER_MAX_BODY_BYTES", 10 * 2**20, "Bytes of a request body at most.", ge=1024
     )
+    profile: str | None = _env(
+        "RERANKER_PROFILE",
+        None,
+        "A file of settings by name (docs/scaling.md) or by path; any other source wins over it.",
+    )
     host: str = _env("HOST", "127.0.0.1", "Address to listen on.")
     port: int = _env("PORT", 8000, "Port to listen on.", ge=1, le=65535)
+    traffic: Traffic = _env(
+        "RERANKER_TRAFFIC",
+        "auto",
+        "How `rerank up` lets requests in: `haproxy` (direct ingress behind HAProxy), `proxy` "
+        "(Ray Serve's own); auto: haproxy where it runs.",
+    )
     api_keys: KeyEntries = _env(
         "RERANKER_API_KEYS",
         (),
@@ -291,6 +259,13 @@ class Settings(_Frozen):
             raise ValueError(f"default_model: {self.default_model!r} is not one of {names}")
         return self
 
+    @model_validator(mode="after")
+    def _scaling_fits(self) -> Settings:
+        for model in self.model_settings():
+            if problem := self.scaling(model).problem():
+                raise ValueError(f"model {model.name!r}: {problem}")
+        return self
+
     def model_settings(self) -> tuple[ModelSettings, ...]:
         """The models to serve: `models`, or the one that model and local_model_path name."""
         if self.models:
@@ -304,6 +279,7 @@ class Settings(_Frozen):
     def spec(self, model: ModelSettings) -> ModelSpec:
         """The model's own settings over the service's."""
         quantization = model.quantization or self.quantization
+        num_cpus = self.scaling(model).num_cpus
         if quantization == "auto" and not self.mixed_precision:
             quantization = "fp32"
         return ModelSpec(
@@ -321,7 +297,7 @@ class Settings(_Frozen):
             compile=self.torch_compile,
             token_budget=self.token_budget,
             batch_size=self.batch_size,
-            threads=max(1, int(model.num_cpus)) if model.num_cpus else None,
+            threads=max(1, int(num_cpus)) if num_cpus else None,
             family=model.family if model.family != "auto" else self.family,
             template=model.template if model.template != "auto" else self.template,
             instruction=model.instruction or self.instruction,
@@ -342,11 +318,16 @@ class Settings(_Frozen):
         return Catalog(names=names, default=default, aliases={**hosted, **explicit})
 
 
-ENV_NAMES: Mapping[str, str] = {
-    str(field.json_schema_extra["env"]): name
-    for name, field in Settings.model_fields.items()
-    if isinstance(field.json_schema_extra, dict)
-}
+def _env_names() -> Iterator[tuple[str, str]]:
+    # What a model is comes before how often it runs.
+    fields = Settings.model_fields
+    for name in (*Settings.__annotations__, *ScalingSettings.model_fields):
+        extra = fields[name].json_schema_extra
+        if isinstance(extra, dict):
+            yield str(extra["env"]), name
+
+
+ENV_NAMES: Mapping[str, str] = dict(_env_names())
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -356,11 +337,12 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {
         field: environ[env] for env, field in ENV_NAMES.items() if environ.get(env, "") != ""
     }
-    if "models" in values:
-        try:
-            values["models"] = json.loads(values["models"])
-        except ValueError as error:
-            raise SettingsError(f"RERANKER_MODELS is not JSON: {error}") from error
+    for field, env in (("models", "RERANKER_MODELS"), ("resources", "RERANKER_RESOURCES")):
+        if field in values:
+            try:
+                values[field] = json.loads(values[field])
+            except ValueError as error:
+                raise SettingsError(f"{env} is not JSON: {error}") from error
     return values
 
 
@@ -369,11 +351,16 @@ def load(
     environ: Mapping[str, str],
     flags: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Merge the three sources and check them.
+    """Merge the three sources, a profile below them, and check the sum.
 
     Raises SettingsError naming the setting, and its environment variable, that is wrong.
     """
     values = {**_from_environment(environ), **args, **(flags or {})}
+    if values.get("profile"):
+        try:
+            values = {**read_profile(str(values["profile"])), **values}
+        except ProfileError as error:
+            raise SettingsError(f"profile (RERANKER_PROFILE): {error}") from None
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -398,7 +385,7 @@ def table() -> str:
         "# Settings",
         "",
         "Made from the code by `make settings`. Flags of `rerank up` win over the arguments of",
-        "`serve_config.yaml`, which win over the environment.",
+        "`serve_config.yaml`, which win over the environment, which wins over a profile.",
         "",
         "| environment | argument | default | what it does |",
         "|---|---|---|---|",
@@ -406,7 +393,7 @@ def table() -> str:
     for env, name in ENV_NAMES.items():
         field = Settings.model_fields[name]
         shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-        default = "" if shown in (None, "") else f"`{shown}`"
+        default = "" if shown in (None, "", {}) else f"`{shown}`"
         rows.append(f"| `{env}` | `{name}` | {default} | {field.description} |")
     rows += [
         "",

@@ -27,8 +27,11 @@ def _session_processes(session: int) -> list[str]:
     return found
 
 
-def test_sigterm_finishes_what_is_in_flight_and_leaves_no_process(tmp_path: Path) -> None:
-    service = start(tmp_path / "log")
+@pytest.mark.parametrize("path", ["auto", "proxy"])
+def test_sigterm_finishes_what_is_in_flight_and_leaves_no_process(
+    tmp_path: Path, path: str
+) -> None:
+    service = start(tmp_path / "log", RERANKER_TRAFFIC=path)
     documents = [f"document number {i} with some words to read " * 8 for i in range(600)]
     statuses: list[int] = []
 
@@ -67,6 +70,8 @@ def _first_refusal(url: str) -> httpx.Response:
         ({"RERANKER_MODEL": "no-such-org/no-such-model"}, "no-such-org/no-such-model"),
         ({"RERANKER_MAX_PARALLEL": "many"}, "RERANKER_MAX_PARALLEL"),
         ({"RERANKER_MAX_PARALEL": "3"}, "RERANKER_MAX_PARALEL"),
+        ({"RERANKER_PROFILE": "prod"}, "production"),
+        ({"RERANKER_NUM_CPUS": "5000"}, "5000 CPU"),
     ],
 )
 def test_what_can_not_start_says_why_once(

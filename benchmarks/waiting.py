@@ -1,0 +1,58 @@
+"""A replica that only waits: a model's time without its work. As a program: `rerank up` with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from models.types import DEFAULTS, Document, ModelInfo, ModelSpec, Score, ScoreOptions
+from serve_app.runtime import serve_forever
+from serve_app.settings import load
+from serve_app.turns import Turns
+
+SECONDS_PER_TOKEN = float(os.environ.get("WAITING_SECONDS_PER_TOKEN", "0.00001"))
+INFO = ModelInfo(
+    name="waiting",
+    source="none",
+    revision="1",
+    family="waiting",
+    backend="none",
+    device="cpu",
+    dtype="float32",
+    max_length=512,
+    activation="identity",
+    normalize_text=True,
+    token_budget=1024,
+)
+
+
+class WaitingReplica:
+    """Takes ModelReplica's place; one call at a time, and large ones by turns, as there."""
+
+    def __init__(self, spec: ModelSpec, **options: Any) -> None:
+        self._busy = asyncio.Lock()
+        self._turns = Turns(INFO.token_budget // 8, at_once=1)
+
+    async def info(self) -> ModelInfo:
+        return INFO
+
+    async def score(
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+    ) -> list[Score]:
+        tokens = [len(document) // 4 for document in documents]
+        async with self._turns.turn(query, sum(tokens)), self._busy:
+            await asyncio.sleep(SECONDS_PER_TOKEN * sum(tokens))
+        return [Score(float(number % 7), number) for number in tokens]
+
+
+def main() -> None:
+    serve_forever(load({}, os.environ), replica=WaitingReplica)
+
+
+if __name__ == "__main__":
+    # By its name, so that the replicas' processes import it rather than unpickle it.
+    from benchmarks import waiting
+
+    waiting.main()

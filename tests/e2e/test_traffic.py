@@ -1,0 +1,95 @@
+"""The same service by both paths: HAProxy with direct ingress, and Ray Serve's own proxy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve_app.traffic import choose
+from tests.e2e.conftest import Service, start, stop
+
+MEGABYTE = 2**20
+NAMES = {"haproxy": "HAProxy and direct ingress", "proxy": "Ray Serve's own proxy"}
+
+
+@pytest.fixture(scope="module", params=["haproxy", "proxy"])
+def path(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name == "haproxy" and not choose("auto").haproxy:
+        pytest.skip(str(choose("auto")))
+    return name
+
+
+@pytest.fixture(scope="module")
+def narrow(path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One request at a time, none waiting."""
+    running = start(
+        tmp_path_factory.mktemp("narrow") / "log",
+        RERANKER_TRAFFIC=path,
+        RERANKER_MAX_PARALLEL="1",
+        RERANKER_MAX_QUEUE="0",
+    )
+    yield running
+    stop(running)
+
+
+def test_the_path_is_said(narrow: Service, path: str) -> None:
+    assert f"traffic: {NAMES[path]}" in narrow.log.read_text()
+    assert httpx.get(f"{narrow.url}/health").json()["traffic"] == NAMES[path]
+
+
+@pytest.mark.parametrize("route", ["/health", "/ready", "/metrics", "/v1/models", "/docs"])
+def test_routes_answer(narrow: Service, route: str) -> None:
+    assert httpx.get(f"{narrow.url}{route}").status_code == 200
+
+
+def test_request_ids_go_through_once(narrow: Service) -> None:
+    body = {"query": "q", "documents": ["d"]}
+    sent = httpx.post(f"{narrow.url}/rerank", json=body, headers={"x-request-id": "mine-1"})
+    assert sent.headers.get_list("x-request-id") == ["mine-1"]
+    made = httpx.post(f"{narrow.url}/rerank", json=body)
+    assert len(made.headers.get_list("x-request-id")) == 1
+    wrong = httpx.post(f"{narrow.url}/rerank", json={}, headers={"x-request-id": "mine-2"})
+    assert (wrong.status_code, wrong.json()["request_id"]) == (400, "mine-2")
+    missing = httpx.get(f"{narrow.url}/nowhere")
+    assert missing.status_code == 404
+    assert missing.json()["error"]["code"] == "not_found"
+
+
+def test_large_bodies_are_read_whole_or_refused_at_the_limit(narrow: Service) -> None:
+    documents = ["a short one", "x" * (5 * MEGABYTE)]
+    body = {"query": "q", "documents": documents, "max_tokens_per_doc": 32}
+    answer = httpx.post(f"{narrow.url}/rerank", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["results"]) == 2
+    over = httpx.post(f"{narrow.url}/rerank", content=b"x" * (11 * MEGABYTE), timeout=60)
+    assert over.status_code == 413
+
+
+def test_what_is_over_the_bound_gets_retry_after(narrow: Service) -> None:
+    documents = [f"document {time.time()} number {i} " * 20 for i in range(150)]
+
+    def send(i: int) -> httpx.Response:
+        body = {"query": f"q {i}", "documents": documents}
+        return httpx.post(f"{narrow.url}/rerank", json=body, timeout=60)
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(send, range(6)))
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(refused) < len(answers)
+    assert {answer.status_code for answer in refused} == {429}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+
+
+def test_an_unusable_path_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="RAY_SERVE_HAPROXY_BINARY_PATH"):
+        start(
+            tmp_path / "log",
+            RERANKER_TRAFFIC="haproxy",
+            RAY_SERVE_HAPROXY_BINARY_PATH=str(tmp_path / "none"),
+        )

@@ -1,0 +1,60 @@
+"""Turns: a large request's chunks wait for each other, and nobody else does."""
+
+from __future__ import annotations
+
+import asyncio
+
+from serve_app.turns import Turns
+
+
+class Queue:
+    """What is in a replica's batch queue, and a way to finish it."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self.inside: list[str] = []
+        self.finish = asyncio.Event()
+
+    async def call(self, query: str, tokens: int) -> None:
+        async with self._turns.turn(query, tokens):
+            self.inside.append(query)
+            await self.finish.wait()
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_one_chunk_of_a_query_at_once_beside_everybody_else() -> None:
+    queue = Queue(Turns(large=100, at_once=1))
+    calls = [("big", 200)] * 3 + [("small", 10)] * 2 + [("big", 10), ("other", 200)]
+    tasks = [asyncio.create_task(queue.call(*call)) for call in calls]
+    await _settle()
+    assert sorted(queue.inside) == ["big", "big", "other", "small", "small"]
+    queue.finish.set()
+    await asyncio.gather(*tasks)
+    assert queue.inside.count("big") == 4
+
+
+async def test_two_at_once_where_there_may_be() -> None:
+    queue = Queue(Turns(large=100, at_once=2))
+    tasks = [asyncio.create_task(queue.call("big", 200)) for _ in range(3)]
+    await _settle()
+    assert queue.inside == ["big", "big"]
+    queue.finish.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_call_that_is_cancelled_gives_its_turn_on_and_nothing_is_kept() -> None:
+    turns = Turns(large=1, at_once=1)
+    queue = Queue(turns)
+    first, second = (asyncio.create_task(queue.call("q", 5)) for _ in range(2))
+    await _settle()
+    first.cancel()
+    await _settle()
+    assert queue.inside == ["q", "q"]
+    queue.finish.set()
+    await second
+    del first, second
+    assert len(turns._by_query) == 0

@@ -1,0 +1,111 @@
+"""The files of deploy/ and serve_config.yaml, read by Ray's own schema and by the service."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from serve_app.cli import _parser
+from serve_app.runtime import RAY
+from serve_app.settings import load
+from serve_app.traffic import HAPROXY
+
+ROOT = Path(__file__).parent.parent
+KUBERAY: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "rayservice.yaml").read_text())
+ANYSCALE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "anyscale.yaml").read_text())
+CONTAINER = (ROOT / "deploy" / "Containerfile").read_text().replace("\\\n", " ")
+CLUSTER: dict[str, Any] = KUBERAY["spec"]["rayClusterConfig"]
+GROUPS: list[dict[str, Any]] = [CLUSTER["headGroupSpec"], *CLUSTER["workerGroupSpecs"]]
+PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+
+
+def configs() -> dict[str, dict[str, Any]]:
+    return {
+        "serve_config.yaml": yaml.safe_load((ROOT / "serve_config.yaml").read_text()),
+        "rayservice.yaml": yaml.safe_load(KUBERAY["spec"]["serveConfigV2"]),
+        "anyscale.yaml": {"applications": ANYSCALE["applications"]},
+    }
+
+
+@pytest.mark.parametrize("name", configs())
+def test_ray_serve_reads_the_configuration_and_the_service_its_arguments(name: str) -> None:
+    content = configs()[name]
+    unknown = set(content) - set(ServeDeploySchema.model_fields)
+    assert not unknown, "Ray lets unknown keys pass"
+    schema = ServeDeploySchema.model_validate(content)
+    (application,) = schema.applications
+    assert application.route_prefix == "/"
+    module, _, function = application.import_path.partition(":")
+    assert callable(getattr(import_module(module), function))
+    settings = load(application.args, {})
+    for model in settings.model_settings():
+        settings.scaling(model).deployment_options()
+
+
+def _container(group: dict[str, Any]) -> dict[str, Any]:
+    (container,) = group["template"]["spec"]["containers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def _in_all_nodes(environment: dict[str, str]) -> None:
+    expected = {**HAPROXY, **RAY, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "15"}
+    for name, value in expected.items():
+        if name.startswith("RAY_SERVE_"):
+            assert environment[name] == value, name
+
+
+def test_every_node_has_the_traffic_path_of_rerank_up() -> None:
+    for group in GROUPS:
+        _in_all_nodes({pair["name"]: pair["value"] for pair in _container(group)["env"]})
+    _in_all_nodes(ANYSCALE["env_vars"])
+
+
+def test_groups_of_the_manifest() -> None:
+    assert (KUBERAY["apiVersion"], KUBERAY["kind"]) == ("ray.io/v1", "RayService")
+    assert CLUSTER["enableInTreeAutoscaling"] is True
+    assert CLUSTER["gcsFaultToleranceOptions"]["redisAddress"]
+    assert CLUSTER["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    names = [group["groupName"] for group in CLUSTER["workerGroupSpecs"]]
+    assert names == ["processors", "gpus"]
+    for group in CLUSTER["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert group["template"]["spec"]["terminationGracePeriodSeconds"] > 120
+    for group in GROUPS:
+        assert {"readinessProbe", "livenessProbe"} <= set(_container(group))
+    limits = _container(GROUPS[2])["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == "1"
+
+
+def test_a_node_of_each_group_holds_a_replica_that_asks_for_it() -> None:
+    settings = load(configs()["rayservice.yaml"]["applications"][0]["args"], {})
+    processors, gpus = (_container(group)["resources"]["limits"] for group in GROUPS[1:])
+    for model in settings.model_settings():
+        scaling = settings.scaling(model)
+        node = gpus if scaling.num_gpus else processors
+        assert (scaling.num_cpus or 0) <= float(node["cpu"])
+        assert scaling.num_gpus <= float(node.get("nvidia.com/gpu", 0))
+
+
+def test_one_version_of_ray_everywhere() -> None:
+    assert CLUSTER["rayVersion"] == ANYSCALE["ray_version"] == PINNED["ray"]
+
+
+def test_the_container_copies_what_there_is_and_starts_the_service() -> None:
+    for line in re.findall(r"^COPY (.*)$", CONTAINER, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists(), source
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = re.search(r"'\.\[([\w,]+)\]'", CONTAINER)
+    assert asked is not None
+    assert set(asked[1].split(",")) <= set(extras["optional-dependencies"])
+    command = re.search(r'^CMD \["rerank", "(\w+)"\]$', CONTAINER, re.MULTILINE)
+    assert command is not None
+    assert callable(_parser().parse_args([command[1]]).run)

@@ -251,7 +251,9 @@ def _in_order(pairs: Sequence[tuple[int, float]], count: int, where: str) -> lis
     """Scores by index. Raises GuideError unless each document has one."""
     scores = dict(pairs)
     if len(pairs) != count or set(scores) != set(range(count)):
-        raise GuideError(f"{where} gave {len(pairs)} scores for {count} documents")
+        raise GuideError(
+            f"{where} gave {len(pairs)} scores for {count} documents, not one for each"
+        )
     return [scores[i] for i in range(count)]
 
 

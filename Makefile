@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving bench-render clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving bench-render bench-training clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -36,6 +36,9 @@ bench-serving: $(VENV)/.dev
 
 bench-render: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.render
+
+bench-training: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)
 
 settings: $(VENV)/.dev
 	$(BIN)/python -m serve_app.settings > docs/settings.md

@@ -185,7 +185,7 @@ def compare(corpus: Corpus, options: argparse.Namespace) -> None:
     )
     held_out = corpus.queries[end:], corpus.documents[end:]
     spec = ModelSpec("guide", dtype="float32", max_length=options.max_length)
-    guide = Remembered(ScorerGuide(load(spec), pairs_per_forward=4096))
+    guide = Remembered(ScorerGuide(load(spec), pairs_per_forward=16_384))
     print(
         f"{len(pairs)} pairs, batch {options.batch}, {options.epochs} epochs; "
         f"{options.held_out} held-out queries over as many documents\n"

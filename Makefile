@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-large bench-simulate bench-render clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-large bench-simulate bench-render bench-training clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -45,6 +45,9 @@ bench-simulate: $(VENV)/.dev
 
 bench-render: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.render
+
+bench-training: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)
 
 settings: $(VENV)/.dev
 	$(BIN)/python -m serve_app.settings > docs/settings.md

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from pathlib import Path
 
@@ -175,7 +174,6 @@ def test_a_changed_file_is_read_again_at_most_once_a_second(file: File) -> None:
 def test_a_broken_file_keeps_the_old_keys_and_is_told_of_once(
     file: File, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("ray.serve").propagate = True
     file.write(content)
     for _ in range(3):
         assert file.names() == {"env", "a"}

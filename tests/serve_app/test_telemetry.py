@@ -76,10 +76,10 @@ async def test_what_a_process_held_goes_with_it_and_its_counts_stay() -> None:
     hub = MetricsHub(clock)
     gone = Telemetry().snapshot(waiting=3, active=2, shared=SHARED)
     gone.representations.update(KEPT)
-    await hub.report("gone", gone)
-    assert merge(await hub.report("here", Snapshot())).waiting == 3
+    await hub.report("gone", gone, {})
+    assert merge(await hub.report("here", Snapshot(), {})).waiting == 3
     clock.now += GONE_AFTER_S
-    left = merge(await hub.report("here", Snapshot(active=1)))
+    left = merge(await hub.report("here", Snapshot(active=1), {}))
     assert (left.waiting, left.active) == (0, 1)
     assert left.shared == Counter({"hits": 5, "dropped": 2})
     assert left.representations == Counter({("m", "hits"): 7})

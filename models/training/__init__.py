@@ -1,0 +1,25 @@
+"""Training an embedding model under a reranker's eyes (extra `train`)."""
+
+from models.training.counters import Counters, RerankerCallback
+from models.training.guide import Guide, GuideError
+from models.training.guides import FunctionGuide, HandleGuide, HTTPGuide, ScorerGuide
+from models.training.losses import RerankerCachedGISTEmbedLoss
+from models.training.optimized import OptimizedRerankerCachedGISTEmbedLoss
+from models.training.prefilter import PRESETS, Prefilter
+from models.training.texts import TextCollator
+
+__all__ = [
+    "PRESETS",
+    "Counters",
+    "FunctionGuide",
+    "Guide",
+    "GuideError",
+    "HTTPGuide",
+    "HandleGuide",
+    "OptimizedRerankerCachedGISTEmbedLoss",
+    "Prefilter",
+    "RerankerCachedGISTEmbedLoss",
+    "RerankerCallback",
+    "ScorerGuide",
+    "TextCollator",
+]

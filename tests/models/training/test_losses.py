@@ -1,0 +1,181 @@
+"""The cached loss is the uncached one, whatever its options."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLoss, MatryoshkaLoss
+
+from models.training import (
+    FunctionGuide,
+    OptimizedRerankerCachedGISTEmbedLoss,
+    RerankerCachedGISTEmbedLoss,
+)
+from tests.models.training.conftest import ANCHORS, NEGATIVES, PAIRS, POSITIVES
+from tests.models.training.stubs import ConstantGuide, WordGuide, by_the_book, features, lookup
+
+EVERYTHING: dict[str, Any] = {
+    "similarity_threshold": -1,
+    "top_k_ratio": 1,
+    "min_top_k": 99,
+    "max_candidates": 99,
+    "hybrid_threshold": -1,
+}
+
+
+def gradients(model: torch.nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    assert len(found) == len(expected) > 0
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def embed(model: SentenceTransformer, columns: list[list[str]]) -> list[torch.Tensor]:
+    return [model(model.preprocess(column))["sentence_embedding"] for column in columns]
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize(
+    ("columns", "options", "book"),
+    [
+        (PAIRS, {}, {}),
+        ([*PAIRS, *NEGATIVES], {"margin": 0.5}, {"margin": 0.5}),
+        (
+            [*PAIRS, NEGATIVES[0]],
+            {"margin": 0.3, "margin_strategy": "relative"},
+            {"margin": 0.3, "relative": True},
+        ),
+        (
+            [*PAIRS, NEGATIVES[0]],
+            {"contrast_anchors": False, "contrast_positives": False},
+            {"anchors": False, "positives": False},
+        ),
+        ([[*ANCHORS, ANCHORS[0]], [*POSITIVES, POSITIVES[1]]], {}, {}),
+    ],
+)
+def test_gradients_equal_the_uncached_loss(
+    model: SentenceTransformer,
+    columns: list[list[str]],
+    options: dict[str, Any],
+    book: dict[str, Any],
+    optimized: bool,
+) -> None:
+    expected = by_the_book(columns, embed(model, columns), WordGuide(), temperature=0.05, **book)
+    wanted = gradients(model, expected)
+    options = {"temperature": 0.05, "mini_batch_size": 3, **options}
+    loss: RerankerCachedGISTEmbedLoss
+    if optimized:
+        loss = OptimizedRerankerCachedGISTEmbedLoss(model, WordGuide(), **EVERYTHING, **options)
+    else:
+        loss = RerankerCachedGISTEmbedLoss(model, WordGuide(), **options)
+    found = loss([model.preprocess(column) for column in columns])
+    torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-5, atol=1e-5)
+    assert_close(gradients(model, found), wanted)
+    assert loss.counters.dropped > 0
+
+
+def test_with_an_embedding_model_as_guide_it_is_gist(model: SentenceTransformer) -> None:
+    def cosine(pairs: list[tuple[str, str]]) -> list[float]:
+        queries = model.encode([q for q, _ in pairs], normalize_embeddings=True)
+        return (
+            (queries * model.encode([d for _, d in pairs], normalize_embeddings=True))
+            .sum(1)
+            .tolist()
+        )
+
+    columns = [*PAIRS, *NEGATIVES]
+    theirs = CachedGISTEmbedLoss(model, model, temperature=0.05, mini_batch_size=3)
+    expected = theirs([model.preprocess(column) for column in columns], torch.empty(0))
+    wanted = gradients(model, expected)
+    ours = RerankerCachedGISTEmbedLoss(
+        model, FunctionGuide(cosine), temperature=0.05, mini_batch_size=3
+    )
+    found = ours([model.preprocess(column) for column in columns])
+    torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-5, atol=1e-5)
+    assert_close(gradients(model, found), wanted)
+
+
+def test_embeds_no_more_than_a_mini_batch_at_a_time() -> None:
+    model = lookup(torch.randn(8, 4))
+    loss = RerankerCachedGISTEmbedLoss(model, WordGuide(), mini_batch_size=3)
+    loss(features(PAIRS)).backward()
+    # Two columns of four rows, embedded twice.
+    assert model[0].rows == [3, 1] * 4
+
+
+def test_the_second_pass_runs_under_the_firsts_autocast(model: SentenceTransformer) -> None:
+    dtypes: list[torch.dtype] = []
+    loss = RerankerCachedGISTEmbedLoss(
+        model, WordGuide(), mini_batch_size=2, temperature=0.05, contrast_anchors=False
+    )
+    plain = gradients(model, loss([model.preprocess(column) for column in PAIRS]))
+    layer = next(m for m in model.modules() if isinstance(m, torch.nn.Linear))
+    handle = layer.register_forward_hook(lambda m, i, out: dtypes.append(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss([model.preprocess(column) for column in PAIRS])
+    found = gradients(model, value)
+    handle.remove()
+    assert set(dtypes) == {torch.bfloat16}
+    assert len(dtypes) == 8
+    assert value.dtype == torch.float32
+    together = torch.cat([g.flatten() for g in found]), torch.cat([g.flatten() for g in plain])
+    assert torch.nn.functional.cosine_similarity(*together, dim=0) > 0.98
+
+
+def test_evaluation_needs_no_gradients(model: SentenceTransformer) -> None:
+    loss = RerankerCachedGISTEmbedLoss(model, WordGuide(), mini_batch_size=3)
+    with torch.no_grad():
+        value = loss([model.preprocess(column) for column in PAIRS])
+    assert value.isfinite()
+    assert not value.requires_grad
+
+
+def test_an_outer_loss_may_call_it_for_many_sizes(model: SentenceTransformer) -> None:
+    guide = WordGuide()
+    loss = RerankerCachedGISTEmbedLoss(model, guide, mini_batch_size=3)
+    value = MatryoshkaLoss(model, loss, [32, 8])(
+        [model.preprocess(column) for column in PAIRS], torch.empty(0)
+    )
+    assert all(g.isfinite().all() for g in gradients(model, value))
+    assert len(guide.asked) == len(set(guide.asked))
+
+
+def test_the_guide_is_asked_once_for_a_pair() -> None:
+    columns = [[*ANCHORS, ANCHORS[0]], [*POSITIVES, "what fell today"]]
+    guide = WordGuide()
+    loss = RerankerCachedGISTEmbedLoss(lookup(torch.randn(10, 4)), guide, mini_batch_size=2)
+    loss(features(columns)).backward()
+    assert len(guide.asked) == len(set(guide.asked)) == loss.counters.calls
+    assert loss.counters.pairs == 3 * 5 * 5
+    assert guide.calls == 1
+
+
+def test_a_guide_that_is_a_module_is_not_trained() -> None:
+    class Module(torch.nn.Linear):
+        score = ConstantGuide().score
+
+    loss = RerankerCachedGISTEmbedLoss(lookup(torch.randn(8, 4)), Module(2, 2))
+    assert [name for name, _ in loss.named_parameters()] == ["model.0.table.weight"]
+
+
+def test_counters_go_with_the_state_and_options_with_the_card() -> None:
+    model = lookup(torch.randn(8, 4))
+    loss = OptimizedRerankerCachedGISTEmbedLoss(model, WordGuide(), "aggressive", max_candidates=9)
+    loss(features(PAIRS)).backward()
+    other = OptimizedRerankerCachedGISTEmbedLoss(model, WordGuide())
+    other.load_state_dict(loss.state_dict())
+    assert other.counters == loss.counters
+    assert other.counters.batches == 1
+    config = json.loads(json.dumps(loss.get_config_dict()))
+    assert (config["preset"], config["max_candidates"], config["min_top_k"]) == ("aggressive", 9, 8)
+    assert config["guide"] == "WordGuide"
+    assert "2402.16829" in loss.citation

@@ -12,6 +12,7 @@ from ray.serve import Application
 from serve_app.access.start import check_keys
 from serve_app.ingress import Ingress
 from serve_app.metrics_hub import MetricsHub
+from serve_app.remote_replica import RemoteReplica
 from serve_app.replicas import ModelReplica
 from serve_app.settings import ModelSettings, Settings, load
 
@@ -30,10 +31,16 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
 
 def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
     """Bind the ingress to one replica deployment per model and to the metrics hub."""
-    replicas = {m.name: _replica(settings, m, i) for i, m in enumerate(settings.model_settings())}
-    hub = serve.deployment(MetricsHub).options(
-        name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100
+    # Bound once: each deployment that is given it reports to the same one.
+    hub = (
+        serve.deployment(MetricsHub)
+        .options(name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
+        .bind()
     )
+    replicas = {
+        m.name: _remote(settings, m, i, hub) if m.is_remote else _replica(settings, m, i)
+        for i, m in enumerate(settings.model_settings())
+    }
     return Ingress.options(  # type: ignore[attr-defined]
         ray_actor_options={"num_cpus": 0},
         # The service's own admission is the bound; Serve's must lie above it.
@@ -41,7 +48,7 @@ def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
     ).bind(
         settings,
-        hub.bind(),
+        hub,
         warn_if_exposed=warn_if_exposed,
         **{f"model_{i}": r for i, r in enumerate(replicas.values())},
     )
@@ -70,4 +77,18 @@ def _replica(settings: Settings, model: ModelSettings, index: int) -> Applicatio
         window_ms=settings.micro_batch_window_ms,
         warmup=settings.warmup,
     )
+    return application
+
+
+def _remote(settings: Settings, model: ModelSettings, index: int, hub: Application) -> Application:
+    """No device and no share of a processor: it waits for others, for many requests at once."""
+    deployment = serve.deployment(RemoteReplica).options(
+        name=f"Model-{index}",
+        num_replicas=model.num_replicas,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
+        max_constructor_retry_count=1,
+        graceful_shutdown_timeout_s=settings.worker_timeout_s,
+    )
+    application: Application = deployment.bind(model.remote_spec(), hub)
     return application

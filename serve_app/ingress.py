@@ -103,6 +103,7 @@ class Ingress:
             max_retries=settings.max_retries,
             worker_timeout_s=settings.worker_timeout_s,
             images=ImageFetcher() if settings.image_urls else None,
+            fallbacks={m.name: m.fallback for m in settings.model_settings() if m.fallback},
         )
         loop = asyncio.get_event_loop()
         self._tasks = [loop.create_task(self._report_for_ever())]
@@ -122,6 +123,8 @@ class Ingress:
         instruction: str | None = None,
         max_tokens_per_doc: int | None = None,
         long_document: str | None = None,
+        query_image_url: str | None = None,
+        explain: bool = False,
     ) -> RerankResult:
         """Rank documents for a query, by the same path as HTTP requests.
 
@@ -136,6 +139,8 @@ class Ingress:
             "instruction": instruction,
             "max_tokens_per_doc": max_tokens_per_doc,
             "long_document": long_document,
+            "query_image_url": query_image_url,
+            "explain": explain,
         }
         request = NATIVE.parse({k: v for k, v in body.items() if v is not None}, self.limits)
         return await self.service.rerank(request)

@@ -22,6 +22,7 @@ _ERRORS: tuple[tuple[int, str, str], ...] = (
     (422, "invalid_request", "A field has the wrong type or value."),
     (429, "overloaded", "The queue is full, or a limit is used up; wait as Retry-After says."),
     (500, "scoring_failed", "The model gave no usable score."),
+    (502, "upstream_failed", "The provider behind the model gave no usable answer."),
     (503, "model_unavailable", "Waited too long, shutting down, or the model did not answer."),
     (504, "deadline_exceeded", "Scoring took longer than the worker timeout."),
 )

@@ -10,13 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from models.images import ImageDocument, ImageError
+from models.images import ImageError
 from models.text import normalize, well_formed
 from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError, relevance
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
 from serve_app.catalog import Catalog
+from serve_app.checks import check
+from serve_app.chunks import cut
 from serve_app.errors import (
+    REPLACEABLE,
     DeadlineExceeded,
     InvalidRequest,
     ModelUnavailable,
@@ -34,10 +37,6 @@ T = TypeVar("T")
 # because a document may be a line or a book.
 SLICE_S = 0.002
 LOOKUP_KEYS = 64
-# Characters of documents in a chunk: small enough to share a large request over replicas and
-# to let a short request in between, large enough to fill several micro-batches.
-CHUNK_CHARS = 48_000
-CHUNK_DOCUMENTS = 128
 RETRY_PAUSE_S = 0.1
 
 
@@ -65,6 +64,7 @@ class RerankService:
         max_retries: int = 2,
         worker_timeout_s: float = 120.0,
         images: ImageFetcher | None = None,
+        fallbacks: Mapping[str, str] | None = None,
     ) -> None:
         self.catalog = catalog
         self._backends = backends
@@ -74,6 +74,7 @@ class RerankService:
         self._max_retries = max_retries
         self._timeout_s = worker_timeout_s
         self._images = images
+        self._fallbacks = fallbacks or {}
         self._flights = SingleFlight()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
@@ -83,7 +84,9 @@ class RerankService:
         name, status = "unknown", 200
         try:
             name = self.catalog.resolve(request.model)
-            return await self._rerank(name, request, timings, started)
+            result = await self._answered(name, request, timings, started)
+            name = result.model
+            return result
         except RerankError as error:
             status = error.status
             raise
@@ -97,6 +100,24 @@ class RerankService:
             total = time.perf_counter() - started
             self._telemetry.record_request(name, status, timings.get("queue", 0.0) / 1000, total)
 
+    async def _answered(
+        self, name: str, request: RerankRequest, timings: dict[str, float], started: float
+    ) -> RerankResult:
+        """The model's answer whole, or that of the one named to stand in for it."""
+        try:
+            return await self._rerank(name, request, timings, started)
+        except REPLACEABLE as error:
+            other = self._fallbacks.get(name)
+            if other is None:
+                raise
+            logger.warning("model %s fails, %s answers: %s", name, other, error.message)
+            self._telemetry.record_fallback(name)
+            try:
+                return await self._answered(other, request, timings, started)
+            except InvalidRequest:
+                # It can't do what was asked of the first one: that one's failure is the answer.
+                raise error from None
+
     async def _rerank(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
     ) -> RerankResult:
@@ -104,18 +125,19 @@ class RerankService:
         info = await self._answer(name, backend.info)
         clean = normalize if info.normalize_text else well_formed
         query = clean(request.query)
-        if not query.strip():
+        if not query.strip() and request.options.query_image is None:
             raise InvalidRequest(
                 "the query is empty once control characters are removed", param="query"
             )
-        _check(info, request)
+        check(info, request)
         documents: Sequence[Document] = request.documents
         if self._images is not None:
             documents = await self._images.resolve(documents)
         order, by_key = await _keys(info, PairKeys(info, query, request.options), documents, clean)
 
         landed = self._flights.landed
-        known = await self._look_up(list(by_key))
+        # Reasons are not kept: they would take more room than the scores.
+        known = {} if request.options.explain else await self._look_up(list(by_key))
         missing = [key for key in by_key if key not in known]
         if info.listwise and missing:
             known, missing = {}, order  # one score alone means nothing: all are made anew
@@ -124,14 +146,17 @@ class RerankService:
         joined = 0
         if missing:
             async with self._admission.slot(lambda s: timings.update(queue=s * 1000)):
-                if self._flights.landed != landed and not info.listwise:
+                if self._flights.landed != landed and not (
+                    info.listwise or request.options.explain
+                ):
                     # Others' scores came in while this one waited: don't score those again.
                     known |= await self._look_up(missing)
                     missing = [key for key in missing if key not in known]
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
                     texts = {key: by_key[key] for key in mine}
-                    chunks = [list(texts)] if info.listwise else _chunks(texts)
+                    whole = info.listwise or info.whole_requests
+                    chunks = [list(texts)] if whole else cut(texts)
                     return await self._score(name, query, texts, chunks, request.options)
 
                 scoring = time.perf_counter()
@@ -183,7 +208,8 @@ class RerankService:
             if len(scores) != len(keys):
                 raise ScoringFailed(f"the model {name!r} gave {len(scores)} of {len(keys)} scores")
             found = dict(zip(keys, scores, strict=True))
-            self._store.put_many(found)
+            if not options.explain:
+                self._store.put_many(found)
             return found
 
         try:
@@ -220,20 +246,6 @@ class RerankService:
         raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
 
 
-def _check(info: ModelInfo, request: RerankRequest) -> None:
-    """Refuse what the model can't do, rather than answer as if it had."""
-    if not info.takes_images and any(isinstance(d, ImageDocument) for d in request.documents):
-        raise InvalidRequest(
-            f"the model {info.name!r} reads text alone; send documents without images",
-            param="documents",
-        )
-    if request.options.instruction is not None and not info.takes_instruction:
-        raise InvalidRequest(
-            f"the model {info.name!r} takes no instruction; leave the field out",
-            param="instruction",
-        )
-
-
 async def _keys(
     info: ModelInfo, keys: PairKeys, documents: Sequence[Document], clean: Callable[[str], str]
 ) -> tuple[list[bytes], dict[bytes, Document]]:
@@ -263,19 +275,6 @@ async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
         yield item
 
 
-def _chunks(texts: Mapping[bytes, Document]) -> list[list[bytes]]:
-    """Keys in chunks of bounded length; texts of like length together, so padding stays small."""
-    chunks: list[list[bytes]] = []
-    room = 0
-    for key in sorted(texts, key=lambda k: len(texts[k])):
-        if not chunks or room < len(texts[key]) or len(chunks[-1]) == CHUNK_DOCUMENTS:
-            chunks.append([])
-            room = CHUNK_CHARS
-        chunks[-1].append(key)
-        room -= len(texts[key])
-    return chunks
-
-
 async def _rank(
     info: ModelInfo, scores: Sequence[Score], request: RerankRequest
 ) -> tuple[RankedDocument, ...]:
@@ -290,6 +289,7 @@ async def _rank(
                 relevance_score=relevance(scores[i].logit, info.activation),
                 logit=scores[i].logit,
                 document=originals[i],
+                explanation=scores[i].explanation,
             )
             async for i in _paced(order[: request.top_n])
         ]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
 from serve_app.catalog import HOSTED_ALIASES, Catalog
+from serve_app.remote_settings import SHARED, ModelFields, check_fallbacks
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Backend = Literal["auto", "torch", "openvino"]
@@ -25,7 +26,7 @@ DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16", "int8"]] 
 
 
 # Never shown, also where they are wrong.
-_SECRET = frozenset({"api_keys"})
+_SECRET = frozenset({"api_keys", "base_url", "parameters"})
 
 
 class SettingsError(Exception):
@@ -36,12 +37,10 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class ModelSettings(_Frozen):
+class ModelSettings(ModelFields):
     """One named model. What is left out is taken from the service's settings."""
 
-    name: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)] = EMBEDDED
-    aliases: tuple[str, ...] = ()
     revision: str | None = None
     device: Device | None = None
     backend: Backend | None = None
@@ -51,10 +50,8 @@ class ModelSettings(_Frozen):
     trust_remote_code: bool = False
     family: str = "auto"
     template: str = "auto"
-    instruction: str | None = None
     label: int | str | None = None
     layer: Annotated[int, Field(ge=1)] | None = None
-    max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = None
     long_document: LongDocument | None = None
     num_replicas: Annotated[int, Field(ge=1)] = 1
     num_cpus: Annotated[float, Field(ge=0)] | None = None
@@ -246,6 +243,7 @@ class Settings(_Frozen):
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
             raise ValueError(f"models: the name {twice[0]!r} is given twice")
+        check_fallbacks(self.models)
         if self.default_model is not None and self.default_model not in names:
             raise ValueError(f"default_model: {self.default_model!r} is not one of {names}")
         return self
@@ -345,7 +343,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where} is not a setting. Known: {', '.join(sorted(Settings.model_fields))}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    if error["loc"] and error["loc"][0] in _SECRET:
+    if not _SECRET.isdisjoint(error["loc"]):
         return f"{name}: {message}"
     return f"{name}: {message}, got {error['input']!r}" if name else message
 
@@ -366,11 +364,15 @@ def table() -> str:
         shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         default = "" if shown in (None, "") else f"`{shown}`"
         rows.append(f"| `{env}` | `{name}` | {default} | {field.description} |")
-    rows += [
-        "",
-        "Each entry of `models` takes: " + ", ".join(f"`{n}`" for n in ModelSettings.model_fields),
-    ]
-    return "\n".join(rows) + "."
+    remote = [name for name in ModelFields.model_fields if name not in SHARED]
+    local = [name for name in ModelSettings.model_fields if name not in (*SHARED, *remote)]
+    for which, names in (
+        ("Each entry of `models` takes", SHARED),
+        ("One of a local model takes beside them", local),
+        ("One that names a provider (docs/providers.md)", remote),
+    ):
+        rows += ["", f"{which}: " + ", ".join(f"`{name}`" for name in names) + "."]
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

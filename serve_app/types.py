@@ -28,12 +28,16 @@ class RerankRequest:
 
 @dataclass(frozen=True, slots=True)
 class RankedDocument:
-    """`index` is the document's place in the request; `logit` the model's raw score."""
+    """`index` is the document's place in the request; `logit` the model's raw score.
+
+    `explanation` is the reason for it, where one was asked for.
+    """
 
     index: int
     relevance_score: float
     logit: float
     document: Any
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

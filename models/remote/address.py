@@ -44,18 +44,22 @@ def url_of(provider: Provider, spec: RemoteSpec, environ: Mapping[str, str] = os
     names = {"model": quote(model, safe=""), "region": region, "project": spec.project or ""}
     for name, value in names.items():
         base, path = base.replace(f"{{{name}}}", value), path.replace(f"{{{name}}}", value)
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RemoteConfigError(f"{spec.name}: base_url must be an http or https address")
-    if parts.username or parts.password or parts.query:
-        # It would be shown wherever the address is.
-        raise RemoteConfigError(f"{spec.name}: base_url must hold no key, user or query")
+    check_base(base)
     if spec.base_url and _names_endpoint(base.rsplit("/", 1)[-1], path.rsplit("/", 1)[-1]):
         return base
     # Many write the base with its version, as OpenAI's clients do.
-    if path.startswith("/v1/") and parts.path.rsplit("/", 1)[-1] == "v1":
+    if path.startswith("/v1/") and base.endswith("/v1"):
         path = path.removeprefix("/v1")
     return base + path
+
+
+def check_base(base: str) -> None:
+    """Raises RemoteConfigError where the address is none, or holds what must not be shown."""
+    parts = urlsplit(base)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RemoteConfigError("base_url must be an http or https address")
+    if parts.username or parts.password or parts.query:
+        raise RemoteConfigError("base_url must hold no key, user or query")
 
 
 def _names_endpoint(last: str, usual: str) -> bool:

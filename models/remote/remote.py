@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 from collections import Counter
@@ -28,6 +29,12 @@ def provider_of(spec: RemoteSpec) -> Provider:
             f"{spec.name}: {spec.provider!r} is not a provider; there are {', '.join(PROVIDERS)}"
         )
     return PROVIDERS[spec.provider]
+
+
+def _digest(parameters: Mapping[str, Any]) -> str:
+    """What tells parameters from others without showing them."""
+    text = json.dumps(dict(parameters), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 class Remote:
@@ -77,7 +84,7 @@ class Remote:
     ) -> ModelInfo:
         """The model as the service sees it; all that scores depend on is in it."""
         spec, provider = self.spec, self.provider
-        added = json.dumps(dict(spec.parameters), sort_keys=True) if spec.parameters else ""
+        added = _digest(spec.parameters) if spec.parameters else ""
         return ModelInfo(
             name=spec.name,
             source=f"{provider.name}:{self.model or 'default'}",

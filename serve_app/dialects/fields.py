@@ -14,6 +14,7 @@ from serve_app.types import RerankResult
 
 MAX_MODEL_CHARS = 256
 MAX_INSTRUCTION_CHARS = 4096
+MAX_IMAGE_CHARS = 10 * 2**20
 # orjson writes no deeper than 254 levels; an object document comes back inside about five.
 MAX_DOCUMENT_DEPTH = 100
 _NAMED_INDICES = 20
@@ -21,6 +22,8 @@ _NAMED_INDICES = 20
 
 def query(body: Mapping[str, Any], limits: Limits) -> str:
     value = body.get("query")
+    if not value and body.get("query_image_url") is not None:
+        return ""
     if value is None:
         raise BadRequest("invalid request: query must not be empty", param="query")
     if not isinstance(value, str):
@@ -156,7 +159,25 @@ def options(body: Mapping[str, Any]) -> ScoreOptions:
         instruction=_instruction(body.get("instruction")),
         max_tokens_per_doc=None if limit is None else _positive("max_tokens_per_doc", limit),
         long_document=_long_document(body.get("long_document")),
+        query_image=_query_image(body.get("query_image_url")),
+        explain=flag(body, "explain", False),
     )
+
+
+def _query_image(value: Any) -> str | None:
+    """The image in place of a query. A URL is fetched by the model's provider, not here."""
+    if value is None:
+        return None
+    is_image = isinstance(value, str) and (
+        value.startswith(("http://", "https://")) or DATA_URI.match(value)
+    )
+    if not is_image or len(value) > MAX_IMAGE_CHARS:
+        raise InvalidRequest(
+            "query_image_url must be an http or https address, or a data URI "
+            f"(data:image/png;base64,…) of at most {MAX_IMAGE_CHARS} characters.",
+            param="query_image_url",
+        )
+    return str(value)
 
 
 def _instruction(value: Any) -> str | None:
@@ -179,6 +200,13 @@ def _long_document(value: Any) -> LongDocument | None:
         mode: LongDocument | None = value
         return mode
     raise InvalidRequest("long_document must be truncate or max_passage.", param="long_document")
+
+
+def explain(results: list[dict[str, Any]], result: RerankResult) -> None:
+    """Put the reasons that were asked for beside the scores."""
+    for entry, ranked in zip(results, result.results, strict=True):
+        if ranked.explanation:
+            entry["explanation"] = ranked.explanation
 
 
 def warnings(result: RerankResult) -> list[str]:

@@ -57,6 +57,7 @@ class Native:
             ]
         for entry in results if result.passages else ():
             entry["passages"] = result.passages.get(entry["index"], 1)
+        fields.explain(results, result)
         payload: dict[str, Any] = {
             "id": result.id,
             "model": result.model,

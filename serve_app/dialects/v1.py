@@ -43,6 +43,7 @@ class CohereV1:
                 entry["document"] = {"text": document} if isinstance(document, str) else document
         for entry in results if result.passages else ():
             entry["passages"] = result.passages.get(entry["index"], 1)
+        fields.explain(results, result)
         meta: dict[str, Any] = {
             "api_version": {"version": "1"},
             "billed_units": {"search_units": -(-len(request.documents) // _DOCUMENTS_PER_UNIT)},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve_app import remote_contract
 from serve_app.access import contract
 
 Json = dict[str, Any]
@@ -22,7 +23,7 @@ _ERRORS: tuple[tuple[int, str, str], ...] = (
     (422, "invalid_request", "A field has the wrong type or value."),
     (429, "overloaded", "The queue is full, or a limit is used up; wait as Retry-After says."),
     (500, "scoring_failed", "The model gave no usable score."),
-    (502, "upstream_failed", "The provider behind the model gave no usable answer."),
+    (502, "upstream_failed", remote_contract.UPSTREAM_FAILED),
     (503, "model_unavailable", "Waited too long, shutting down, or the model did not answer."),
     (504, "deadline_exceeded", "Scoring took longer than the worker timeout."),
 )
@@ -198,21 +199,10 @@ def _schemas() -> Json:
     integer, number, text = {"type": "integer"}, {"type": "number"}, {"type": "string"}
     warnings = {"type": "array", "items": text, "description": "Such as: documents were cut."}
     passages = {"type": "integer", "description": "Parts scored, where documents were split."}
-    native = _object(
-        "index score relevance_score",
-        index=integer,
-        document=text,
-        score=number,
-        relevance_score=number,
-        passages=passages,
-    )
-    v1 = _object(
-        "index relevance_score",
-        index=integer,
-        relevance_score=number,
-        document=_given(),
-        passages=passages,
-    )
+    hit: Json = {"index": integer, "relevance_score": number, "passages": passages}
+    hit["explanation"] = remote_contract.EXPLANATION
+    native = _object("index score relevance_score", document=text, score=number, **hit)
+    v1 = _object("index relevance_score", document=_given(), **hit)
     meta = _object(
         "api_version billed_units tokens cached_tokens",
         api_version=_object("version", version=text),
@@ -259,7 +249,7 @@ def _schemas() -> Json:
 
 def _request(tops: Json, *, returns: bool) -> Json:
     """A scoring request. Unknown fields are ignored, so clients may send their extras."""
-    return _object(
+    schema = _object(
         "query documents",
         query={"type": "string", "pattern": "\\S", "description": "Not blank."},
         documents={"type": "array", "minItems": 1, "items": _ref("Document")},
@@ -276,7 +266,9 @@ def _request(tops: Json, *, returns: bool) -> Json:
             "enum": ["truncate", "max_passage", None],
             "description": "Cut what is too long, or take the best of its passages.",
         },
+        **remote_contract.request_fields(_ref("Flag")),
     )
+    return remote_contract.either_query(schema)
 
 
 def _given() -> Json:

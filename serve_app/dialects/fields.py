@@ -22,7 +22,8 @@ _NAMED_INDICES = 20
 
 def query(body: Mapping[str, Any], limits: Limits) -> str:
     value = body.get("query")
-    if not value and body.get("query_image_url") is not None:
+    blank = value is None or (isinstance(value, str) and not value.strip())
+    if blank and body.get("query_image_url") is not None:
         return ""
     if value is None:
         raise BadRequest("invalid request: query must not be empty", param="query")

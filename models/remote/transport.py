@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -27,10 +28,14 @@ MAX_ANSWER_BYTES = 64 * 2**20
 BACKOFF_S = 0.25
 MAX_BACKOFF_S = 8.0
 CONNECT_TIMEOUT_S = 10.0
+# They write addresses and headers, and keys with them, where somebody asks for more of the log.
+_TALKATIVE = ("httpx", "httpcore", "h2", "hpack")
 
 
 def make_client(parallel: int) -> httpx.AsyncClient:
     """HTTP/2 where the server speaks it. Redirects are not followed: they would take the key."""
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     return httpx.AsyncClient(
         http2=True,
         follow_redirects=False,

@@ -30,7 +30,7 @@ def table() -> str:
         scores = "in [0, 1]" if row.form == "chat" else _SCALES[row.scale]
         cells = (
             f"`{row.name}`",
-            f"[{row.title}]({row.documentation})",
+            f"[{row.title}]({row.documentation})" if row.documentation else row.title,
             f"`{row.form}`",
             address,
             f"`{row.key_env}`" if row.key_env else "none",

@@ -47,7 +47,7 @@ CASES = {
     "nvidia-nim": Case(fake.nvidia, "/v1/ranking"),
     "siliconflow": Case(fake.siliconflow, "/v1/rerank"),
     "together": COMMON,
-    "novita": Case(fake.common, "/v3/openai/rerank"),
+    "novita": Case(fake.cohere, "/openai/v1/rerank"),
     "gitee": COMMON,
     "302ai": COMMON,
     "jiekou": Case(fake.common, "/openai/v1/rerank"),

@@ -343,7 +343,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where} is not a setting. Known: {', '.join(sorted(Settings.model_fields))}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    if not _SECRET.isdisjoint(error["loc"]):
+    # An entry as a whole may hold such a setting too.
+    if not _SECRET.isdisjoint(error["loc"]) or isinstance(error["input"], Mapping):
         return f"{name}: {message}"
     return f"{name}: {message}, got {error['input']!r}" if name else message
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from models.remote.errors import (
     RemoteUnavailable,
 )
 from models.types import Score, ScoreOptions
+from serve_app import cli
 from serve_app.admission import Admission
 from serve_app.cache import MemoryStore
 from serve_app.catalog import Catalog
@@ -67,6 +70,7 @@ def test_an_entry_with_a_provider_becomes_its_spec() -> None:
         ({**COHERE, "fallback": "gone"}, "'gone' of 'cohere' is not one of them"),
         ({**COHERE, "fallback": "cohere"}, "come back to 'cohere'"),
         ({**COHERE, "step": 30}, "step must not be larger"),
+        ({**COHERE, "step": 30, "parameters": {"auth": "sk-secret"}}, "step must not be larger"),
     ],
 )
 def test_wrong_entries_are_named_and_secrets_are_not_shown(
@@ -100,6 +104,15 @@ def test_a_providers_failure_as_the_client_gets_it(
             retry_after_s,
             "no",
         )
+
+
+def test_a_providers_model_is_not_run_by_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RERANKER_MODELS", json.dumps([COHERE]))
+    (tmp_path / "docs.txt").write_text("a document")
+    assert cli.main(["score", "a query", str(tmp_path / "docs.txt")]) == 1
+    assert "scored by a provider" in capsys.readouterr().err
 
 
 def _pair(first: WordOverlap, second: WordOverlap) -> tuple[RerankService, Telemetry]:

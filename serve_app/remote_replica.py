@@ -5,45 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 
 from ray.serve.handle import DeploymentHandle
 
-from models.remote.errors import (
-    RemoteConfigError,
-    RemoteError,
-    RemoteRateLimited,
-    RemoteRefused,
-    RemoteTimeout,
-    RemoteUnauthorized,
-    RemoteUnavailable,
-)
+from models.remote.errors import RemoteConfigError, RemoteError, RemoteUnauthorized
 from models.remote.load import load
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
-from serve_app.errors import (
-    RerankError,
-    UpstreamFailed,
-    UpstreamRateLimited,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-)
 from serve_app.replicas import LOAD_FAILED
 from serve_app.telemetry import Snapshot
+from serve_app.upstream import to_client
 
 logger = logging.getLogger("ray.serve")
 REPORT_INTERVAL_S = 2.0
-# What a caller sees of a provider's failure; any other kind is a 502.
-_ERRORS: tuple[tuple[type[RemoteError], type[RerankError]], ...] = (
-    (RemoteRefused, UpstreamRefused),
-    (RemoteRateLimited, UpstreamRateLimited),
-    (RemoteUnavailable, UpstreamUnavailable),
-    (RemoteTimeout, UpstreamTimeout),
-)
 
 
 class RemoteReplica:
@@ -84,12 +61,3 @@ class RemoteReplica:
             with contextlib.suppress(Exception):
                 await self._hub.report.remote(self._id, Snapshot(upstream=Counter(counts)))
             await asyncio.sleep(REPORT_INTERVAL_S)
-
-
-def to_client(error: RemoteError) -> RerankError:
-    """The error as the service's caller gets it."""
-    kind = next((ours for theirs, ours in _ERRORS if isinstance(error, theirs)), UpstreamFailed)
-    answer = kind(str(error))
-    if error.retry_after_s is not None and kind.retry_after_s is not None:
-        answer.retry_after_s = max(1, math.ceil(error.retry_after_s))
-    return answer

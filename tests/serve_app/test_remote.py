@@ -33,11 +33,11 @@ from serve_app.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from serve_app.remote_replica import to_client
 from serve_app.service import RerankService
 from serve_app.settings import SettingsError, load
 from serve_app.telemetry import Snapshot, Telemetry, merge, to_json, to_prometheus
 from serve_app.types import RerankRequest
+from serve_app.upstream import to_client
 from tests.serve_app.fakes import INFO, InProcess, WordOverlap, make_service
 
 COHERE = {"name": "cohere", "provider": "cohere", "model": "rerank-v3.5"}

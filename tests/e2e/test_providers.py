@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.conftest import Service, start, stop
+from tests.e2e.conftest import Service, environment, free_port, start, stop
 from tests.models.llm import fake_chat
 from tests.models.remote import fake_provider as fake
 
@@ -134,3 +137,18 @@ def test_the_key_is_nowhere_to_be_seen(service: Service) -> None:
         assert KEY not in httpx.get(f"{service.url}{path}", timeout=10).text
     assert KEY not in service.log.read_text(errors="replace")
     assert "bad key ***" in service.log.read_text(errors="replace")
+
+
+def test_a_start_without_the_key_ends_with_its_name(tmp_path: Path) -> None:
+    models = [{"name": "hosted", "provider": "cohere", "model": "m", "api_key_env": "NOT_SET"}]
+    done = subprocess.run(
+        [sys.executable, "-m", "serve_app.cli", "up"],
+        env=environment(
+            RERANKER_MODELS=json.dumps(models), PORT=str(free_port()), XDG_STATE_HOME=str(tmp_path)
+        ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "hosted: there is no key in the environment's NOT_SET" in done.stderr

@@ -24,7 +24,7 @@ class RemoteUnauthorized(RemoteError):
 
 
 class RemoteNotFound(RemoteError):
-    """The provider has no such model or path (404)."""
+    """The provider has no such model or path (404, or a redirect)."""
 
 
 class RemoteRateLimited(RemoteError):

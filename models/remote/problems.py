@@ -20,6 +20,7 @@ from models.remote.errors import (
 
 # Too early, timed out, and what gateways answer for a server that is down (52x, 529).
 TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+REFUSALS = frozenset({400, 413, 422})
 _MAX_CHARS = 300
 _KEYS = ("message", "Message", "detail", "error_msg", "error_description", "errorMessage", "error")
 
@@ -34,11 +35,12 @@ def problem(who: str, status: int, headers: Mapping[str, str], content: bytes) -
         return RemoteUnauthorized(f"{text}. Check the key and its rights.")
     if status == 402:
         return RemoteUnauthorized(f"{text}. The account has no credit.")
-    if status == 404:
-        return RemoteNotFound(f"{text}. Check `model` and `base_url`.")
+    if status in REFUSALS:
+        return RemoteRefused(text)
     if status in TRANSIENT or status >= 500:
         return RemoteUnavailable(text, retry_after_s=retry_after(headers))
-    return RemoteRefused(text)
+    # Also a redirect, which is not followed, and a method or type that isn't taken there.
+    return RemoteNotFound(f"{text}. Check `model` and `base_url`.")
 
 
 def said_in(content: bytes) -> str:

@@ -4,8 +4,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-serving clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-render clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -30,8 +31,14 @@ bench-compare: bench-engines
 bench-growth: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.growth
 
+bench-representations: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.representations
+
 bench-serving: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.serving
+
+bench-render: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.render
 
 settings: $(VENV)/.dev
 	$(BIN)/python -m serve_app.settings > docs/settings.md
@@ -55,6 +62,10 @@ $(VENV)/.serve: pyproject.toml constraints.txt $(VENV)/.torch
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
 	@echo "[3/3] installing the service with what its tests need"
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+# Two clients that the others' bounds keep out: infinity-client wants an older httpx than it needs,
+# and frameworks hold Cohere's SDK at an older major version, so the newest stands apart.
+	@$(PIP) install -q -c constraints.txt --no-deps infinity-client
+	@$(PIP) install -q --no-deps --upgrade --target $(VENV)/newest cohere==$(NEWEST_COHERE)
 	@touch $@ $(VENV)/.serve
 
 $(VENV)/.bench: $(VENV)/.dev

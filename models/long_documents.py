@@ -40,6 +40,8 @@ class _Family(Protocol):
 
     def find_budget(self) -> None: ...
 
+    def stats(self) -> dict[str, int]: ...
+
 
 class LongDocuments:
     """A scorer that honours `max_tokens_per_doc` and `long_document`."""
@@ -76,6 +78,9 @@ class LongDocuments:
     def find_budget(self) -> None:
         """Find the token budget that is fastest here; `info` has it."""
         self._scorer.find_budget()
+
+    def stats(self) -> dict[str, int]:
+        return self._scorer.stats()
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         answers = self._scorer.forward(batch)

@@ -11,6 +11,7 @@ from models.images import ImageDocument
 
 Document = str | ImageDocument
 Activation = Literal["identity", "sigmoid", "clamp"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8", "8bit", "4bit"]
 LongDocument = Literal["truncate", "max_passage"]
 EMBEDDED = "embedded"
 
@@ -29,17 +30,20 @@ class ModelSpec:
 
     `source` is `embedded`, a Hugging Face model name, or a folder on disk. `max_length` is in
     tokens, special tokens included; None takes the checkpoint's own. `family`, `template`: `auto`
-    takes them from the checkpoint's config. `label`: the relevant one of a head with several,
+    takes them from the checkpoint's config. `dtype`: what is computed in; `8bit` and `4bit` are of
+    the weights, on MLX alone. `label`: the relevant one of a head with several,
     by number or name. `layer`: where a layerwise model is read. `instruction`: the task, for
     models that are prompted. `max_tokens_per_doc` cuts each document before it is scored;
     `long_document` says what happens to one that is longer than the model reads.
+    `representation_cache_bytes`: how much of documents' representations is kept, for models that
+    have them.
     """
 
     name: str
     source: str = EMBEDDED
     revision: str | None = None
     device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    dtype: Precision = "auto"
     max_length: int | None = None
     normalize_text: bool | None = None
     trust_remote_code: bool = False
@@ -47,7 +51,7 @@ class ModelSpec:
     token_budget: int | None = None
     batch_size: int | None = None
     threads: int | None = None
-    backend: Literal["auto", "torch", "openvino"] = "torch"
+    backend: Literal["auto", "torch", "openvino", "mlx"] = "torch"
     family: str = "auto"
     template: str = "auto"
     instruction: str | None = None
@@ -55,6 +59,7 @@ class ModelSpec:
     layer: int | None = None
     max_tokens_per_doc: int | None = None
     long_document: LongDocument = "truncate"
+    representation_cache_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +193,11 @@ class Scorer(Protocol):
 
     def find_budget(self) -> None:
         """Find the token budget that is fastest on this machine; `info` has it."""
+        ...
+
+    def stats(self) -> dict[str, int]:
+        """Hits, misses, saved_tokens, evictions, entries and bytes of the documents'
+        representations that are kept; empty where none are."""
         ...
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from serve_app.errors import Overloaded, QueueTimeout, ShuttingDown
 
 
+class _Turn:
+    """A place in the queue: less priority goes first, then who came first."""
+
+    __slots__ = ("place", "ready")
+
+    def __init__(self, priority: int, number: int) -> None:
+        self.place = (priority, number)
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __lt__(self, other: _Turn) -> bool:
+        return self.place < other.place
+
+
 class Admission:
-    """First come, first served; what is over a bound is refused at once."""
+    """By priority, then first come, first served; what is over a bound is refused at once."""
 
     def __init__(self, max_parallel: int, max_queue: int, queue_timeout_s: float) -> None:
         self.max_parallel = max_parallel
@@ -20,7 +34,8 @@ class Admission:
         self.active = 0
         self.closed = False
         self._timeout_s = queue_timeout_s
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: list[_Turn] = []  # a heap
+        self._numbers = itertools.count()
 
     @property
     def waiting(self) -> int:
@@ -31,11 +46,14 @@ class Admission:
         return self.max_parallel - self.active
 
     @asynccontextmanager
-    async def slot(self, on_wait: Callable[[float], None] | None = None) -> AsyncIterator[float]:
+    async def slot(
+        self, on_wait: Callable[[float], None] | None = None, priority: int = 0
+    ) -> AsyncIterator[float]:
         """Hold one of the slots; gives the seconds waited for it.
 
-        `on_wait` gets the seconds also where the wait ends in an error. Raises Overloaded when
-        the queue is full, QueueTimeout, or ShuttingDown.
+        `on_wait` gets the seconds also where the wait ends in an error. `priority` 0 goes before
+        1 wherever requests wait. Raises Overloaded when the queue is full of requests that go
+        before this one, or gets full of them; QueueTimeout; ShuttingDown.
         """
         if self.closed:
             raise ShuttingDown("the service is stopping; send the request to another one")
@@ -44,7 +62,7 @@ class Admission:
             if self.active < self.max_parallel and not self._waiters:
                 self.active += 1
             else:
-                await self._wait()
+                await self._wait(priority)
         finally:
             waited_s = time.perf_counter() - started
             if on_wait is not None:
@@ -54,33 +72,48 @@ class Admission:
         finally:
             self._release()
 
-    async def _wait(self) -> None:
+    async def _wait(self, priority: int) -> None:
+        turn = _Turn(priority, next(self._numbers))
         if len(self._waiters) >= self.max_queue:
-            raise Overloaded(
-                f"{self.active} requests are scored and {self.waiting} wait, which is the limit; "
-                "try again in a moment"
-            )
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(turn)
+            self._make_room(turn)
+        heapq.heappush(self._waiters, turn)
         try:
-            await asyncio.wait_for(asyncio.shield(turn), self._timeout_s)
+            await asyncio.wait_for(asyncio.shield(turn.ready), self._timeout_s)
         except BaseException as error:
-            if turn.done():
+            if isinstance(error, Overloaded):
+                raise
+            if turn.ready.done():
                 # The slot was handed over in the same moment: give it on.
                 self._release()
             else:
-                self._waiters.remove(turn)
-                turn.cancel()
+                self._remove(turn)
+                turn.ready.cancel()
             if isinstance(error, TimeoutError):
                 raise QueueTimeout(
                     f"the request waited {self._timeout_s:g} s without being scored; try again"
                 ) from None
             raise
 
+    def _make_room(self, turn: _Turn) -> None:
+        """Refuse the last in the queue for one that goes before it."""
+        full = Overloaded(
+            f"{self.active} requests are scored and {self.waiting} wait, which is the limit; "
+            "try again in a moment"
+        )
+        last = max(self._waiters, default=turn)
+        if last.place[0] <= turn.place[0]:
+            raise full
+        self._remove(last)
+        last.ready.set_exception(full)
+
+    def _remove(self, turn: _Turn) -> None:
+        self._waiters.remove(turn)
+        heapq.heapify(self._waiters)
+
     def _release(self) -> None:
         if self._waiters:
             # The slot goes from hand to hand, so that no newcomer slips in between.
-            self._waiters.popleft().set_result(None)
+            heapq.heappop(self._waiters).ready.set_result(None)
         else:
             self.active -= 1
 

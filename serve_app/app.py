@@ -38,7 +38,7 @@ def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
         .bind()
     )
     replicas = {
-        m.name: _remote(settings, m, i, hub) if m.is_remote else _replica(settings, m, i)
+        m.name: (_remote if m.is_remote else _replica)(settings, m, i, hub)
         for i, m in enumerate(settings.model_settings())
     }
     return Ingress.options(  # type: ignore[attr-defined]
@@ -54,7 +54,7 @@ def bind(settings: Settings, *, warn_if_exposed: bool = True) -> Application:
     )
 
 
-def _replica(settings: Settings, model: ModelSettings, index: int) -> Application:
+def _replica(settings: Settings, model: ModelSettings, index: int, hub: Application) -> Application:
     options: dict[str, Any] = {"num_gpus": model.num_gpus}
     if model.num_cpus is not None:
         options["num_cpus"] = model.num_cpus
@@ -76,6 +76,7 @@ def _replica(settings: Settings, model: ModelSettings, index: int) -> Applicatio
         micro_batch=settings.micro_batch,
         window_ms=settings.micro_batch_window_ms,
         warmup=settings.warmup,
+        hub=hub,
     )
     return application
 

@@ -16,6 +16,7 @@ HOSTED_ALIASES: tuple[str, ...] = (
     "rerank-v3.5",
     "rerank-v4.0-fast",
     "rerank-v4.0-pro",
+    "rerank-v5.0-pro",
     "jina-reranker-v1-base-en",
     "jina-reranker-v1-turbo-en",
     "jina-reranker-v1-tiny-en",
@@ -48,7 +49,11 @@ HOSTED_ALIASES: tuple[str, ...] = (
     "Alibaba-NLP/gte-reranker-modernbert-base",
     "cross-encoder/ms-marco-MiniLM-L-6-v2",
     "cross-encoder/ms-marco-MiniLM-L-12-v2",
+    # What infinity_client sends where no model is named.
+    "default/not-specified",
     "nvidia/nv-rerankqa-mistral-4b-v3",
+    "nvidia/llama-3.2-nv-rerankqa-1b-v2",
+    "nvidia/llama-nemotron-rerank-1b-v2",
 )
 
 

@@ -205,6 +205,17 @@ def _eval(options: argparse.Namespace) -> int:
     )
 
 
+def _mcp(options: argparse.Namespace) -> int:
+    try:
+        from serve_app.client.agents.mcp import serve
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is missing: pip install 'rerank-serve[clients]'")
+    key = os.environ.get("RERANK_API_KEY")
+    url = options.url or _url(_settings(options))
+    serve(url, api_key=key, model=options.model, port=options.http)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rerank",
@@ -227,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--model", help="`embedded`, a Hugging Face name or a folder (RERANKER_MODEL)"
         )
-        sub.add_argument("--device", help="auto, cuda, mps, cpu (RERANKER_DEVICE)")
+        sub.add_argument("--device", help="auto, cuda, mps, mlx, cpu (RERANKER_DEVICE)")
         sub.add_argument("--log-level", help="DEBUG, INFO, WARNING, ERROR (LOG_LEVEL)")
         return sub
 
@@ -268,6 +279,9 @@ def _parser() -> argparse.ArgumentParser:
         "files", metavar="FILE", nargs="+", help="one document a line; - reads stdin"
     )
     score.add_argument("--top-n", type=int, help="show so many (default: all)")
+    mcp = command("mcp", _mcp, "offer the reranker to agents, by MCP over stdio", "rerank mcp")
+    mcp.add_argument("--url", help="the service (default: this machine's)")
+    mcp.add_argument("--http", type=int, metavar="PORT", help="over HTTP at this port's /mcp")
     evaluate = command(
         "eval",
         _eval,

@@ -34,6 +34,22 @@ class InvalidRequest(RerankError):
     code = "invalid_request"
 
 
+class BadRequest(InvalidRequest):
+    """A required field is missing or empty: Cohere answers 400 to these, not 422."""
+
+    status = 400
+
+
+class TooManyDocuments(InvalidRequest):
+    code = "too_many_documents"
+
+
+class DocumentTooLong(InvalidRequest):
+    """A document would be cut, and the client asked for an error instead."""
+
+    code = "document_too_long"
+
+
 class MalformedBody(RerankError):
     """The body is not JSON, or not an object."""
 
@@ -49,6 +65,12 @@ class BodyTooLarge(RerankError):
 class UnsupportedMediaType(RerankError):
     status = 415
     code = "unsupported_media_type"
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is compressed in a way that is not read here."""
+
+    code = "unsupported_encoding"
 
 
 class UnknownModel(RerankError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -16,17 +17,18 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app import __version__, openapi, web
+from serve_app import __version__, coding, exchange, openapi, web
 from serve_app.access import Access, Visit
 from serve_app.access.middleware import Cors, Gate
-from serve_app.dialects import NATIVE, V1
-from serve_app.dialects.base import Dialect, Limits, read_json
+from serve_app.dialects import ROUTES, Limits, Wire, default_for, read_json, tei
+from serve_app.dialects.routes import Rule
 from serve_app.errors import (
-    BodyTooLarge,
     MethodNotAllowed,
     NotFound,
     RerankError,
     ShuttingDown,
+    UnknownModel,
+    UnsupportedEncoding,
 )
 from serve_app.service import RerankService
 from serve_app.telemetry import Snapshot, Telemetry, to_json, to_prometheus
@@ -79,9 +81,9 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     """The Starlette application. `frontend` is asked at each request, since Ray pickles the
     application before the replica that serves it exists."""
 
-    def rerank(dialect: Dialect) -> Callable[[Request], Awaitable[Response]]:
+    def scoring(rule: Rule) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return await _rerank(frontend(), dialect, request)
+            return await _score(frontend(), rule, request)
 
         return endpoint
 
@@ -102,26 +104,40 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
         return _json(to_json(snapshot))
 
     async def models(request: Request) -> Response:
-        return _json(_models(frontend()))
+        return _json({"object": "list", "data": _models(frontend())})
+
+    async def model(request: Request) -> Response:
+        name = request.path_params["name"]
+        found = [entry for entry in _models(frontend()) if entry["id"] == name]
+        if not found:
+            problem = UnknownModel(f"there is no model {name[:200]!r}; see /v1/models")
+            return _error(frontend(), default_for(request.url.path), problem, _request_id(request))
+        return _json(found[0])
+
+    async def info(request: Request) -> Response:
+        front = frontend()
+        return _json(tei.info(await front.health(), front.limits, __version__))
 
     async def usage(request: Request) -> Response:
         front = frontend()
         return _json(front.access.usage(Visit.of(request.scope), await front.snapshot()))
 
     async def contract(request: Request) -> Response:
-        return _json(openapi.document(__version__))
+        content = orjson.dumps(openapi.document(__version__))
+        content, headers = await coding.encode(content, request.headers.get("accept-encoding", ""))
+        return Response(content, media_type=JSON, headers=headers)
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(web.page("docs.html"))
 
     def refuse(request: Request, problem: RerankError) -> Response:
-        front, dialect = frontend(), _dialect_of(request)
+        front, dialect = frontend(), default_for(request.url.path)
         front.telemetry.record_http(dialect.name, problem.status)
         return _error(front, dialect, problem, _request_id(request))
 
     async def http_error(request: Request, error: Exception) -> Response:
         problem = _http_problem(request, error)
-        response = _error(frontend(), _dialect_of(request), problem, _request_id(request))
+        response = _error(frontend(), default_for(request.url.path), problem, _request_id(request))
         if allowed := (getattr(error, "headers", None) or {}).get("Allow"):
             response.headers["allow"] = allowed
         return response
@@ -129,17 +145,18 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     async def unexpected(request: Request, error: Exception) -> Response:
         # Starlette logs the trace; the client gets none of it.
         problem = RerankError("an unexpected error; the service's log has it under this request id")
-        return _error(frontend(), _dialect_of(request), problem, _request_id(request))
+        return _error(frontend(), default_for(request.url.path), problem, _request_id(request))
 
     return Starlette(
         routes=[
-            Route("/rerank", rerank(NATIVE), methods=["POST"]),
-            Route("/v1/rerank", rerank(V1), methods=["POST"]),
+            *(Route(path, scoring(rule), methods=["POST"]) for path, rule in ROUTES.items()),
             Route("/health", health),
+            Route("/info", info),
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/v1/models", models),
             Route("/v1/usage", usage),
+            Route("/v1/models/{name:path}", model),
             Route("/openapi.json", contract),
             Route("/docs", docs),
         ],
@@ -152,41 +169,45 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     )
 
 
-async def _rerank(front: Frontend, dialect: Dialect, request: Request) -> Response:
+async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
     started = time.perf_counter()
     request_id = _request_id(request)
+    dialect = rule.otherwise
     try:
         if front.closing:
             raise ShuttingDown("the service is stopping; send the request to another one")
         body = await _read(request, front.limits.max_body_bytes)
         payload = read_json(body, request.headers.get("content-type"), front.limits)
-        parsed = dialect.parse(payload, front.limits)
-        result = await Visit.of(request.scope).run(parsed, front.service.rerank)
-        content = dialect.render(result, parsed)
+        visit = Visit.of(request.scope)
+        dialect = rule.choose(payload)
+        content, stages = await exchange.answer(
+            partial(visit.run, rerank=front.service.rerank), dialect, payload, front.limits
+        )
     except RerankError as error:
-        front.telemetry.record_http(dialect.name, error.status)
+        front.telemetry.record_http(dialect.name, dialect.status(error))
         return _error(front, dialect, error, request_id)
     front.telemetry.record_http(dialect.name, 200)
-    timings = {**result.timings_ms, "total": (time.perf_counter() - started) * 1000}
-    headers = _id_header(front, request_id)
+    content, headers = await coding.encode(content, request.headers.get("accept-encoding", ""))
+    timings = {**stages, "total": (time.perf_counter() - started) * 1000}
+    headers |= _id_header(front, request_id)
     headers["server-timing"] = ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings.items())
     return Response(content, media_type=JSON, headers=headers)
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, refused as soon as it is known to be too large."""
-    too_large = BodyTooLarge(f"the body is over the limit of {limit} bytes; send fewer documents")
+    """The body, decompressed; refused as soon as it is known to be too large."""
+    encoding = coding.check_encoding(request.headers.get("content-encoding", ""))
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise too_large
+        raise coding.too_large(limit)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise too_large
+            raise coding.too_large(limit)
         chunks.append(chunk)
-    return b"".join(chunks)
+    return await coding.decode(b"".join(chunks), encoding, limit)
 
 
 def _request_id(request: Request) -> str:
@@ -201,17 +222,15 @@ def _id_header(front: Frontend, request_id: str) -> dict[str, str]:
     return {"x-request-id": request_id} if front.sets_request_id else {}
 
 
-def _error(front: Frontend, dialect: Dialect, error: RerankError, request_id: str) -> Response:
+def _error(front: Frontend, dialect: Wire, error: RerankError, request_id: str) -> Response:
     headers = _id_header(front, request_id)
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, UnsupportedEncoding):
+        headers["accept-encoding"] = ", ".join(coding.ENCODINGS)
     return Response(
-        dialect.error(error, request_id), error.status, media_type=JSON, headers=headers
+        dialect.error(error, request_id), dialect.status(error), media_type=JSON, headers=headers
     )
-
-
-def _dialect_of(request: Request) -> Dialect:
-    return V1 if request.url.path.startswith("/v1/") else NATIVE
 
 
 def _http_problem(request: Request, error: Exception) -> RerankError:
@@ -222,23 +241,22 @@ def _http_problem(request: Request, error: Exception) -> RerankError:
     return NotFound(f"there is nothing at {request.url.path}; see /docs")
 
 
-def _models(front: Frontend) -> dict[str, Any]:
+def _models(front: Frontend) -> list[dict[str, Any]]:
     catalog = front.service.catalog
     names = [(name, name) for name in catalog.names] + sorted(catalog.aliases.items())
-    return {
-        "object": "list",
-        "data": [
-            {
-                "id": name,
-                "object": "model",
-                "created": front.created,
-                "owned_by": "rerank-serve",
-                "root": target,
-                "default": name == catalog.default,
-            }
-            for name, target in names
-        ],
-    }
+    return [
+        {
+            "id": name,
+            "object": "model",
+            "created": front.created,
+            "owned_by": "rerank-serve",
+            "root": target,
+            "default": name == catalog.default,
+            # Xinference's clients choose what to ask a model for by this.
+            "model_type": "rerank",
+        }
+        for name, target in names
+    ]
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from serve_app import __version__
 from serve_app.access import Access
 from serve_app.access.start import http_host, ring_of, warning_for
 from serve_app.admission import Admission
@@ -23,14 +24,13 @@ from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
 from serve_app.fetch import ImageFetcher
 from serve_app.http import Frontend, make_app
+from serve_app.metrics_hub import REPORT_INTERVAL_S
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
 from serve_app.types import RerankResult
 
 logger = logging.getLogger("ray.serve")
-
-REPORT_INTERVAL_S = 2.0
 
 
 def _this_replica() -> Frontend:
@@ -49,7 +49,23 @@ def store_of(settings: Settings) -> ScoreStore:
     """The score store that the settings ask for."""
     if not settings.cache:
         return NullStore()
-    return MemoryStore(max_bytes=settings.cache_max_bytes, ttl_s=settings.cache_ttl_s)
+    memory = MemoryStore(max_bytes=settings.cache_max_bytes, ttl_s=settings.cache_ttl_s)
+    if not settings.redis_enabled:
+        return memory
+    # Imported here: they need the extra `redis`.
+    from serve_app.cache.redis import RedisStore
+    from serve_app.cache.tiered import TieredStore
+
+    shared = RedisStore(
+        settings.redis_url,
+        version=__version__,
+        prefix=settings.redis_key_prefix,
+        ttl_s=settings.redis_ttl_s,
+        read_s=settings.redis_read_timeout_ms / 1000,
+        max_queue=settings.redis_write_queue,
+        on_found=memory.put_many,
+    )
+    return TieredStore(memory, shared, settings.redis_wait_ms / 1000)
 
 
 def access_of(settings: Settings, telemetry: Telemetry) -> Access:
@@ -123,11 +139,17 @@ class Ingress:
         instruction: str | None = None,
         max_tokens_per_doc: int | None = None,
         long_document: str | None = None,
+        rank_fields: Sequence[str] | None = None,
+        relevant_spans: dict[str, Any] | None = None,
+        priority: int | None = None,
+        sort: bool | None = None,
+        truncate: bool | None = None,
         query_image_url: str | None = None,
         explain: bool = False,
     ) -> RerankResult:
         """Rank documents for a query, by the same path as HTTP requests.
 
+        Arguments mean what the fields of the native format mean; see docs/api.md.
         Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, …).
         """
         body = {
@@ -139,6 +161,11 @@ class Ingress:
             "instruction": instruction,
             "max_tokens_per_doc": max_tokens_per_doc,
             "long_document": long_document,
+            "rank_fields": None if rank_fields is None else list(rank_fields),
+            "relevant_spans": relevant_spans,
+            "priority": priority,
+            "sort": sort,
+            "truncate": truncate,
             "query_image_url": query_image_url,
             "explain": explain,
         }
@@ -159,6 +186,7 @@ class Ingress:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.01)
+        await self._store.close()
         return drained
 
     async def snapshot(self) -> Snapshot:
@@ -198,7 +226,9 @@ class Ingress:
 
     async def _report(self) -> list[Snapshot]:
         own = self.telemetry.snapshot(
-            waiting=self._admission.waiting, active=self._admission.active
+            waiting=self._admission.waiting,
+            active=self._admission.active,
+            shared=self._store.shared_stats(),
         )
         snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own)
         return snapshots

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
+import uuid
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from models.types import (
     DEFAULTS,
@@ -23,6 +27,8 @@ from models.types import (
     ScoreOptions,
     Scorer,
 )
+from serve_app.metrics_hub import REPORT_INTERVAL_S
+from serve_app.telemetry import Snapshot
 
 LOAD_FAILED = "MODEL CANNOT BE LOADED: "
 # One merged batch holds so many micro-batches: enough to sort rows by length, short enough
@@ -43,8 +49,15 @@ class ModelReplica:
     """Scores pairs with one loaded model."""
 
     def __init__(
-        self, spec: ModelSpec, *, micro_batch: bool, window_ms: float, warmup: bool
+        self,
+        spec: ModelSpec,
+        *,
+        micro_batch: bool,
+        window_ms: float,
+        warmup: bool,
+        hub: DeploymentHandle | None = None,
     ) -> None:
+        """`hub`: where the figures of kept representations are reported."""
         # Imported here: the ingress process imports this module and must stay free of torch.
         from models.registry import load
 
@@ -75,6 +88,10 @@ class ModelReplica:
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
         self._forward.set_max_batch_size(self._limit)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
+        self._id = uuid.uuid4().hex
+        self._reports: asyncio.Task[None] | None = None
+        if hub is not None and self._scorer.stats():
+            self._reports = asyncio.get_event_loop().create_task(self._report_for_ever(hub))
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""
@@ -90,6 +107,15 @@ class ModelReplica:
         )
         scores: list[Score] = await self._forward((self._limit, encoded))
         return scores
+
+    async def _report_for_ever(self, hub: DeploymentHandle) -> None:
+        name = self._scorer.info.name
+        while True:
+            figures = Counter({(name, what): n for what, n in self._scorer.stats().items()})
+            # The hub may be restarting; the next report carries the same totals.
+            with contextlib.suppress(Exception):
+                await hub.report.remote(self._id, Snapshot(representations=figures))
+            await asyncio.sleep(REPORT_INTERVAL_S)
 
     @serve.batch(batch_size_fn=lambda items: _cost(items))  # type: ignore[untyped-decorator]
     async def _forward(self, items: list[tuple[int, Encoded]]) -> list[list[Score]]:

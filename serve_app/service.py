@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 from models.images import ImageError
@@ -21,21 +22,21 @@ from serve_app.chunks import cut
 from serve_app.errors import (
     REPLACEABLE,
     DeadlineExceeded,
+    DocumentTooLong,
     InvalidRequest,
     ModelUnavailable,
     RerankError,
     ScoringFailed,
 )
 from serve_app.fetch import ImageFetcher
+from serve_app.pacing import paced
+from serve_app.spans import add_spans
 from serve_app.telemetry import Telemetry
 from serve_app.types import RankedDocument, RerankRequest, RerankResult
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 
-# Time worked on a request's texts between two looks at the event loop: by time, not by number,
-# because a document may be a line or a book.
-SLICE_S = 0.002
 LOOKUP_KEYS = 64
 RETRY_PAUSE_S = 0.1
 
@@ -105,7 +106,7 @@ class RerankService:
     ) -> RerankResult:
         """The model's answer whole, or that of the one named to stand in for it."""
         try:
-            return await self._rerank(name, request, timings, started)
+            return await self._whole(name, request, timings, started)
         except REPLACEABLE as error:
             other = self._fallbacks.get(name)
             if other is None:
@@ -117,6 +118,17 @@ class RerankService:
             except InvalidRequest:
                 # It can't do what was asked of the first one: that one's failure is the answer.
                 raise error from None
+
+    async def _whole(
+        self, name: str, request: RerankRequest, timings: dict[str, float], started: float
+    ) -> RerankResult:
+        """The model's ranking, with the spans that were asked for."""
+        result = await self._rerank(name, request, timings, started)
+        if request.relevant_spans is None:
+            return result
+        info = await self._answer(name, self._backends[name].info)
+        rank = partial(self._rerank, name, timings={}, started=time.perf_counter())
+        return await add_spans(result, request, request.relevant_spans, info, rank)
 
     async def _rerank(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
@@ -137,20 +149,26 @@ class RerankService:
 
         landed = self._flights.landed
         # Reasons are not kept: they would take more room than the scores.
-        known = {} if request.options.explain else await self._look_up(list(by_key))
+        kept = not request.options.explain
+        known, shared = await self._look_up(list(by_key)) if kept else ({}, 0)
         missing = [key for key in by_key if key not in known]
         if info.listwise and missing:
-            known, missing = {}, order  # one score alone means nothing: all are made anew
+            known, shared, missing = (
+                {},
+                0,
+                order,
+            )  # one score alone means nothing: all are made anew
         timings["lookup"] = _ms_since(started)
         fresh: dict[bytes, Score] = {}
         joined = 0
         if missing:
-            async with self._admission.slot(lambda s: timings.update(queue=s * 1000)):
-                if self._flights.landed != landed and not (
-                    info.listwise or request.options.explain
-                ):
+            async with self._admission.slot(
+                lambda s: timings.update(queue=s * 1000), request.priority
+            ):
+                if self._flights.landed != landed and kept and not info.listwise:
                     # Others' scores came in while this one waited: don't score those again.
-                    known |= await self._look_up(missing)
+                    come, more = await self._look_up(missing)
+                    known, shared = known | come, shared + more
                     missing = [key for key in missing if key not in known]
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
@@ -160,10 +178,16 @@ class RerankService:
                     return await self._score(name, query, texts, chunks, request.options)
 
                 scoring = time.perf_counter()
-                fresh, joined = await self._flights.run(missing, score)
+                once = partial(self._store.once, score=score, whole=info.listwise)
+                fresh, joined = await self._flights.run(missing, once if kept else score)
             timings["score"] = _ms_since(scoring)
 
         scores, ranking = known | fresh, time.perf_counter()
+        truncated = tuple(i for i, key in enumerate(order) if scores[key].truncated)
+        if truncated and not request.truncate:
+            raise DocumentTooLong(
+                f"document {truncated[0]} is longer than {name!r} reads", param="documents"
+            )
         ranked = await _rank(info, [scores[key] for key in order], request)
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
@@ -171,6 +195,7 @@ class RerankService:
         self._telemetry.record_pairs(
             tokens=tokens,
             hits=len(known),
+            shared_hits=shared,
             misses=len(missing),
             deduplicated=len(order) - len(by_key) + joined,
         )
@@ -180,17 +205,20 @@ class RerankService:
             results=ranked,
             tokens=tokens,
             cached_tokens=sum(known[key].tokens for key in order if key in known),
-            truncated=tuple(i for i, key in enumerate(order) if scores[key].truncated),
+            truncated=truncated,
             passages={i: n for i, key in enumerate(order) if (n := scores[key].passages) > 1},
             timings_ms=timings,
             requested_model=request.model,
         )
 
-    async def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
+    async def _look_up(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Score], int]:
+        """The scores that are kept, and how many of them only the shared store had."""
         known: dict[bytes, Score] = {}
-        async for start in _paced(range(0, len(keys), LOOKUP_KEYS)):
+        async for start in paced(range(0, len(keys), LOOKUP_KEYS)):
             known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
-        return known
+        missing = [key for key in keys if key not in known]
+        shared = await self._store.fetch(missing) if missing else {}
+        return known | shared, len(shared)
 
     async def _score(
         self,
@@ -252,9 +280,9 @@ async def _keys(
     """The documents' keys in their order, and what each stands for."""
     texts: list[Document] = [
         clean(d) if isinstance(d, str) else replace(d, text=clean(d.text))
-        async for d in _paced(documents)
+        async for d in paced(documents)
     ]
-    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in _paced(texts)]
+    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in paced(texts)]
     by_key: dict[bytes, Document] = {}
     for key, text in zip(order, texts, strict=True):
         by_key.setdefault(key, text)
@@ -265,22 +293,15 @@ def _ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-async def _paced(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items, with a look at the event loop every SLICE_S."""
-    since = time.perf_counter()
-    for item in items:
-        if time.perf_counter() - since > SLICE_S:
-            await asyncio.sleep(0)
-            since = time.perf_counter()
-        yield item
-
-
 async def _rank(
     info: ModelInfo, scores: Sequence[Score], request: RerankRequest
 ) -> tuple[RankedDocument, ...]:
     """By falling raw score, equal ones by index; the activations keep that order."""
     falling = [-score.logit for score in scores]
     order = sorted(range(len(scores)), key=falling.__getitem__)  # stable: ties stay by index
+    del order[len(order) if request.top_n is None else request.top_n :]
+    if not request.sort:
+        order.sort()
     originals = request.originals or request.documents
     return tuple(
         [
@@ -291,6 +312,6 @@ async def _rank(
                 document=originals[i],
                 explanation=scores[i].explanation,
             )
-            async for i in _paced(order[: request.top_n])
+            async for i in paced(order)
         ]
     )

@@ -8,25 +8,28 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from models.types import EMBEDDED, LongDocument, ModelSpec
+from models.types import EMBEDDED, LongDocument, ModelSpec, Precision
 from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
+from serve_app.cache.options import RedisEnabled, RedisUrl
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 from serve_app.remote_settings import SHARED, ModelFields, check_fallbacks
 
-Device = Literal["auto", "cuda", "mps", "cpu"]
-Backend = Literal["auto", "torch", "openvino"]
-Quantization = Literal["auto", "fp32", "bf16", "fp16", "int8"]
-DTYPES: Mapping[str, Literal["auto", "float32", "bfloat16", "float16", "int8"]] = {
+Device = Literal["auto", "cuda", "mps", "mlx", "cpu"]
+Backend = Literal["auto", "torch", "openvino", "mlx"]
+Quantization = Literal["auto", "fp32", "bf16", "fp16", "int8", "8bit", "4bit"]
+DTYPES: Mapping[str, Precision] = {
     "auto": "auto",
     "fp32": "float32",
     "bf16": "bfloat16",
     "fp16": "float16",
     "int8": "int8",
+    "8bit": "8bit",
+    "4bit": "4bit",
 }
 
 
 # Never shown, also where they are wrong.
-_SECRET = frozenset({"api_keys", "base_url", "parameters"})
+_SECRET = frozenset({"api_keys", "base_url", "parameters", "redis_url"})
 
 
 class SettingsError(Exception):
@@ -80,17 +83,23 @@ class Settings(_Frozen):
         "RERANKER_MAX_LENGTH", None, "Tokens a row may have; empty: the checkpoint's own.", ge=8
     )
     quantization: Quantization = _env(
-        "RERANKER_QUANTIZATION", "auto", "Precision; auto: bf16 where the hardware multiplies it."
+        "RERANKER_QUANTIZATION",
+        "auto",
+        "Precision; auto: bf16 where the hardware multiplies it. 8bit, 4bit: weights, on MLX.",
     )
     mixed_precision: bool = _env(
         "ENABLE_MIXED_PRECISION", True, "False: `auto` precision means fp32."
     )
-    device: Device = _env("RERANKER_DEVICE", "auto", "Where models run; auto: cuda, mps, cpu.")
+    device: Device = _env(
+        "RERANKER_DEVICE",
+        "auto",
+        "Where models run; auto: cuda, mps, cpu. mlx: MLX, on the device that it prefers.",
+    )
     backend: Backend = _env(
         "RERANKER_BACKEND",
         "auto",
-        "What runs the forward pass; auto: openvino where it is installed, on a processor, for "
-        "encoders; else torch.",
+        "What runs the forward pass; auto: mlx on Apple Silicon; openvino on a processor, for "
+        "encoders; each where it is installed; else torch.",
     )
     torch_compile: bool = _env("ENABLE_TORCH_COMPILE", False, "Compile the forward pass.")
     normalize_text: bool | None = _env(
@@ -214,11 +223,42 @@ class Settings(_Frozen):
         (),
         "Origins whose pages may call the service, separated by commas, or `*`; empty: none.",
     )
-    use_mlx: bool = _env(
-        "RERANKER_USE_MLX", False, "Must be false: the MLX engine is not part of this version."
+    use_mlx: bool = _env("RERANKER_USE_MLX", False, "True: the same as RERANKER_BACKEND=mlx.")
+    representation_cache_bytes: int = _env(
+        "RERANKER_REPRESENTATION_CACHE_BYTES",
+        256 * 2**20,
+        "Bytes of memory that each replica of a bi-encoder or a late-interaction model may take "
+        "for what documents became in it (docs/cache.md); 0: none.",
+        ge=0,
     )
-    redis_enabled: bool = _env(
-        "REDIS_ENABLED", False, "Must be false: the Redis tier is not part of this version."
+    redis_enabled: RedisEnabled = _env(
+        "REDIS_ENABLED", False, "Share scores with other servers by Redis (docs/cache.md)."
+    )
+    redis_url: RedisUrl = _env(
+        "REDIS_URL",
+        "redis://127.0.0.1:6379/0",
+        "Where Redis is: redis://, rediss:// (TLS) or unix://.",
+        repr=False,
+    )
+    redis_ttl_s: float = _env(
+        "REDIS_TTL_SECONDS", 86_400.0, "Seconds that Redis keeps a score.", ge=0.001
+    )
+    redis_key_prefix: str = _env(
+        "REDIS_KEY_PREFIX", "rerank", "What each key in Redis begins with.", min_length=1
+    )
+    redis_read_timeout_ms: float = _env(
+        "REDIS_READ_TIMEOUT_MS", 20.0, "Milliseconds a request waits for Redis.", gt=0, le=10_000
+    )
+    redis_wait_ms: float = _env(
+        "REDIS_WAIT_MS",
+        1000.0,
+        "Milliseconds to wait for another server that scores the same pairs, while none of them "
+        "comes; 0: don't.",
+        ge=0,
+        le=60_000,
+    )
+    redis_write_queue: int = _env(
+        "REDIS_WRITE_QUEUE", 50_000, "Pairs that may wait to be written; more are dropped.", ge=0
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
         "LOG_LEVEL", "INFO", "How much is logged."
@@ -229,12 +269,13 @@ class Settings(_Frozen):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("use_mlx", "redis_enabled")
-    @classmethod
-    def _refuse(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("this version does not have it; set it to false")
-        return value
+    @model_validator(mode="after")
+    def _one_backend_is_named(self) -> Settings:
+        if self.use_mlx and self.backend not in ("auto", "mlx"):
+            raise ValueError(
+                f"RERANKER_USE_MLX and RERANKER_BACKEND={self.backend} contradict each other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Settings:
@@ -268,7 +309,7 @@ class Settings(_Frozen):
             source=model.source,
             revision=model.revision,
             device=model.device or self.device,
-            backend=model.backend or self.backend,
+            backend=model.backend or ("mlx" if self.use_mlx else self.backend),
             dtype=DTYPES[quantization],
             max_length=model.max_length or self.max_length,
             normalize_text=(
@@ -286,6 +327,7 @@ class Settings(_Frozen):
             layer=model.layer,
             max_tokens_per_doc=model.max_tokens_per_doc or self.max_tokens_per_doc,
             long_document=model.long_document or self.long_document,
+            representation_cache_bytes=self.representation_cache_bytes,
         )
 
     def catalog(self) -> Catalog:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from serve_app import tiers
+
 # Log-spaced buckets, each 10% wider than the one before, from 0.1 ms to about 110 s: a quantile
 # is right within 10%, and histograms of several replicas add up without loss.
 _BASE_S = 1e-4
@@ -67,17 +69,21 @@ class Snapshot:
 
     `requests` counts by (model, status); `http` by (dialect, status); `usage` by (API key's
     name, what), where what is one of `USAGE`; `upstream` by (model, event) what happened in
-    calls to providers.
+    calls to providers; `shared` by what, as in `tiers`; `representations` by (model, what), as
+    there.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     http: Counter[tuple[str, int]] = field(default_factory=Counter)
     usage: Counter[tuple[str, str]] = field(default_factory=Counter)
     upstream: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shared: Counter[str] = field(default_factory=Counter)
+    representations: Counter[tuple[str, str]] = field(default_factory=Counter)
     wait: Histogram = field(default_factory=Histogram)
     process: Histogram = field(default_factory=Histogram)
     tokens: int = 0
     cache_hits: int = 0
+    shared_hits: int = 0
     cache_misses: int = 0
     deduplicated: int = 0
     waiting: int = 0
@@ -100,9 +106,13 @@ class Telemetry:
         self._own.wait.add(wait_s)
         self._own.process.add(process_s)
 
-    def record_pairs(self, *, tokens: int, hits: int, misses: int, deduplicated: int) -> None:
+    def record_pairs(
+        self, *, tokens: int, hits: int, misses: int, deduplicated: int, shared_hits: int = 0
+    ) -> None:
+        """One request's pairs; `shared_hits` of the `hits` came from the shared store."""
         self._own.tokens += tokens
         self._own.cache_hits += hits
+        self._own.shared_hits += shared_hits
         self._own.cache_misses += misses
         self._own.deduplicated += deduplicated
 
@@ -119,11 +129,20 @@ class Telemetry:
         """A request that another model answered in place of `model`."""
         self._own.upstream[model, "fallbacks"] += 1
 
-    def snapshot(self, *, waiting: int = 0, active: int = 0) -> Snapshot:
-        """A copy of the totals, with the queue as it is now."""
+    def snapshot(
+        self, *, waiting: int = 0, active: int = 0, shared: Mapping[str, int] | None = None
+    ) -> Snapshot:
+        """A copy of the totals, with the queue and the shared store as they are now."""
         copy = merge([self._own])
         copy.waiting, copy.active = waiting, active
+        copy.shared.update(shared or {})
         return copy
+
+
+_NUMBERS = (
+    *("tokens", "cache_hits", "shared_hits", "cache_misses", "deduplicated"),
+    *("waiting", "active"),
+)
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
@@ -134,11 +153,23 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
         total.http.update(one.http)
         total.usage.update(one.usage)
         total.upstream.update(one.upstream)
+        total.shared.update(one.shared)
+        total.representations.update(one.representations)
         total.wait.merge(one.wait)
         total.process.merge(one.process)
-        for name in ("tokens", "cache_hits", "cache_misses", "deduplicated", "waiting", "active"):
+        for name in _NUMBERS:
             setattr(total, name, getattr(total, name) + getattr(one, name))
     return total
+
+
+def settled(snapshot: Snapshot) -> Snapshot:
+    """The counts of a process that is gone, without what it held."""
+    copy = merge([snapshot])
+    copy.waiting = copy.active = 0
+    copy.shared = Counter({k: n for k, n in copy.shared.items() if k in tiers.SHARED})
+    kept = copy.representations.items()
+    copy.representations = Counter({k: n for k, n in kept if k[1] in tiers.REPRESENTATIONS})
+    return copy
 
 
 def to_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -156,10 +187,13 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "tokens": snapshot.tokens,
         "cache": {
             "hits": snapshot.cache_hits,
+            "shared_hits": snapshot.shared_hits,
             "misses": snapshot.cache_misses,
             "hit_rate": snapshot.cache_hits / looked_up if looked_up else 0.0,
             "deduplicated": snapshot.deduplicated,
         },
+        "shared_store": tiers.shared_json(snapshot.shared),
+        "representations": tiers.representations_json(snapshot.representations),
         "waiting": snapshot.waiting,
         "active": snapshot.active,
         "requests_by_model": _grouped(snapshot.requests),
@@ -226,7 +260,14 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
         yield from _head(name, "counter", text)
         yield f"{name} {value}"
     yield from _head("rerank_cache_hits_total", "counter", "Pairs that a store had, by tier.")
-    yield f'rerank_cache_hits_total{{tier="memory"}} {snapshot.cache_hits}'
+    memory_hits = snapshot.cache_hits - snapshot.shared_hits
+    yield f'rerank_cache_hits_total{{tier="memory"}} {memory_hits}'
+    yield f'rerank_cache_hits_total{{tier="redis"}} {snapshot.shared_hits}'
+    for metric in tiers.metrics(snapshot.shared, snapshot.representations):
+        yield from _head(metric.name, metric.kind, metric.text)
+        for owner, number in metric.values:
+            label = "" if owner is None else f'{{model="{_escape(owner)}"}}'
+            yield f"{metric.name}{label} {number}"
     for name, text, value in (
         ("rerank_requests_waiting", "Requests in the queue.", snapshot.waiting),
         ("rerank_requests_active", "Requests being scored.", snapshot.active),

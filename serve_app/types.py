@@ -10,11 +10,30 @@ from models.types import DEFAULTS, Document, ScoreOptions
 
 
 @dataclass(frozen=True, slots=True)
+class SpanOptions:
+    """Which spans of each document are wanted: scored above `threshold`, `max_spans` at most."""
+
+    threshold: float = 0.1
+    max_spans: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelevantSpan:
+    """Characters [start, end) of a document, counted in code points; `score` is in [0, 1]."""
+
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class RerankRequest:
     """`documents` is what the model scores; `originals` what the client sent.
 
     `top_n` None means all. `model` None means the service's default model. `options` are what
-    the client asks of the scoring, where it asks.
+    the client asks of the scoring, where it asks. `priority` 0 is served first, larger later.
+    `sort` False keeps the documents' own order. `raw_scores`: show logits, not relevance.
+    `truncate` False refuses a document that would be cut.
     """
 
     query: str
@@ -24,19 +43,26 @@ class RerankRequest:
     return_documents: bool = False
     originals: tuple[Any, ...] | None = None
     options: ScoreOptions = DEFAULTS
+    priority: int = 0
+    relevant_spans: SpanOptions | None = None
+    sort: bool = True
+    raw_scores: bool = False
+    truncate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class RankedDocument:
     """`index` is the document's place in the request; `logit` the model's raw score.
 
-    `explanation` is the reason for it, where one was asked for.
+    `relevant_spans`, where they were asked for: from most to least relevant. `explanation` is the
+    reason for the score, where one was asked for.
     """
 
     index: int
     relevance_score: float
     logit: float
     document: Any
+    relevant_spans: tuple[RelevantSpan, ...] = ()
     explanation: str = ""
 
 

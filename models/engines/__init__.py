@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.engines import int8, openvino_engine
+from models.engines import int8, mlx, openvino_engine
 from models.engines.base import CHECKED_TOKENS, Engine
 from models.engines.torch_engine import TorchEngine, choose_device
 from models.families.lengths import position_limit
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 def engine_for(
     checkpoint: Checkpoint,
-    module: Any,
+    make: Callable[[], Any],
     output: str,
     *,
     types: str = "token_type_ids",
@@ -27,15 +28,20 @@ def engine_for(
 ) -> Engine:
     """The engine that the spec's `backend` names.
 
-    `auto` is OpenVINO on a processor where it is installed and the module is `portable` (an
-    encoder: no cache of keys and values, no images), else torch. Raises ModelLoadError where the
-    named one can't run it.
+    `make` gives the torch module; MLX reads the weights by itself, and does not call it. `auto` is
+    MLX on Apple Silicon, OpenVINO on a processor where the module is `portable` (an encoder: no
+    cache of keys and values, no images), each where it is installed and has the architecture, else
+    torch. Raises ModelLoadError where the named one can't run it.
     """
     spec = checkpoint.spec
     typed = types != "token_type_ids" or types in checkpoint.tokenizer.model_input_names
     # A tokenizer may lack a pad token; what is padded is masked.
     pads = (checkpoint.tokenizer.pad_token_id, getattr(checkpoint.config, "pad_token_id", None))
     pad = next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0)
+    found = _mlx_engine(checkpoint, output, pad, typed)
+    if found is not None:
+        return found
+    module = make()
     reason = _why_not_openvino(checkpoint, portable)
     only = spec.backend == "openvino" or spec.dtype == "int8"
     if only and reason is not None:
@@ -73,6 +79,41 @@ def engine_for(
 
 def _calibration(checkpoint: Checkpoint) -> list[TokenRow]:
     return int8.calibration_rows(checkpoint.tokenizer) if checkpoint.spec.dtype == "int8" else []
+
+
+def _mlx_engine(checkpoint: Checkpoint, output: str, pad: int, typed: bool) -> Engine | None:
+    """MLX where the spec or the weights call for it, or where it is the fastest here."""
+    spec = checkpoint.spec
+    quantized = mlx.quantization_of(checkpoint) is not None
+    if quantized and spec.backend not in ("auto", "mlx"):
+        raise ModelLoadError(
+            f"{spec.source!r} has weights that MLX quantized, which {spec.backend} can't read; "
+            "set RERANKER_BACKEND=mlx"
+        )
+    named = spec.backend == "mlx" or (spec.backend == "auto" and spec.device == "mlx")
+    usual = spec.backend == "auto" and spec.device != "cpu" and mlx.apple_silicon()
+    usual = usual and spec.dtype != "int8"
+    if not (named or quantized or usual):
+        if spec.dtype in mlx.BITS:
+            raise ModelLoadError(
+                f"{spec.source!r} can be run in {spec.dtype} on MLX alone; set "
+                "RERANKER_BACKEND=mlx, or another RERANKER_QUANTIZATION"
+            )
+        return None
+    reason = mlx.why_not(checkpoint, output)
+    cause: Exception | None = None
+    if reason is None:
+        from models.engines.mlx.engine import MLXEngine
+
+        try:
+            return MLXEngine(checkpoint, pad_token_id=pad, output=output, typed=typed)
+        except Exception as error:
+            cause, reason = error, " ".join(str(error).split())[:300]
+            if not (named or quantized):
+                logger.warning("%s is not run on MLX: %s", spec.name, reason)
+    if named or quantized or spec.dtype in mlx.BITS:
+        raise ModelLoadError(f"{spec.source!r} can't run on MLX: {reason}") from cause
+    return None
 
 
 def _why_not_openvino(checkpoint: Checkpoint, portable: bool) -> str | None:

@@ -73,6 +73,10 @@ class Family(ABC):
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         """Scores of each encoded request. Raises ScoringError for one that is not finite."""
 
+    def stats(self) -> dict[str, int]:
+        """What is kept of documents; empty where nothing is."""
+        return {}
+
     def score(
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:

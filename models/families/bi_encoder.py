@@ -8,6 +8,7 @@ the prompts that its config names for queries and documents.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,17 +16,10 @@ from tokenizers import normalizers
 
 from models.checkpoint import Checkpoint
 from models.engines import engine_for
-from models.families.base import Family
+from models.families.embedding import Embedding
 from models.families.lengths import max_length_of
-from models.types import (
-    DEFAULTS,
-    EMBEDDED,
-    Activation,
-    Encoded,
-    ModelLoadError,
-    Score,
-    ScoreOptions,
-)
+from models.representations import Representation
+from models.types import EMBEDDED, Activation, ModelLoadError, TokenRow
 
 Layer = Callable[[torch.Tensor], torch.Tensor]
 
@@ -75,7 +69,7 @@ def _weighted_mean(tokens: torch.Tensor) -> torch.Tensor:
     return (weights @ tokens) / weights.sum()
 
 
-class BiEncoder(Family):
+class BiEncoder(Embedding):
     """The raw score is the similarity that the folder names: cosine, or dot product."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -101,7 +95,7 @@ class BiEncoder(Family):
             checkpoint,
             engine_for(
                 checkpoint,
-                checkpoint.module(AutoModel, may_lack=("pooler",)),
+                partial(checkpoint.module, AutoModel, may_lack=("pooler",)),
                 output="last_hidden_state",
                 portable=True,
             ),
@@ -111,26 +105,29 @@ class BiEncoder(Family):
             detail=similarity,
         )
 
-    def encode(
-        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
-    ) -> Encoded:
-        """The query's row, then one for each document, each after its prompt."""
-        texts = [self._query_prompt + self._clean(query)]
-        texts += [self._document_prompt + self._clean(document) for document in documents]
-        rows, cut = self._tokenize(texts, truncation=True, max_length=self.info.max_length)
-        tokens = [len(rows[0]) + len(row) for row in rows[1:]]
-        return Encoded(rows, tokens, [cut[0] or c for c in cut[1:]])
+    def _query_row(self, query: str) -> tuple[TokenRow, bool]:
+        rows, cut = self._rows([query], self._query_prompt)
+        return rows[0], cut[0]
 
-    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        outputs = self._engine.run_once([row for encoded in batch for row in encoded.rows])
-        vectors = (self._embed(tokens) for tokens in outputs)
-        scores: list[list[Score]] = []
-        for encoded in batch:
-            query, *documents = [next(vectors) for _ in encoded.rows]
-            # Row by row: a matrix product may round equal documents differently.
-            values = (torch.stack(documents) * query).sum(dim=1).tolist() if documents else []
-            scores.append(self._scores(values, encoded))
-        return scores
+    def _document_rows(self, documents: Sequence[str]) -> tuple[list[TokenRow], list[bool]]:
+        return self._rows(documents, self._document_prompt)
+
+    def _rows(self, texts: Sequence[str], prompt: str) -> tuple[list[TokenRow], list[bool]]:
+        prompted = [prompt + text for text in texts]
+        return self._tokenize(prompted, truncation=True, max_length=self.info.max_length)
+
+    def _embed_query(self, output: torch.Tensor) -> torch.Tensor:
+        return self._embed(output)
+
+    def _represent(self, output: torch.Tensor, row: TokenRow, truncated: bool) -> Representation:
+        vector = self._embed(output)
+        return self._documents.make(vector, tokens=len(row), truncated=truncated, scaled=True)
+
+    def _compare(self, query: torch.Tensor, documents: Sequence[Representation]) -> torch.Tensor:
+        vectors = torch.stack([document.vectors for document in documents]).float()
+        scales = torch.tensor([document.scale for document in documents])
+        # Row by row: a matrix product may round equal documents differently.
+        return (vectors * query).sum(dim=1) * scales
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
         for layer in self._layers:

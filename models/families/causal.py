@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint
-from models.engines import engine_for
+from models.engines import Engine, engine_for
 from models.families.base import Family
 from models.families.lengths import position_limit
 from models.families.recipes import BY_MODEL_TYPE, RECIPES, Recipe
@@ -52,14 +52,16 @@ class Causal(Family):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         recipe = recipe_of(checkpoint)
-        module, head = _parts(checkpoint, recipe)
-        self._setup(checkpoint, recipe, module, head, family="causal")
+        decoder = _Decoder(checkpoint, recipe)
+        engine = engine_for(checkpoint, decoder.make, output="last_token")
+        head = engine.head(decoder.rows) if decoder.head is None else decoder.head
+        self._setup(checkpoint, recipe, engine, head, family="causal")
 
     def _setup(
         self,
         checkpoint: Checkpoint,
         recipe: Recipe,
-        module: Any,
+        engine: Engine,
         head: torch.Tensor,
         **info: Any,
     ) -> None:
@@ -72,7 +74,7 @@ class Causal(Family):
         self._recipe = recipe
         super().__init__(
             checkpoint,
-            engine_for(checkpoint, module, output="last_token"),
+            engine,
             max_length=spec.max_length or recipe.max_length,
             activation="sigmoid",
             template=recipe.name,
@@ -166,24 +168,40 @@ class Causal(Family):
         return values
 
 
-def _parts(checkpoint: Checkpoint, recipe: Recipe) -> tuple[Any, torch.Tensor]:
-    """The decoder without its head, and the head's rows for the answers."""
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+class _Decoder:
+    """The decoder without its head, and the head's rows for the answers (yes, then no).
 
-    if any(name.endswith("ForSequenceClassification") for name in checkpoint.architectures):
+    `head` is there once torch has read the weights, which not every engine asks for.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
+        self._checkpoint = checkpoint
+        self.head: torch.Tensor | None = None
+        self._classifies = any(
+            name.endswith("ForSequenceClassification") for name in checkpoint.architectures
+        )
+        if not self._classifies:
+            self.rows = list(_answer_ids(checkpoint, recipe).values())
+            return
         labels = int(checkpoint.config.num_labels)
         if labels > 2:
             raise ModelLoadError(
                 f"{checkpoint.spec.source!r} has {labels} labels; a decoder reranker has one, or "
                 "two (no, yes)"
             )
-        module = checkpoint.module(AutoModelForSequenceClassification)
-        weight = module.score.weight.detach()
-        return module.base_model, weight if labels == 1 else weight.flip(0)
-    module = checkpoint.module(AutoModelForCausalLM)
-    answers = _answer_ids(checkpoint, recipe)
-    weight = module.get_output_embeddings().weight.detach()
-    return module.base_model, weight[list(answers.values())].clone()
+        self.rows = [0] if labels == 1 else [1, 0]
+
+    def make(self) -> Any:
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+        if self._classifies:
+            module = self._checkpoint.module(AutoModelForSequenceClassification)
+            layer = module.score
+        else:
+            module = self._checkpoint.module(AutoModelForCausalLM)
+            layer = module.get_output_embeddings()
+        self.head = layer.weight.detach()[self.rows].clone()
+        return module.base_model
 
 
 def _answer_ids(checkpoint: Checkpoint, recipe: Recipe) -> Mapping[str, int]:

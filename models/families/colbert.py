@@ -10,17 +10,19 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from models.checkpoint import Checkpoint
 from models.engines import engine_for
-from models.families.base import Family
 from models.families.bi_encoder import Layer, dense, encoder_settings
+from models.families.embedding import Embedding
 from models.families.late_interaction import maxsim
 from models.families.lengths import position_limit
-from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
+from models.representations import Representation
+from models.types import ModelLoadError, TokenRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def _given(saved: Mapping[str, Any], name: str, default: Any) -> Any:
     return default if value is None else value
 
 
-class ColBERT(Family):
+class ColBERT(Embedding):
     """The raw score is ColBERT's divided by the query's number of vectors."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -96,7 +98,7 @@ class ColBERT(Family):
             checkpoint,
             engine_for(
                 checkpoint,
-                checkpoint.module(AutoModel, may_lack=("pooler",)),
+                partial(checkpoint.module, AutoModel, may_lack=("pooler",)),
                 output="last_hidden_state",
                 portable=True,
             ),
@@ -113,13 +115,10 @@ class ColBERT(Family):
         self._skipped = {vocabulary[word] for word in config.skipped if word in vocabulary}
         self._filler = _filler(checkpoint)
 
-    def encode(
-        self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
-    ) -> Encoded:
-        """The query's row, filled up with mask tokens, then one for each document."""
-        asked, marker = self._config, self._markers
-        queries, cut_query = self._rows([query], marker[0], asked.query_length)
-        rows, cut = self._rows(documents, marker[1], self.info.max_length)
+    def _query_row(self, query: str) -> tuple[TokenRow, bool]:
+        """Filled up with mask tokens."""
+        asked = self._config
+        queries, cut = self._rows([query], self._markers[0], asked.query_length)
         start = queries[0]
         missing = asked.query_length - len(start) if asked.expand_query else 0
         if missing > 0:
@@ -127,15 +126,16 @@ class ColBERT(Family):
             types = None if start.type_ids is None else [*start.type_ids, *[0] * missing]
             attended = None if asked.attend_to_expansion else len(start)
             start = TokenRow(ids, types, attended)
-        tokens = [len(start) + len(row) for row in rows]
-        return Encoded([start, *rows], tokens, [cut_query[0] or c for c in cut])
+        return start, cut[0]
+
+    def _document_rows(self, documents: Sequence[str]) -> tuple[list[TokenRow], list[bool]]:
+        return self._rows(documents, self._markers[1], self.info.max_length)
 
     def _rows(
         self, texts: Sequence[str], marker: int | None, length: int
     ) -> tuple[list[TokenRow], list[bool]]:
         room = length - (marker is not None)
-        cleaned = [self._clean(text) for text in texts]
-        rows, cut = self._tokenize(cleaned, truncation=True, max_length=room)
+        rows, cut = self._tokenize(texts, truncation=True, max_length=room)
         if marker is None:
             return rows, cut
         marked = [
@@ -147,18 +147,15 @@ class ColBERT(Family):
         ]
         return marked, cut
 
-    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        outputs = self._engine.run_once([row for encoded in batch for row in encoded.rows])
-        vectors = (torch.nn.functional.normalize(self._project(v), dim=-1) for v in outputs)
-        scores: list[list[Score]] = []
-        for encoded in batch:
-            query, *documents = [next(vectors) for _ in encoded.rows]
-            kept = [
-                self._keep(vectors, row.input_ids)
-                for vectors, row in zip(documents, encoded.rows[1:], strict=True)
-            ]
-            scores.append(self._scores(maxsim(query, kept).tolist(), encoded))
-        return scores
+    def _embed_query(self, output: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(self._project(output), dim=-1)
+
+    def _represent(self, output: torch.Tensor, row: TokenRow, truncated: bool) -> Representation:
+        kept = self._keep(self._embed_query(output), row.input_ids)
+        return self._documents.make(kept, tokens=len(row), truncated=truncated)
+
+    def _compare(self, query: torch.Tensor, documents: Sequence[Representation]) -> torch.Tensor:
+        return maxsim(query, [document.vectors for document in documents])
 
     def _keep(self, vectors: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
         kept = [i not in self._skipped for i in ids]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ class CrossEncoder(Family):
         saved = checkpoint.json("config_sentence_transformers.json")
         engine = engine_for(
             checkpoint,
-            checkpoint.module(AutoModelForSequenceClassification),
+            partial(checkpoint.module, AutoModelForSequenceClassification),
             output="logits",
             portable=True,
         )

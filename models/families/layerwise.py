@@ -8,9 +8,11 @@ there without the checkpoint's own code, and only as deep as the chosen layer.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from models.checkpoint import Checkpoint
+from models.engines import engine_for
 from models.families.causal import Causal, recipe_of
 from models.types import ModelLoadError
 
@@ -39,11 +41,11 @@ class Layerwise(Causal):
             raise ModelLoadError(
                 f"{checkpoint.spec.source!r} has no head with one output at layer {layer}"
             )
-        module = _decoder(checkpoint, weights, layer)
+        make = partial(_decoder, checkpoint, weights, layer)
         self._setup(
             checkpoint,
             recipe_of(checkpoint),
-            module,
+            engine_for(checkpoint, make, output="last_token"),
             head,
             family="layerwise",
             detail=f"layer {layer}",

@@ -13,6 +13,7 @@ are removed before texts are cut, so that they take up no length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -68,12 +69,13 @@ class Listwise(Family):
                 raise ModelLoadError(f"{checkpoint.spec.source!r}: no token {marker!r}")
         self._markers = vocabulary[DOCUMENT_MARKER], vocabulary[QUERY_MARKER]
         self._projector = _projector(checkpoint)
-        module = checkpoint.module(Qwen3Model)
         # Nothing is generated, and a long prompt's keys and values are most of its memory.
-        module.config.use_cache = False
+        checkpoint.config.use_cache = False
         super().__init__(
             checkpoint,
-            engine_for(checkpoint, module, output="last_hidden_state"),
+            engine_for(
+                checkpoint, partial(checkpoint.module, Qwen3Model), output="last_hidden_state"
+            ),
             family="listwise",
             max_length=max_length_of(checkpoint, int(checkpoint.config.max_position_embeddings)),
             activation="clamp",

@@ -74,7 +74,7 @@ class Multimodal(Family):
         self._pad = checkpoint.tokenizer.convert_tokens_to_ids(PAD)
         if self._pad is None or self._pad == checkpoint.tokenizer.unk_token_id:
             raise ModelLoadError(f"{checkpoint.spec.source!r}: its tokenizer has no token {PAD!r}")
-        engine = engine_for(checkpoint, module, "last_token", types="mm_token_type_ids")
+        engine = engine_for(checkpoint, lambda: module, "last_token", types="mm_token_type_ids")
         super().__init__(
             checkpoint,
             engine,

@@ -102,7 +102,7 @@ class Seq2Seq(Family):
         own = min(int(checkpoint.tokenizer.model_max_length), MAX_LENGTH)
         super().__init__(
             checkpoint,
-            engine_for(checkpoint, module, output="logits"),
+            engine_for(checkpoint, lambda: module, output="logits"),
             family="seq2seq",
             max_length=max_length_of(checkpoint, own),
             activation="sigmoid",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from cachetools import TTLCache
 
 from models.types import Score
+from serve_app.cache.flight import ScoreMany
 
 # A 16-byte key, a Score, and what the dictionary and the TTL links cost; measured with
 # tracemalloc over 100,000 entries and rounded up.
@@ -16,18 +17,63 @@ ENTRY_BYTES = 512
 
 
 class ScoreStore(Protocol):
-    """Where scores are kept by pair."""
+    """Where scores are kept by pair: in this process, and in what several servers share."""
 
-    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Score]: ...
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Score]:
+        """Scores that this process has."""
+        ...
+
+    async def fetch(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
+        """Scores that other servers have made, of keys that this process lacks. Never raises."""
+        ...
+
+    async def once(
+        self, keys: Sequence[bytes], score: ScoreMany, *, whole: bool = False
+    ) -> dict[bytes, Score]:
+        """All keys' scores, by `score` for those that no other server is scoring now.
+
+        `whole`: `score` takes all keys or none. Raises what `score` raises.
+        """
+        ...
 
     def put_many(self, scores: Mapping[bytes, Score]) -> None: ...
 
-    def clear(self) -> None: ...
+    def clear(self) -> None:
+        """Forget what this process has."""
+        ...
 
-    def stats(self) -> dict[str, int]: ...
+    def stats(self) -> dict[str, int]:
+        """Entries, bytes, hits and misses of this process."""
+        ...
+
+    def shared_stats(self) -> dict[str, int]:
+        """Figures of what is shared, named as in `telemetry.SHARED`; empty where nothing is."""
+        ...
+
+    async def close(self) -> None:
+        """Hand over what is still to be written."""
+        ...
 
 
-class MemoryStore:
+class _Alone:
+    """A store that shares nothing."""
+
+    async def fetch(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
+        return {}
+
+    async def once(
+        self, keys: Sequence[bytes], score: ScoreMany, *, whole: bool = False
+    ) -> dict[bytes, Score]:
+        return await score(keys)
+
+    def shared_stats(self) -> dict[str, int]:
+        return {}
+
+    async def close(self) -> None:
+        return None
+
+
+class MemoryStore(_Alone):
     """Least recently used entries go first once `max_bytes` is reached."""
 
     def __init__(
@@ -71,7 +117,7 @@ class MemoryStore:
         }
 
 
-class NullStore:
+class NullStore(_Alone):
     """Keeps nothing."""
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Score]:

@@ -1,7 +1,17 @@
-"""The wire formats: a file each."""
+"""The wire formats: a file each; `routes` says which answers where."""
 
-from serve_app.dialects.base import BadRequest, Dialect, Limits, read_json
+from serve_app.dialects.base import Dialect, Limits, ManyDialect, Wire
+from serve_app.dialects.json_body import read_json
 from serve_app.dialects.native import NATIVE
-from serve_app.dialects.v1 import V1
+from serve_app.dialects.routes import ROUTES, default_for
 
-__all__ = ["NATIVE", "V1", "BadRequest", "Dialect", "Limits", "read_json"]
+__all__ = [
+    "NATIVE",
+    "ROUTES",
+    "Dialect",
+    "Limits",
+    "ManyDialect",
+    "Wire",
+    "default_for",
+    "read_json",
+]

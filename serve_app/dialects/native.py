@@ -1,15 +1,21 @@
-"""`POST /rerank`: this service's own format."""
+"""`POST /rerank`: this service's own format, in which Infinity's and llama.cpp's clients read
+theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serve_app.dialects import fields
+from serve_app.dialects import fields, hits, wishes
 from serve_app.dialects.base import Dialect, Limits, dumps
+from serve_app.dialects.openai_errors import error_type
 from serve_app.errors import RerankError
 from serve_app.types import RerankRequest, RerankResult
+
+# What a document of its own says of itself, given back beside its score.
+_KEPT = ("id", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,61 +23,55 @@ class Native:
     name: str = "native"
 
     def parse(self, body: Mapping[str, Any], limits: Limits) -> RerankRequest:
-        query = fields.query(body, limits)
-        texts, originals = fields.documents(body, limits)
-        return RerankRequest(
-            query=query,
-            documents=texts,
-            model=fields.model(body),
-            top_n=fields.top(body, len(texts), "top_k", "top_n"),
-            return_documents=fields.flag(body, "return_documents", True),
-            originals=originals,
-            options=fields.options(body),
-        )
+        return wishes.request(body, limits, "top_k", "top_n", returns=True)
 
     def render(self, result: RerankResult, request: RerankRequest) -> bytes:
-        texts: Sequence[Any] = request.documents
-        if request.originals is not None:
-            # An object with text comes back as its text, an image as it was sent.
-            pairs = zip(request.documents, request.originals, strict=True)
-            texts = [d if isinstance(d, str) else sent for d, sent in pairs]
-        results: list[dict[str, Any]]
-        if request.return_documents:
-            results = [
-                {
-                    "index": r.index,
-                    "document": texts[r.index],
-                    "score": r.relevance_score,
-                    "relevance_score": r.relevance_score,
-                }
-                for r in result.results
-            ]
-        else:
-            results = [
-                {
-                    "index": r.index,
-                    "score": r.relevance_score,
-                    "relevance_score": r.relevance_score,
-                }
-                for r in result.results
-            ]
-        for entry in results if result.passages else ():
-            entry["passages"] = result.passages.get(entry["index"], 1)
-        fields.explain(results, result)
-        payload: dict[str, Any] = {
-            "id": result.id,
-            "model": result.model,
-            "results": results,
-            "processing_time_ms": round(result.timings_ms.get("total", 0.0), 3),
-            "usage": {"total_tokens": result.tokens},
-        }
-        if warnings := fields.warnings(result):
-            payload["warnings"] = warnings
-        return dumps(payload)
+        return dumps(payload(result, request))
 
     def error(self, error: RerankError, request_id: str) -> bytes:
-        detail = {"code": error.code, "message": error.message, "param": error.param}
-        return dumps({"error": detail, "request_id": request_id})
+        return dumps({"error": fault(error), "request_id": request_id})
+
+    def status(self, error: RerankError) -> int:
+        return error.status
+
+
+def payload(result: RerankResult, request: RerankRequest) -> dict[str, Any]:
+    """The answer to one query."""
+    results = hits.full(result, request, "score")
+    for hit in results:
+        hit["relevance_score"] = hit["score"]
+    if request.return_documents:
+        texts = hits.as_text(request)
+        for hit in results:
+            hit["document"] = texts[hit["index"]]
+    for hit in results if request.originals else ():
+        _give_back(hit, (request.originals or ())[hit["index"]])
+    answer: dict[str, Any] = {
+        "id": result.id,
+        "object": "rerank",
+        "created": int(time.time()),
+        "model": result.model,
+        "results": results,
+        "processing_time_ms": round(result.timings_ms.get("total", 0.0), 3),
+        "usage": {"prompt_tokens": result.tokens, "total_tokens": result.tokens},
+    }
+    if warnings := fields.warnings(result):
+        answer["warnings"] = warnings
+    return answer
+
+
+def _give_back(hit: dict[str, Any], sent: Any) -> None:
+    if isinstance(sent, Mapping):
+        hit.update({name: sent[name] for name in _KEPT if name in sent})
+
+
+def fault(error: RerankError) -> dict[str, Any]:
+    return {
+        "code": error.code,
+        "message": error.message,
+        "param": error.param,
+        "type": error_type(error.status),
+    }
 
 
 NATIVE: Dialect = Native()

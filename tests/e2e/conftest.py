@@ -14,7 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.flaky import Flaky, flaky
+
 START_TIMEOUT_S = 120.0
+# What clients would otherwise fetch or report when they are imported.
+os.environ |= {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "HAYSTACK_TELEMETRY_ENABLED": "False",
+    "AGNO_TELEMETRY": "false",
+}
 
 
 @dataclass
@@ -70,6 +78,22 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     running = start(tmp_path_factory.mktemp("service") / "log")
     yield running
     stop(running)
+
+
+@pytest.fixture(scope="session")
+def url(request: pytest.FixtureRequest) -> str:
+    """Where the service is: one that runs already, where the environment names it."""
+    if running := os.environ.get("RERANK_E2E_URL"):
+        return running
+    service: Service = request.getfixturevalue("service")
+    return service.url
+
+
+@pytest.fixture
+def proxy(url: str) -> Iterator[Flaky]:
+    """The service behind a proxy that fails as it is told to."""
+    with flaky(url) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -41,13 +41,20 @@ def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> N
     seen = json.loads(answer.read_text())
     by_http = [[hit["index"], hit["relevance_score"]] for hit in seen["http"]["results"]]
     assert seen["handle"]["results"] == by_http
+    # Two batches meet in other micro-batches than one does.
+    scores = [pytest.approx(score, abs=1e-4) for _, score in by_http]
+    assert [score for _, score in seen["handle"]["client"]] == scores
+    assert [index for index, _ in seen["handle"]["client"]] == [index for index, _ in by_http]
+    assert [seen["scores"][index] for index, _ in by_http] == scores
     assert by_http[0][0] == 1
     assert (seen["handle"]["model"], seen["http"]["model"], seen["other"]["model"]) == (
         "one",
         "one",
         "two",
     )
-    assert len(seen["handle"]["problems"]) == 2
+    assert seen["handle"]["problems"][1::2] == ["InvalidRequest", "UnknownModel"]
+    assert seen["handle"]["order"] == [0, 1, 2]
+    assert seen["handle"]["spans"][1] == ["Pandas eat bamboo."]
 
 
 @pytest.fixture

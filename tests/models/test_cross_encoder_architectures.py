@@ -88,9 +88,8 @@ def _modernbert(**more: Any) -> PreTrainedModel:
         pad_token_id=0,
         cls_token_id=101,
         sep_token_id=102,
-        classifier_pooling="mean",
         initializer_cutoff_factor=2.0,
-        **{**SHAPE, "num_hidden_layers": 4} | more,
+        **{**SHAPE, "num_hidden_layers": 4, "classifier_pooling": "mean"} | more,
     )
     return ModernBertForSequenceClassification(config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 import httpx
@@ -82,26 +83,30 @@ def make_service(
     )
 
 
-class InProcess:
-    """What the routes need of a process, without Ray."""
+class FakeFrontend:
+    """What the routes need of a process, over the fake backend and without Ray."""
 
     closing = False
     sets_request_id = True
 
-    def __init__(self, backend: WordOverlap | None = None, **access: Any) -> None:
+    def __init__(
+        self, backend: WordOverlap | None = None, limits: Limits | None = None, **access: Any
+    ) -> None:
         self.in_flight = 0
         self.created = 1
-        self.limits = Limits()
+        self.limits = limits or Limits()
         self.backend = backend or WordOverlap()
         self.service = make_service(self.backend)
         self.telemetry = self.service._telemetry
         self.access = Access(self.telemetry, **access)
 
     async def health(self) -> dict[str, Any]:
-        return {"status": "ok", "models": {}}
+        models = {INFO.name: {**asdict(INFO)}}
+        queue = {"max_parallel": 8}
+        return {"status": "ok", "controller": queue, "models": models, "default_model": INFO.name}
 
     async def snapshot(self) -> Snapshot:
-        return self.telemetry.snapshot()
+        return self.telemetry.snapshot(waiting=0, active=0)
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         app = make_app(lambda: self)

@@ -13,18 +13,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from serve_app.access import KeyRing
 from serve_app.http import make_app
 from serve_app.telemetry import MAX_KEY_NAMES, OTHER_KEYS, Telemetry, merge, to_json, to_prometheus
-from tests.serve_app.fakes import Clock, InProcess
+from tests.serve_app.fakes import Clock, FakeFrontend
 
 BODY = {"query": "a b", "documents": ["a b", "x"]}
 ENTRIES = ("first-key name=one rpm=2", "second-key name=two", "slow-key name=slow tpm=10")
 
 
-def guarded(**more: Any) -> InProcess:
-    return InProcess(ring=KeyRing(ENTRIES), **more)
+def guarded(**more: Any) -> FakeFrontend:
+    return FakeFrontend(ring=KeyRing(ENTRIES), **more)
 
 
 async def send(
-    front: InProcess, key: str | None = None, path: str = "/v1/rerank", body: Any = BODY
+    front: FakeFrontend, key: str | None = None, path: str = "/v1/rerank", body: Any = BODY
 ) -> httpx.Response:
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     async with front.client() as client:
@@ -34,7 +34,7 @@ async def send(
 
 
 async def test_without_keys_everybody_is_let_in() -> None:
-    answer = await send(InProcess())
+    answer = await send(FakeFrontend())
     assert answer.status_code == 200
     assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
 
@@ -189,7 +189,7 @@ async def test_what_fails_costs_no_tokens_but_a_request() -> None:
 
 
 async def test_without_keys_limits_are_for_all_together() -> None:
-    front = InProcess(rpm=1, clock=Clock())
+    front = FakeFrontend(rpm=1, clock=Clock())
     assert [(await send(front)).status_code for _ in range(2)] == [200, 429]
 
 
@@ -293,7 +293,7 @@ async def test_a_request_id_comes_back_with_every_refusal() -> None:
 
 
 async def test_an_unexpected_error_is_counted_and_let_through() -> None:
-    front = InProcess()
+    front = FakeFrontend()
 
     async def fail(_: Any) -> Any:
         raise AssertionError("a bug")

@@ -26,6 +26,43 @@ async def test_first_come_first_served() -> None:
     assert seen == list(range(8))
 
 
+async def test_less_priority_goes_first() -> None:
+    admission = Admission(1, 10, 5.0)
+    seen: list[tuple[int, int]] = []
+
+    async def work(priority: int, i: int) -> None:
+        async with admission.slot(priority=priority):
+            seen.append((priority, i))
+            await asyncio.sleep(0)
+
+    places = [(0, 0), (5, 1), (2, 2), (0, 3), (5, 4), (0, 5)]
+    await asyncio.gather(*(work(*place) for place in places))
+    assert seen == [(0, 0), (0, 3), (0, 5), (2, 2), (5, 1), (5, 4)]
+
+
+async def test_a_full_queue_gives_up_its_last_for_one_that_goes_before_it() -> None:
+    admission = Admission(1, 2, 5.0)
+    seen: list[str] = []
+
+    async def work(name: str, priority: int) -> None:
+        async with admission.slot(priority=priority):
+            seen.append(name)
+            await asyncio.sleep(0)
+
+    async with admission.slot():
+        low = [asyncio.create_task(work(f"low {i}", 9)) for i in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await work("no better", 9)
+        high = asyncio.create_task(work("high", 1))
+        with pytest.raises(Overloaded):
+            await low[1]
+        assert admission.waiting == 2
+    await asyncio.gather(high, low[0])
+    assert seen == ["high", "low 0"]
+    assert (admission.waiting, admission.active) == (0, 0)
+
+
 async def test_bounds_and_the_wait_that_a_refusal_took() -> None:
     admission = Admission(1, 1, 0.05)
     waits: list[float] = []

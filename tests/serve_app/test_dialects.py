@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.types import ScoreOptions
-from serve_app.dialects import NATIVE, V1, BadRequest, Dialect, Limits, read_json
+from serve_app.dialects import NATIVE, Dialect, Limits, read_json
+from serve_app.dialects.cohere import V1
 from serve_app.errors import (
+    BadRequest,
     InvalidRequest,
     Overloaded,
     RerankError,
@@ -161,15 +163,17 @@ def test_native_answer() -> None:
     result = result_for(request, tokens=7, truncated=(1,), timings_ms={"total": 1.23456})
     answer = json.loads(NATIVE.render(result, request))
     assert "index 1" in answer.pop("warnings")[0]
+    assert abs(answer.pop("created") - time.time()) < 5
     assert answer == {
         "id": "r1",
+        "object": "rerank",
         "model": "m",
         "results": [
             {"index": 0, "document": "a", "score": 0.5, "relevance_score": 0.5},
             {"index": 1, "document": "", "score": 0.5, "relevance_score": 0.5},
         ],
         "processing_time_ms": 1.235,
-        "usage": {"total_tokens": 7},
+        "usage": {"prompt_tokens": 7, "total_tokens": 7},
     }
 
 
@@ -181,6 +185,7 @@ def test_v1_answer() -> None:
     assert "index 0" in answer["meta"].pop("warnings")[0]
     assert answer == {
         "id": "r1",
+        "object": "list",
         "model": "m",
         "results": [
             {"index": 0, "relevance_score": 0.5, "document": {"text": "a"}},
@@ -189,7 +194,7 @@ def test_v1_answer() -> None:
         "meta": {
             "api_version": {"version": "1"},
             "billed_units": {"search_units": 1},
-            "tokens": {"input_tokens": 7},
+            "tokens": {"input_tokens": 7, "output_tokens": 0},
             "cached_tokens": 3,
         },
         "usage": {"total_tokens": 7, "prompt_tokens": 7},
@@ -208,7 +213,12 @@ def test_search_units(count: int, units: int) -> None:
 def test_error_shapes() -> None:
     error = Overloaded("full \ud800", param="p")
     assert json.loads(NATIVE.error(error, "i")) == {
-        "error": {"code": "overloaded", "message": "full \ufffd", "param": "p"},
+        "error": {
+            "code": "overloaded",
+            "message": "full \ufffd",
+            "param": "p",
+            "type": "RateLimitError",
+        },
         "request_id": "i",
     }
     assert json.loads(V1.error(error, "i")) == {
@@ -216,6 +226,12 @@ def test_error_shapes() -> None:
         "detail": "full \ufffd",
         "id": "i",
         "code": "overloaded",
+        "error": {
+            "message": "full \ufffd",
+            "type": "RateLimitError",
+            "param": "p",
+            "code": 429,
+        },
     }
 
 

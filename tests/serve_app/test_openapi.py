@@ -4,63 +4,88 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from serve_app import errors, openapi, web
+from serve_app import errors, exchange, openapi, web
 from serve_app.access import HEADER_NAMES
 from serve_app.access.gate import ALWAYS_OPEN
-from serve_app.dialects import NATIVE, V1, Dialect, Limits
+from serve_app.dialects import ROUTES, Limits, Wire
 from serve_app.settings import load
-from serve_app.types import RankedDocument, RerankResult
-from tests.serve_app.fakes import InProcess
+from tests.serve_app.fakes import FakeFrontend, WordOverlap, make_service
 
 DOC = openapi.document("1.2.3")
-ROUTES = [("/rerank", "Native", NATIVE), ("/v1/rerank", "V1", V1)]
-routes = pytest.mark.parametrize(("path", "prefix", "dialect"), ROUTES, ids=["native", "v1"])
+routes = pytest.mark.parametrize("path", ROUTES)
 
 
 def valid(schema: dict[str, Any], value: Any) -> bool:
     return Draft202012Validator({**schema, "components": DOC["components"]}).is_valid(value)
 
 
-def named(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
+async def answered(dialect: Wire, body: dict[str, Any]) -> bytes | errors.RerankError:
+    try:
+        backend = WordOverlap()
+        backend.info_ = replace(backend.info_, takes_query_image=True, explains=True)
+        service = make_service(backend)
+        return (await exchange.answer(service.rerank, dialect, body, Limits()))[0]
+    except errors.RerankError as error:
+        return error
+
+
+def described(path: str) -> dict[str, Any]:
+    route: dict[str, Any] = DOC["paths"][path.replace(":path}", "}")]["post"]
+    return route
+
+
+def schema_of(part: dict[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = part["content"]["application/json"]["schema"]
+    return schema
 
 
 def test_it_is_json_with_every_route_and_sound_schemas() -> None:
     assert json.loads(json.dumps(DOC)) == DOC
     assert DOC["info"]["version"] == "1.2.3"
     assert {(p, m) for p, methods in DOC["paths"].items() for m in methods} == {
-        ("/rerank", "post"),
-        ("/v1/rerank", "post"),
+        *((path.replace(":path}", "}"), "post") for path in ROUTES),
         ("/health", "get"),
+        ("/info", "get"),
         ("/ready", "get"),
         ("/metrics", "get"),
         ("/v1/models", "get"),
         ("/v1/usage", "get"),
+        ("/v1/models/{name}", "get"),
         ("/openapi.json", "get"),
         ("/docs", "get"),
     }
+    ids = [m["operationId"] for methods in DOC["paths"].values() for m in methods.values()]
+    assert len(ids) == len(set(ids))
     for schema in DOC["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
     for name in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(DOC)):
         assert name in DOC["components"]["schemas"]
 
 
-def test_every_error_status_is_described() -> None:
+@routes
+def test_every_error_has_its_status_described(path: str) -> None:
     kinds = [k for k in vars(errors).values() if isinstance(k, type)]
-    statuses = {k.status for k in kinds if issubclass(k, errors.RerankError)}
-    for path in ("/rerank", "/v1/rerank"):
-        described = {int(s) for s in DOC["paths"][path]["post"]["responses"]}
-        assert described == statuses | {200}
+    kinds = [k for k in kinds if issubclass(k, errors.RerankError) and k is not errors.NotFound]
+    assert set(kinds) == {kind for kind, _ in openapi.ERRORS}
+    responses = described(path)["responses"]
+    assert "200" in responses
+    for dialect in ROUTES[path].dialects:
+        for kind in kinds:
+            error = kind("message")
+            response = responses[str(dialect.status(error))]
+            assert valid(schema_of(response), json.loads(dialect.error(error, "i")))
+            assert ("Retry-After" in response.get("headers", {})) or not error.retry_after_s
 
 
 @routes
-def test_examples_fit_their_schemas(path: str, prefix: str, dialect: Dialect) -> None:
-    route = DOC["paths"][path]["post"]
+def test_examples_fit_their_schemas(path: str) -> None:
+    route = described(path)
     contents = [r["content"]["application/json"] for r in route["responses"].values()]
     for content in [route["requestBody"]["content"]["application/json"], *contents]:
         assert valid(content["schema"], content["example"])
@@ -73,6 +98,8 @@ def test_examples_fit_their_schemas(path: str, prefix: str, dialect: Dialect) ->
         {},
         {"query": ""},
         {"query": 1},
+        {"query": {"text": "q"}},
+        {"query": {"image": "x", "text": "q"}},
         {"documents": []},
         {"documents": "a"},
         {"documents": [""]},
@@ -93,6 +120,36 @@ def test_examples_fit_their_schemas(path: str, prefix: str, dialect: Dialect) ->
         {"return_documents": 1},
         {"return_documents": None},
         {"unknown": 1},
+        {"rank_fields": ["a"], "documents": [{"a": "x"}]},
+        {"rank_fields": ["a"], "documents": ["x"]},
+        {"rank_fields": "a"},
+        {"rank_fields": []},
+        {"priority": 999},
+        {"priority": 1000},
+        {"relevant_spans": {"mode": "enabled", "threshold": 0.5, "max_spans": None}},
+        {"relevant_spans": {"mode": "on"}},
+        {"sort": "false", "raw_scores": True},
+        {"sort": 3},
+        {"raw_scores": []},
+        {"truncate": "END"},
+        {"truncate": False},
+        {"truncation": False},
+        {"truncation_direction": "Left"},
+        {"truncation_direction": 1},
+        {"max_doc_length": 0},
+        {"max_chunks_per_doc": 3},
+        {"truncate_prompt_tokens": -1},
+        {"truncate_prompt_tokens": -2},
+        {"return_embeddings": True},
+        {"return_text": True},
+        {"return_text": "x"},
+        {"long_document": "max_passage"},
+        {"long_document": "x"},
+        {"instruction": 1},
+        {"input": []},
+        {"input": [{"title": "a"}]},
+        {"return_input": "true"},
+        {"return_input": 1},
         {"explain": True},
         {"explain": "no"},
         {"query_image_url": None},
@@ -100,24 +157,37 @@ def test_examples_fit_their_schemas(path: str, prefix: str, dialect: Dialect) ->
         {"query_image_url": "data:image/png;base64,AAAA", "query": None},
         {"query_image_url": "data:image/png;base64,AAAA", "query": " "},
         {"query_image_url": "data:image/png;base64,AAAA", "query": 0},
+        {"query_image_url": "data:image/png;base64,AAAA", "query": {"text": ""}},
+        {"query_image_url": "data:image/png;base64,AAAA", "query": {}},
         {"query_image_url": "file:///a.png"},
         {"query_image_url": 1},
     ],
     ids=str,
 )
-def test_the_schema_accepts_what_the_parser_accepts(
-    path: str, prefix: str, dialect: Dialect, change: dict[str, Any]
+async def test_the_schema_accepts_what_the_parser_accepts(
+    path: str, change: dict[str, Any]
 ) -> None:
-    body = {"query": "q", "documents": ["a"], **change}
-    if not valid(named(f"{prefix}Request"), body):
-        with pytest.raises(errors.RerankError) as caught:
-            dialect.parse(body, Limits())
-        assert valid(named(f"{prefix}Error"), json.loads(dialect.error(caught.value, "i")))
-        return
-    request = dialect.parse(body, Limits())
-    ranked = (RankedDocument(index=0, relevance_score=0.5, logit=0.0, document=None),)
-    result = RerankResult(id="i", model="m", results=ranked, truncated=(0,))
-    assert valid(named(f"{prefix}Response"), json.loads(dialect.render(result, request)))
+    texts, pairs = {"query": "q", "texts": ["a"]}, {"text_1": "q", "text_2": "a"}
+    bases = {"nim": {"query": "q", "passages": ["a"]}, "score": pairs, "batch": {"queries": ["q"]}}
+    plain = {"query": "q", "documents": ["a"]}
+    route = described(path)
+    given = {"query": "q", "input": ["a"]}
+    for base in (plain, given, {**plain, "truncation": None}, texts, *bases.values()):
+        body = {**base, **change}
+        dialect = ROUTES[path].choose(body)
+        if dialect.name == "batch":
+            if change:
+                continue  # its queries fail one by one, and the call does not
+            body["documents"] = ["a"]
+        outcome = await answered(dialect, body)
+        if isinstance(outcome, errors.UnknownModel):
+            continue
+        assert valid(schema_of(route["requestBody"]), body) == isinstance(outcome, bytes), body
+        if isinstance(outcome, bytes):
+            assert valid(schema_of(route["responses"]["200"]), json.loads(outcome))
+        else:
+            response = route["responses"][str(dialect.status(outcome))]
+            assert valid(schema_of(response), json.loads(dialect.error(outcome, "i")))
 
 
 def test_the_contract_says_which_routes_need_a_key_and_where_it_stands() -> None:
@@ -142,7 +212,7 @@ async def test_usage_is_as_described() -> None:
     schema = DOC["components"]["schemas"]["Usage"]
     route = DOC["paths"]["/v1/usage"]["get"]["responses"]["200"]
     assert valid(schema, route["content"]["application/json"]["example"])
-    async with InProcess(rpm=5).client() as client:
+    async with FakeFrontend(rpm=5).client() as client:
         assert valid(schema, (await client.get("/v1/usage")).json())
 
 

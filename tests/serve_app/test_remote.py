@@ -36,9 +36,9 @@ from serve_app.errors import (
 from serve_app.service import RerankService
 from serve_app.settings import SettingsError, load
 from serve_app.telemetry import Snapshot, Telemetry, merge, to_json, to_prometheus
-from serve_app.types import RerankRequest
+from serve_app.types import RerankRequest, SpanOptions
 from serve_app.upstream import to_client
-from tests.serve_app.fakes import INFO, InProcess, WordOverlap, make_service
+from tests.serve_app.fakes import INFO, FakeFrontend, WordOverlap, make_service
 
 COHERE = {"name": "cohere", "provider": "cohere", "model": "rerank-v3.5"}
 
@@ -148,6 +148,25 @@ async def test_another_model_answers_for_one_that_fails_and_the_answer_says_so()
     assert (await service.rerank(RerankRequest("a b", ("a", "a b")))).model == "first"
 
 
+async def test_a_stand_in_finds_the_spans_too() -> None:
+    first, second = _named("first"), _named("second")
+    service, _ = _pair(first, second)
+    first.failures = [UpstreamUnavailable("gone")]
+    asked = RerankRequest("cats", ("Dogs bark. The cats sleep.",), relevant_spans=SpanOptions(0.6))
+    result = await service.rerank(asked)
+    assert result.model == "second"
+    assert [(s.start, s.end) for s in result.results[0].relevant_spans] == [(11, 26)]
+    assert (first.rows, second.rows) == (0, 3)
+
+
+async def test_reasons_are_asked_for_documents_and_not_for_their_spans() -> None:
+    backend = _named("words", explains=True)
+    options = ScoreOptions(explain=True)
+    asked = RerankRequest("a", ("a b. C d.",), options=options, relevant_spans=SpanOptions())
+    await make_service(backend).rerank(asked)
+    assert [o.explain for o in backend.options] == [True, False]
+
+
 async def test_what_the_client_did_wrong_stays_its_error() -> None:
     first, second = _named("first", takes_instruction=True), _named("second")
     service, _ = _pair(first, second)
@@ -192,7 +211,7 @@ class Explains(WordOverlap):
 async def test_reasons_are_given_where_asked_for_and_not_kept(path: str) -> None:
     backend = Explains()
     body = {"query": "a b", "documents": ["a", "c"], "explain": True}
-    front = InProcess(backend)
+    front = FakeFrontend(backend)
     async with front.client() as client:
         refused = await client.post(path, json=body)
         assert refused.status_code == 422

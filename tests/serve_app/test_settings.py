@@ -29,13 +29,31 @@ def test_flags_win_over_arguments_and_arguments_over_the_environment() -> None:
         ({"ENABLE_PREDICTION_CACHE": "perhaps"}, "ENABLE_PREDICTION_CACHE"),
         ({"RERANKER_MAX_LENGHT": "512"}, "RERANKER_MAX_LENGHT"),
         ({"RERANKER_MODELS": "[{"}, "RERANKER_MODELS"),
-        ({"RERANKER_USE_MLX": "true"}, "RERANKER_USE_MLX"),
-        ({"REDIS_ENABLED": "1"}, "REDIS_ENABLED"),
+        ({"RERANKER_USE_MLX": "true", "RERANKER_BACKEND": "torch"}, "RERANKER_USE_MLX"),
+        ({"REDIS_ENABLED": "perhaps"}, "REDIS_ENABLED"),
+        ({"REDIS_URL": "http://localhost:6379"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://localhost:many"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://localhost/first"}, "REDIS_URL"),
+        ({"REDIS_READ_TIMEOUT_MS": "0"}, "REDIS_READ_TIMEOUT_MS"),
     ],
 )
 def test_a_wrong_environment_names_the_variable(environ: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         load({}, environ)
+
+
+def test_an_address_is_not_shown_as_it_may_hold_a_password() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load({}, {"REDIS_URL": "redis://user:secret@:x"})
+    assert "secret" not in str(raised.value)
+    assert "secret" not in repr(load({}, {"REDIS_URL": "redis://user:secret@host"}))
+
+
+def test_the_shared_store_needs_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load({}, {"REDIS_ENABLED": "true"}).redis_enabled
+    monkeypatch.setattr("serve_app.cache.options.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"REDIS_ENABLED.*rerank-serve\[redis\]"):
+        load({}, {"REDIS_ENABLED": "true"})
 
 
 def test_an_unknown_argument_is_refused_with_the_known_ones() -> None:
@@ -66,6 +84,19 @@ def test_mixed_precision_off_means_fp32_unless_a_precision_is_named() -> None:
     assert dtype() == "auto"
     assert dtype(mixed_precision=False) == "float32"
     assert dtype(mixed_precision=False, quantization="bf16") == "bfloat16"
+
+
+def test_mlx_is_a_backend_a_device_and_a_switch() -> None:
+    def spec(environ: dict[str, str], **model: object) -> tuple[str, str, str]:
+        settings = load({"models": [{"name": "a", **model}]}, environ)
+        found = settings.spec(settings.model_settings()[0])
+        return found.backend, found.device, found.dtype
+
+    assert spec({"RERANKER_BACKEND": "mlx"}) == ("mlx", "auto", "auto")
+    assert spec({"RERANKER_DEVICE": "mlx"}) == ("auto", "mlx", "auto")
+    assert spec({"RERANKER_USE_MLX": "true"}) == ("mlx", "auto", "auto")
+    assert spec({"RERANKER_USE_MLX": "1"}, backend="torch") == ("torch", "auto", "auto")
+    assert spec({"RERANKER_QUANTIZATION": "4bit"}, device="mlx") == ("auto", "mlx", "4bit")
 
 
 def test_a_models_own_settings_win_over_the_services() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serve_app.metrics_hub import GONE_AFTER_S, MetricsHub
 from serve_app.telemetry import Snapshot, Telemetry, merge, to_json, to_prometheus
+from tests.serve_app.fakes import Clock
 
 
 def filled(times: list[float]) -> Snapshot:
@@ -43,3 +47,39 @@ def test_prometheus_text_is_valid_and_cumulative() -> None:
 def test_no_requests_is_no_division_by_zero() -> None:
     assert to_json(Snapshot())["success_rate"] == 1.0
     assert to_prometheus(Snapshot())
+
+
+SHARED = {"hits": 5, "dropped": 2, "breaker_open": 1, "queued": 9}
+KEPT = Counter({("m", "hits"): 7, ("m", "bytes"): 800})
+
+
+def test_hits_are_told_by_tier_and_by_model() -> None:
+    telemetry = Telemetry()
+    telemetry.record_pairs(tokens=10, hits=5, shared_hits=2, misses=1, deduplicated=0)
+    own = telemetry.snapshot(shared=SHARED)
+    both = merge([own, own, Snapshot(representations=KEPT), Snapshot(representations=KEPT)])
+    body = to_json(both)
+    assert (body["cache"]["hits"], body["cache"]["shared_hits"]) == (10, 4)
+    assert body["shared_store"]["dropped"] == 4
+    assert body["representations"]["m"]["bytes"] == 1600
+    families = {f.name: f for f in text_string_to_metric_families(to_prometheus(both).decode())}
+    tiers = {s.labels["tier"]: s.value for s in families["rerank_cache_hits"].samples}
+    assert tiers == {"memory": 6, "redis": 4}
+    assert families["rerank_redis_breaker_open"].type == "gauge"
+    assert families["rerank_redis_breaker_open"].samples[0].value == 2
+    (hits,) = families["rerank_representations_hits"].samples
+    assert (hits.labels, hits.value) == ({"model": "m"}, 14)
+
+
+async def test_what_a_process_held_goes_with_it_and_its_counts_stay() -> None:
+    clock = Clock()
+    hub = MetricsHub(clock)
+    gone = Telemetry().snapshot(waiting=3, active=2, shared=SHARED)
+    gone.representations.update(KEPT)
+    await hub.report("gone", gone)
+    assert merge(await hub.report("here", Snapshot())).waiting == 3
+    clock.now += GONE_AFTER_S
+    left = merge(await hub.report("here", Snapshot(active=1)))
+    assert (left.waiting, left.active) == (0, 1)
+    assert left.shared == Counter({"hits": 5, "dropped": 2})
+    assert left.representations == Counter({("m", "hits"): 7})

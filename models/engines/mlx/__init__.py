@@ -1,0 +1,79 @@
+"""Token rows through MLX: Apple's array library, on its GPUs; on Linux its CPU build.
+
+Nothing here imports MLX before `why_not` has found it.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from models.checkpoint import Checkpoint
+
+# Bits of a weight, by the spec's dtype.
+BITS = {"8bit": 8, "4bit": 4}
+ENCODERS = ("logits", "last_hidden_state")
+DECODERS = ("last_token", "last_hidden_state")
+# Model type to the module that defines it, and what can be read of it.
+ARCHITECTURES = {
+    "bert": ("bert", ENCODERS),
+    "roberta": ("roberta", ENCODERS),
+    "xlm-roberta": ("roberta", ENCODERS),
+    "camembert": ("roberta", ENCODERS),
+    "modernbert": ("modernbert", ENCODERS),
+    "qwen2": ("decoder", DECODERS),
+    "qwen3": ("decoder", DECODERS),
+    "gemma": ("decoder", DECODERS),
+}
+DEVICES = ("auto", "mlx", "mps", "cpu")
+
+
+def installed() -> bool:
+    return find_spec("mlx") is not None
+
+
+def apple_silicon() -> bool:
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def quantization_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What an MLX folder says of its quantized weights, which no other engine reads."""
+    found = (checkpoint.part_json("config.json") or {}).get("quantization")
+    return found if isinstance(found, dict) and "bits" in found else None
+
+
+def is_decoder(checkpoint: Checkpoint) -> bool:
+    return ARCHITECTURES[checkpoint.model_type][1] is DECODERS
+
+
+def architecture(checkpoint: Checkpoint) -> Any:
+    """The module that defines the checkpoint's architecture; it imports MLX."""
+    name, _ = ARCHITECTURES[checkpoint.model_type]
+    return import_module(f"models.engines.mlx.{name}")
+
+
+def why_not(checkpoint: Checkpoint, output: str) -> str | None:
+    """What stands in MLX's way; None where it can run the checkpoint."""
+    spec, config = checkpoint.spec, checkpoint.config
+    _, outputs = ARCHITECTURES.get(checkpoint.model_type, ("", ()))
+    given = quantization_of(checkpoint)
+    if output not in outputs:
+        return f"it runs {', '.join(ARCHITECTURES)}, not {checkpoint.model_type!r} here"
+    if spec.trust_remote_code and getattr(config, "auto_map", None):
+        return "the checkpoint brings its own code"
+    if spec.device not in DEVICES:
+        return f"its devices are {', '.join(DEVICES)}; see RERANKER_DEVICE"
+    if spec.compile:
+        return "ENABLE_TORCH_COMPILE asks for torch"
+    if given is not None and BITS.get(spec.dtype, given["bits"]) != given["bits"]:
+        return f"its weights have {given['bits']} bits already; see RERANKER_QUANTIZATION"
+    if not installed():
+        return "it is not installed: pip install 'rerank-serve[mlx]'"
+    try:
+        unlike: str | None = architecture(checkpoint).unlike(config)
+    except ImportError as error:  # on Linux its library is a package of its own
+        return f"it can't be imported ({error}): pip install 'rerank-serve[mlx]'"
+    return unlike

@@ -1,0 +1,116 @@
+"""Token rows through a module of MLX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import torch
+
+from models.checkpoint import Checkpoint
+from models.engines.base import Engine, Forward, pad
+from models.engines.mlx import BITS, architecture, is_decoder, quantization_of
+from models.engines.mlx.weights import fill, head_rows
+from models.types import ModelLoadError, TokenRow
+
+DEFAULT_BUDGET = {"cpu": 1024, "gpu": 8192}
+# Freed memory that MLX keeps for the next arrays. Micro-batches have many shapes, and by default
+# what they leave behind may grow to all of the memory.
+CACHE_BYTES = 2**30
+
+
+class MLXEngine(Engine):
+    """Reads the checkpoint by itself: torch holds none of its weights."""
+
+    name = "mlx"
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, pad_token_id: int, output: str, typed: bool
+    ) -> None:
+        spec, config = checkpoint.spec, checkpoint.config
+        self._device = _choose_device(spec.device)
+        self.device = "cpu" if self._device == mx.cpu else "gpu"
+        self.token_budget = spec.token_budget or DEFAULT_BUDGET[self.device]
+        self.pad_token_id = pad_token_id
+        self.max_rows = spec.batch_size
+        self.typed = typed
+        self._output = output
+        self._checkpoint = checkpoint
+        self._vocabulary = int(config.vocab_size)
+        self._decoder = is_decoder(checkpoint)
+        given = quantization_of(checkpoint)
+        bits = int(given["bits"]) if given is not None else BITS.get(spec.dtype)
+        floats = _choose_dtype(spec.dtype, self.device, decoder=self._decoder)
+        self.dtype = f"{bits}bit" if bits is not None else floats
+        mx.set_cache_limit(CACHE_BYTES)
+        with mx.stream(self._device):
+            self._module = architecture(checkpoint).build(config, output)
+            fill(self._module, checkpoint, getattr(mx, floats), bits)
+
+    def head(self, rows: Sequence[int]) -> torch.Tensor:
+        with mx.stream(self._device):
+            return head_rows(self._checkpoint, rows)
+
+    def _shrink(self) -> None:
+        mx.clear_cache()
+        super()._shrink()
+
+    def _prepare(self, prefix: Sequence[int]) -> Forward:
+        if not prefix:
+            return partial(self._run, None)
+        if not self._decoder:
+            raise ValueError("an encoder keeps no prefix")
+        self._check(np.array(prefix))
+        with mx.stream(self._device):
+            return partial(self._run, self._module.prefill(prefix))
+
+    def _run(self, past: Any, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        batch = pad(rows, self.pad_token_id)
+        self._check(batch.ids)
+        # Streams belong to threads, and the model may have been loaded in another one.
+        with mx.stream(self._device):
+            ids = mx.array(batch.ids.astype(np.int32))
+            mask = mx.array(batch.mask.astype(np.bool_))
+            types = None if batch.types is None else mx.array(batch.types.astype(np.int32))
+            if not self._decoder:
+                return self._read(self._module(ids, mask, types), rows)
+            whole = all(row.attended is None for row in rows)
+            return self._read(self._module(ids, None if whole else mask, past), rows)
+
+    def _read(self, found: mx.array, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        if self._output == "last_token":
+            found = found[mx.arange(len(rows)), mx.array([len(row) - 1 for row in rows])]
+        elif self._output != "logits" and rows[0].read is not None:
+            parts = [found[i, mx.array(list(row.read or ()))] for i, row in enumerate(rows)]
+            return [torch.from_numpy(np.array(part.astype(mx.float32))) for part in parts]
+        values = torch.from_numpy(np.array(found.astype(mx.float32)))
+        if self._output == "last_hidden_state":
+            return [values[i, : len(row)] for i, row in enumerate(rows)]
+        return list(values)
+
+    def _check(self, ids: Any) -> None:
+        # MLX reads beyond an array's end without a word.
+        if ids.max() >= self._vocabulary:
+            raise ValueError(
+                f"the token {ids.max()} is beyond the model's vocabulary of {self._vocabulary}"
+            )
+
+
+def _choose_device(wanted: str) -> mx.Device:
+    if wanted == "cpu":
+        return mx.Device(mx.cpu)
+    if wanted == "mps" and not mx.metal.is_available():
+        raise ModelLoadError("MLX has no Metal here; RERANKER_DEVICE may be auto, mlx or cpu")
+    return mx.default_device()
+
+
+def _choose_dtype(wanted: str, device: str, *, decoder: bool) -> str:
+    """What is computed in. `auto` on a GPU: float16, whose range is too small for decoders."""
+    if wanted not in ("auto", *BITS):
+        return wanted
+    if device == "cpu":
+        return "float32"
+    return "bfloat16" if decoder else "float16"

@@ -1,0 +1,37 @@
+"""The Python client: sync and async, with httpx and pydantic alone.
+
+`agents` and `frameworks` have what goes into other people's programs.
+"""
+
+from serve_app.client.core import AsyncReranker
+from serve_app.client.errors import BadAnswer, Refused, TookTooLong, Unreachable
+from serve_app.client.reranker import Reranker
+from serve_app.client.results import BatchFailure, Hit, RerankResults
+from serve_app.client.retry import Retry
+from serve_app.client.usage import (
+    Price,
+    TokenUsageTracker,
+    Usage,
+    UsageSnapshot,
+    shared_tracker,
+)
+from serve_app.errors import RerankError
+
+__all__ = [
+    "AsyncReranker",
+    "BadAnswer",
+    "BatchFailure",
+    "Hit",
+    "Price",
+    "Refused",
+    "RerankError",
+    "RerankResults",
+    "Reranker",
+    "Retry",
+    "TokenUsageTracker",
+    "TookTooLong",
+    "Unreachable",
+    "Usage",
+    "UsageSnapshot",
+    "shared_tracker",
+]

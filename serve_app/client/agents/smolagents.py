@@ -1,0 +1,54 @@
+"""The tool for smolagents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smolagents import Tool
+
+from serve_app.client.agents import functions
+from serve_app.client.reranker import Reranker
+
+
+class RerankTextsTool(Tool):
+    """Give it to an agent: `CodeAgent(tools=[RerankTextsTool()], model=…)`.
+
+    `reranker` None is the service on this machine. Tokens are counted under `rerank_texts`.
+    """
+
+    name = functions.NAME
+    description = functions.DESCRIPTION
+    inputs = {  # noqa: RUF012 - smolagents' form
+        "query": {"type": "string", "description": functions.QUERY},
+        "texts": {"type": "array", "description": functions.TEXTS, "items": {"type": "string"}},
+        "top_k": {"type": "integer", "description": functions.TOP_K, "nullable": True},
+        "batch_size": {"type": "integer", "description": functions.BATCH_SIZE, "nullable": True},
+        "track_tokens": {
+            "type": "boolean",
+            "description": functions.TRACK_TOKENS,
+            "nullable": True,
+        },
+    }
+    output_type = "string"
+
+    def __init__(self, reranker: Reranker | None = None, **options: Any) -> None:
+        super().__init__()
+        self.reranker = reranker or Reranker(**{"tool": functions.NAME, **options})
+
+    def forward(
+        self,
+        query: str,
+        texts: list[str],
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        track_tokens: bool | None = None,
+    ) -> str:
+        """The texts by relevance, as JSON. Raises a RerankError, which the agent is shown."""
+        arguments = {
+            "query": query,
+            "texts": texts,
+            "top_k": top_k,
+            "batch_size": batch_size,
+            "track_tokens": track_tokens,
+        }
+        return functions.call_function(arguments, self.reranker)

@@ -1,0 +1,1 @@
+"""The reranker as a part of RAG frameworks: a file for each."""

@@ -1,0 +1,51 @@
+"""A LangChain document compressor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import ConfigDict, Field
+
+from serve_app.client.reranker import Reranker
+from serve_app.client.results import RerankResults
+
+SCORE = "relevance_score"
+
+
+class RerankCompressor(BaseDocumentCompressor):
+    """Keeps the `top_n` most relevant documents, best first (all where it is None).
+
+    Each one's metadata has its score as `relevance_score`. Documents below `min_score` are left
+    out. `options` are those of Reranker.rerank: model, instruction, batch_size, ….
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    reranker: Reranker = Field(default_factory=Reranker, exclude=True)
+    top_n: int | None = Field(3, ge=1)
+    min_score: float | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Any = None
+    ) -> list[Document]:
+        """Raises a RerankError."""
+        found = self.reranker.rerank(query, documents, top_k=self.top_n, **self.options)
+        return self._scored(found)
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Any = None
+    ) -> list[Document]:
+        """Raises a RerankError."""
+        found = await self.reranker.arerank(query, documents, top_k=self.top_n, **self.options)
+        return self._scored(found)
+
+    def _scored(self, found: RerankResults[Document]) -> list[Document]:
+        # Copies: the retriever's documents may be its store's own.
+        return [
+            hit.document.model_copy(update={"metadata": {**hit.metadata, SCORE: hit.score}})
+            for hit in found
+            if self.min_score is None or hit.score >= self.min_score
+        ]

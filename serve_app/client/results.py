@@ -1,0 +1,143 @@
+"""Ranked documents, as callers get them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, overload
+
+from serve_app.errors import RerankError
+
+D = TypeVar("D")
+
+_SHOWN_ROWS = 20
+_SHOWN_CHARS = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Generic[D]):
+    """`index` is the document's place in the caller's list, `document` what the caller gave."""
+
+    index: int
+    score: float
+    document: D
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailure:
+    """The documents at `indices` have no score, because of `error`."""
+
+    indices: range
+    error: RerankError
+
+    def __str__(self) -> str:
+        return f"documents {self.indices.start} to {self.indices.stop - 1}: {self.error}"
+
+
+@dataclass(frozen=True)
+class RerankResults(Sequence[Hit[D]], Generic[D]):
+    """Hits by falling score, equal scores by index.
+
+    `total` is the number of documents that were given, `requests` of requests that were
+    answered. `tokens` counts every scored pair. `elapsed_ms` is as the caller saw it.
+    """
+
+    query: str
+    hits: tuple[Hit[D], ...]
+    total: int
+    model: str | None = None
+    tokens: int = 0
+    requests: int = 0
+    elapsed_ms: float = 0.0
+    failures: tuple[BatchFailure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def documents(self) -> list[D]:
+        """The documents, best first."""
+        return [hit.document for hit in self.hits]
+
+    @property
+    def failed_indices(self) -> list[int]:
+        return [index for failure in self.failures for index in failure.indices]
+
+    def raise_for_failures(self) -> None:
+        """Raise the first failed batch's error, if one failed."""
+        for failure in self.failures:
+            raise failure.error
+
+    def in_order(self) -> list[float]:
+        """Scores in the documents' order. Raises ValueError where a document has none."""
+        by_index = {hit.index: hit.score for hit in self.hits}
+        if len(by_index) != self.total:
+            raise ValueError(f"{self.total - len(by_index)} of the documents have no score here")
+        return [by_index[index] for index in range(self.total)]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data: rank (from 1), index, score, text and metadata of each hit."""
+        return [
+            {
+                "rank": rank,
+                "index": hit.index,
+                "score": hit.score,
+                "text": hit.text,
+                "metadata": dict(hit.metadata),
+            }
+            for rank, hit in enumerate(self.hits, 1)
+        ]
+
+    def to_pandas(self) -> Any:
+        """A frame with a row a hit: index (a column), score, text, then each metadata key.
+
+        The frame's own index is the rank, from 1. Raises ModuleNotFoundError without pandas.
+        """
+        import pandas as pd
+
+        own = ("index", "score", "text")
+        rows = [
+            {
+                **{name: getattr(hit, name) for name in own},
+                **{f"meta_{k}" if k in own else k: v for k, v in hit.metadata.items()},
+            }
+            for hit in self.hits
+        ]
+        ranks = pd.RangeIndex(1, len(rows) + 1, name="rank")
+        return pd.DataFrame(rows, index=ranks, columns=None if rows else list(own))
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit[D]]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, at: int) -> Hit[D]: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Hit[D], ...]: ...
+
+    def __getitem__(self, at: int | slice) -> Hit[D] | tuple[Hit[D], ...]:
+        return self.hits[at]
+
+    def __str__(self) -> str:
+        """A table of the best hits, a line each."""
+        lines = [f"{len(self.hits)} of {self.total} documents for {_line(self.query)!r}"]
+        if self.model:
+            lines[0] += f", by {self.model}"
+        if self.hits:
+            lines.append("rank  index    score  text")
+        for rank, hit in enumerate(self.hits[:_SHOWN_ROWS], 1):
+            lines.append(f"{rank:4}  {hit.index:5}  {hit.score:7.4f}  {_line(hit.text)}")
+        if (more := len(self.hits) - _SHOWN_ROWS) > 0:
+            lines.append(f"… and {more} more")
+        lines += [f"failed: {failure}" for failure in self.failures]
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    # Only what may be shown is split: a document may be a book.
+    line = " ".join(text[: 4 * _SHOWN_CHARS].split())
+    return line if len(line) <= _SHOWN_CHARS else line[: _SHOWN_CHARS - 1] + "…"

@@ -1,0 +1,154 @@
+"""What has been used: tokens, requests and their cost, by tool and model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from serve_app.client.locks import ForkLock
+from serve_app.client.usage_store import FileStore, MemoryStore, Store
+
+logger = logging.getLogger(__name__)
+USAGE_FILE = "RERANK_USAGE_FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """In one currency, the caller's."""
+
+    per_million_tokens: float = 0.0
+    per_thousand_requests: float = 0.0
+
+    def of(self, tokens: int, requests: int) -> float:
+        return tokens * self.per_million_tokens / 1e6 + requests * self.per_thousand_requests / 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """`cost` is None where the price table has no such model."""
+
+    tool: str
+    model: str
+    tokens: int
+    requests: int
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSnapshot:
+    """A moment's counts, a row for each tool and model."""
+
+    rows: tuple[Usage, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(row.tokens for row in self.rows)
+
+    @property
+    def requests(self) -> int:
+        return sum(row.requests for row in self.rows)
+
+    @property
+    def cost(self) -> float:
+        """Of the rows that have a price."""
+        return sum(row.cost for row in self.rows if row.cost is not None)
+
+    def __str__(self) -> str:
+        lines = [f"{'tool':16} {'model':32} {'tokens':>12} {'requests':>9} {'cost':>10}"]
+        for row in self.rows:
+            cost = "-" if row.cost is None else f"{row.cost:.4f}"
+            lines.append(
+                f"{row.tool:16} {row.model:32} {row.tokens:12} {row.requests:9} {cost:>10}"
+            )
+        return "\n".join(lines)
+
+
+Callback = Callable[[Usage], None]
+
+
+class TokenUsageTracker:
+    """Counts that threads share, and processes too where `path` names a file for them.
+
+    `prices`: a price by model. `callbacks` get each record's own usage (not the sum), in the
+    thread that made it; what one raises is logged and goes no further.
+    """
+
+    def __init__(
+        self,
+        *,
+        prices: Mapping[str, Price] | None = None,
+        path: str | Path | None = None,
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        self._prices = dict(prices or {})
+        self._store: Store = MemoryStore() if path is None else FileStore(Path(path))
+        self._callbacks = list(callbacks)
+        self._lock = ForkLock()
+
+    def record(self, tool: str, model: str, tokens: int, requests: int = 1) -> Usage:
+        """Add to a tool's and model's counts."""
+        self._store.add(tool, model, tokens, requests)
+        used = self._usage(tool, model, tokens, requests)
+        with self._lock:
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            try:
+                callback(used)
+            except Exception:
+                logger.exception("a usage callback failed")
+        return used
+
+    def snapshot(self) -> UsageSnapshot:
+        """The counts as they are now, by tool, then model."""
+        return self._snapshot(self._store.rows())
+
+    def reset(self) -> UsageSnapshot:
+        """Set all counts to zero; returns what they were."""
+        return self._snapshot(self._store.clear())
+
+    def set_price(self, model: str, price: Price) -> None:
+        """The model's price from now on, for what is counted already as well."""
+        with self._lock:
+            self._prices[model] = price
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Have `callback` told of each record; returns a function that ends that."""
+        with self._lock:
+            self._callbacks.append(callback)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
+
+        return unsubscribe
+
+    def export_jsonl(self, path: str | Path, *, append: bool = False) -> int:
+        """Write the snapshot, a JSON object a line; returns the number of lines."""
+        rows = self.snapshot().rows
+        text = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+        with Path(path).open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+        return len(rows)
+
+    def _snapshot(self, rows: Iterable[tuple[str, str, int, int]]) -> UsageSnapshot:
+        return UsageSnapshot(tuple(self._usage(*row) for row in sorted(rows)))
+
+    def _usage(self, tool: str, model: str, tokens: int, requests: int) -> Usage:
+        with self._lock:
+            price = self._prices.get(model)
+        return Usage(tool, model, tokens, requests, price.of(tokens, requests) if price else None)
+
+
+@cache
+def shared_tracker() -> TokenUsageTracker:
+    """The tracker of clients that are given none: one in this process.
+
+    With the environment's RERANK_USAGE_FILE, one for all processes that have the same file.
+    """
+    return TokenUsageTracker(path=os.environ.get(USAGE_FILE))

@@ -1,0 +1,130 @@
+"""Compressed bodies: gzip and zstd, in requests and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import zlib
+
+import zstandard
+
+from serve_app.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding
+
+# Best first, as answers choose them.
+ENCODINGS = ("zstd", "gzip")
+# An answer below this is sent as it is: the headers would weigh more than what is saved.
+MIN_BYTES = 1024
+# Packing more than this is left to a thread, so that other requests go on.
+THREAD_BYTES = 64 * 1024
+_CHUNK = 256 * 1024
+# As much as a window may take; RFC 8878 asks every decoder for 8 MiB.
+_ZSTD_WINDOW = 8 * 2**20
+_GZIP_LEVEL = 4
+_ZSTD_LEVEL = 3
+
+
+def too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is over the limit of {limit} bytes; send fewer documents")
+
+
+def check_encoding(encoding: str) -> str:
+    """The name of a request's Content-Encoding, empty for none. Raises UnsupportedEncoding."""
+    name = encoding.strip().lower()
+    name = {"x-gzip": "gzip", "identity": ""}.get(name, name)
+    if name and name not in ENCODINGS:
+        raise UnsupportedEncoding(
+            f"the Content-Encoding {encoding[:40]!r} is not read here; send gzip, zstd or none"
+        )
+    return name
+
+
+async def decode(body: bytes, encoding: str, limit: int) -> bytes:
+    """The body without its encoding; no more than `limit` bytes of it are ever made."""
+    if not encoding:
+        return body
+    # In a thread whatever its size: a small body may unpack to a large one.
+    return await asyncio.to_thread(_gunzip if encoding == "gzip" else _unzstd, body, limit)
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    parts: list[bytes] = []
+    room = limit + 1
+    try:
+        while body:
+            # A gzip file may hold several members, one after the other.
+            member = zlib.decompressobj(wbits=31)
+            part = member.decompress(body, room)
+            parts.append(part)
+            room -= len(part)
+            if room <= 0:
+                raise too_large(limit)
+            if not member.eof:
+                raise MalformedBody("the gzip body ends too early")
+            body = member.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        raise MalformedBody(
+            f"the body is not gzip, as its Content-Encoding says: {error}"
+        ) from None
+    return b"".join(parts)
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+            while part := reader.read(min(_CHUNK, limit + 1 - size)):
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise too_large(limit)
+    except zstandard.ZstdError as error:
+        raise MalformedBody(
+            f"the body is not zstd, as its Content-Encoding says: {error}"
+        ) from None
+    return b"".join(parts)
+
+
+def accepted(header: str) -> str:
+    """The best encoding that an Accept-Encoding header takes; empty for none."""
+    weights: dict[str, float] = {}
+    for part in header.lower().split(","):
+        name, _, parameter = part.partition(";")
+        weights[name.strip()] = _weight(parameter.strip())
+    best = max(ENCODINGS, key=lambda name: weights.get(name, weights.get("*", 0.0)))
+    return best if weights.get(best, weights.get("*", 0.0)) > 0 else ""
+
+
+def _weight(parameter: str) -> float:
+    if not parameter.startswith("q="):
+        return 1.0
+    try:
+        return float(parameter[2:])
+    except ValueError:
+        return 0.0
+
+
+async def encode(content: bytes, accept: str) -> tuple[bytes, dict[str, str]]:
+    """The content as the client takes it best, and the headers that say so."""
+    if len(content) < MIN_BYTES:
+        return content, {}
+    headers = {"vary": "Accept-Encoding"}
+    name = accepted(accept)
+    if not name:
+        return content, headers
+    write = _gzip if name == "gzip" else _zstd
+    coded = (
+        await asyncio.to_thread(write, content) if len(content) > THREAD_BYTES else write(content)
+    )
+    return coded, {**headers, "content-encoding": name}
+
+
+def _gzip(content: bytes) -> bytes:
+    return gzip.compress(content, _GZIP_LEVEL, mtime=0)
+
+
+def _zstd(content: bytes) -> bytes:
+    coded: bytes = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(content)
+    return coded

@@ -1,0 +1,53 @@
+"""The results of an answer: what each format says of a document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from serve_app.types import RerankRequest, RerankResult
+
+Hits = list[dict[str, Any]]
+
+
+def bare(result: RerankResult, request: RerankRequest, name: str) -> Hits:
+    """Index and score alone, the score under `name`."""
+    if request.raw_scores:
+        return [{"index": r.index, name: r.logit} for r in result.results]
+    return [{"index": r.index, name: r.relevance_score} for r in result.results]
+
+
+def full(result: RerankResult, request: RerankRequest, name: str = "relevance_score") -> Hits:
+    """Index and score, with the passages, spans and reasons of documents that have some."""
+    hits = bare(result, request, name)
+    for hit in hits if result.passages else ():
+        hit["passages"] = result.passages.get(hit["index"], 1)
+    if request.relevant_spans is not None:
+        for hit, ranked in zip(hits, result.results, strict=True):
+            if ranked.relevant_spans:
+                hit["relevant_spans"] = [
+                    {"start": span.start, "end": span.end, "score": span.score}
+                    for span in ranked.relevant_spans
+                ]
+    for hit, ranked in zip(hits, result.results, strict=True) if request.options.explain else ():
+        if ranked.explanation:
+            hit["explanation"] = ranked.explanation
+    return hits
+
+
+def add_objects(hits: Hits, request: RerankRequest, *, objects: bool = True) -> None:
+    """The documents that were asked for: a string as `{"text": …}`, unless `objects` is False."""
+    if request.return_documents:
+        sent = request.originals or request.documents
+        for hit in hits:
+            document = sent[hit["index"]]
+            wrapped = objects and isinstance(document, str)
+            hit["document"] = {"text": document} if wrapped else document
+
+
+def as_text(request: RerankRequest) -> Sequence[Any]:
+    """The documents, those that are objects with text as that text, an image as it was sent."""
+    if request.originals is None:
+        return request.documents
+    pairs = zip(request.documents, request.originals, strict=True)
+    return [d if isinstance(d, str) else sent for d, sent in pairs]

@@ -1,0 +1,110 @@
+"""Which parts of a document answer the query: its sentences, scored by the same model.
+
+With late interaction a sentence's score is made of its tokens' similarities to the query's. The
+pairs go through the score store like any others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from models.types import ModelInfo, relevance
+from serve_app.errors import InvalidRequest
+from serve_app.types import RankedDocument, RelevantSpan, RerankRequest, RerankResult, SpanOptions
+
+# Sentences of one request.
+MAX_SENTENCES = 10_000
+# A sentence ends after a stop and its closing quotes, where a space and no small letter or digit
+# follows ("e.g. this", "No. 5"); after a full-width stop; at an empty line or a line's end.
+_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-z\d])|[。！？]+[”’」』）]*|\n+")
+
+Rank = Callable[[RerankRequest], Awaitable[RerankResult]]
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Start and end of each sentence in code points, without white space around it."""
+    ends = [match.end() for match in _END.finditer(text)] + [len(text)]
+    found = []
+    start = 0
+    for end in ends:
+        piece = text[start:end]
+        inner = piece.strip()
+        if inner:
+            first = start + piece.index(inner)
+            found.append((first, first + len(inner)))
+        start = end
+    return found
+
+
+async def add_spans(
+    result: RerankResult,
+    request: RerankRequest,
+    options: SpanOptions,
+    info: ModelInfo,
+    rank: Rank,
+) -> RerankResult:
+    """The result with each document's relevant spans; their tokens are counted in it.
+
+    Raises InvalidRequest where the documents have too many sentences, else what `rank` raises.
+    """
+    texts = {r.index: text for r in result.results if (text := _text(request, r.index))}
+    places = [(i, span) for i, text in texts.items() for span in sentences(text)]
+    if len(places) > MAX_SENTENCES:
+        raise InvalidRequest(
+            f"the documents have {len(places)} sentences, and spans of at most {MAX_SENTENCES} are "
+            "found in one request; lower top_n",
+            param="relevant_spans",
+        )
+    if not places:
+        return result
+    pieces = tuple([texts[i][start:end] for i, (start, end) in places])
+    scored = await rank(_of_pieces(request, pieces))
+    by_document: dict[int, list[RelevantSpan]] = {}
+    for (i, (start, end)), piece in zip(places, scored.results, strict=True):
+        score = _unit(piece.logit, info)
+        if score >= options.threshold:
+            by_document.setdefault(i, []).append(RelevantSpan(start, end, score))
+    timings = dict(result.timings_ms)
+    timings["spans"] = scored.timings_ms["total"]
+    timings["total"] += timings["spans"]
+    return replace(
+        result,
+        results=tuple([_with(r, by_document.get(r.index, ()), options) for r in result.results]),
+        tokens=result.tokens + scored.tokens,
+        cached_tokens=result.cached_tokens + scored.cached_tokens,
+        timings_ms=timings,
+    )
+
+
+def _text(request: RerankRequest, index: int) -> str | None:
+    document = request.documents[index]
+    return document if isinstance(document, str) else None
+
+
+def _of_pieces(request: RerankRequest, pieces: tuple[str, ...]) -> RerankRequest:
+    return replace(
+        request,
+        documents=pieces,
+        originals=None,
+        top_n=None,
+        sort=False,
+        truncate=True,
+        relevant_spans=None,
+        options=replace(
+            request.options, max_tokens_per_doc=None, long_document="truncate", explain=False
+        ),
+    )
+
+
+def _unit(logit: float, info: ModelInfo) -> float:
+    """A span's score is in [0, 1] whatever the model's own scores are."""
+    return relevance(logit, "sigmoid" if info.activation == "identity" else info.activation)
+
+
+def _with(
+    ranked: RankedDocument, spans: Sequence[RelevantSpan], options: SpanOptions
+) -> RankedDocument:
+    falling = sorted(spans, key=lambda span: (-span.score, span.start))
+    return replace(ranked, relevant_spans=tuple(falling[: options.max_spans]))

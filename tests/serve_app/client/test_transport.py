@@ -1,0 +1,197 @@
+"""Retries, timeouts, hosted providers, handles, HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from serve_app.client import (
+    AsyncReranker,
+    BadAnswer,
+    Refused,
+    Retry,
+    TokenUsageTracker,
+    TookTooLong,
+    Unreachable,
+)
+from serve_app.client.transport import route
+from serve_app.errors import InvalidRequest, Overloaded, RateLimited, RerankError, Unauthorized
+
+OK = {"results": [{"index": 0, "relevance_score": 0.5}]}
+FAST = Retry(base_s=0.001, cap_s=0.002)
+
+
+def scripted(*answers: Any, retry: Retry = FAST, **options: Any) -> tuple[AsyncReranker, list[Any]]:
+    """A client whose requests get `answers` in turn: responses, or exceptions."""
+    waiting, asked = list(answers), []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        answer = waiting.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        response: httpx.Response = answer
+        return response
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(handler))
+    options = {"tracker": TokenUsageTracker(), **options}
+    return AsyncReranker("http://test/v1/", client=http, retry=retry, **options), asked
+
+
+def ok(**fields: Any) -> httpx.Response:
+    return httpx.Response(200, json={**OK, **fields})
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        httpx.Response(503),
+        httpx.Response(429, json={"message": "slow down"}),
+        httpx.Response(502, content=b"<html>bad gateway</html>"),
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("closed"),
+    ],
+)
+async def test_what_passes_is_tried_again(passing: Any) -> None:
+    client, asked = scripted(passing, ok())
+    assert await client.score("q", "d") == 0.5
+    assert [str(request.url) for request in asked] == ["http://test/v1/rerank"] * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        (httpx.Response(401, json={"message": "no key", "id": "1"}), Unauthorized, "no key"),
+        (httpx.Response(422, json={"detail": "bad top_n"}), InvalidRequest, "bad top_n"),
+        (httpx.Response(422, json={"detail": [{"msg": "x"}]}), InvalidRequest, '"msg": "x"'),
+        (httpx.Response(402, content=b"pay"), Refused, "402: pay"),
+        (httpx.Response(413, json={"error": "too many", "error_type": "V"}), RerankError, "too m"),
+        (ok(results=[]), BadAnswer, "0 results where 1"),
+        (ok(results=OK["results"] * 2), BadAnswer, "twice"),
+        (ok(results=[{"index": 1, "score": 0.1}]), BadAnswer, "document 1 of 1"),
+        (ok(results=[{"index": 0, "score": None}]), BadAnswer, "results.0"),
+        (ok(results=[{"index": True, "score": 1}]), BadAnswer, "results.0.index"),
+        (ok(results=[{"index": 0, "score": "1"}]), BadAnswer, "results.0"),
+        (httpx.Response(200, content=b'{"results":[{"index":0,"score":NaN}]}'), BadAnswer, "score"),
+        (httpx.Response(200, content=b"<html>"), BadAnswer, "<html>"),
+        (httpx.Response(200, json={"detail": "no"}), BadAnswer, "results"),
+    ],
+)
+async def test_what_does_not_pass_is_raised_at_once(
+    answer: httpx.Response, kind: type[RerankError], message: str
+) -> None:
+    client, asked = scripted(answer)
+    with pytest.raises(kind) as raised:
+        await client.score("q", "d")
+    assert message in str(raised.value)
+    assert "test" in str(raised.value)
+    assert len(asked) == 1
+
+
+async def test_retries_have_an_end() -> None:
+    client, asked = scripted(*[httpx.ConnectError("refused")] * 4)
+    with pytest.raises(Unreachable, match="refused"):
+        await client.score("q", "d")
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("value", ["1", "0.9", "a date"])
+async def test_retry_after_is_waited_for(value: str) -> None:
+    if value == "a date":
+        value = formatdate(time.time() + 2, usegmt=True)
+    client, _ = scripted(httpx.Response(429, headers={"retry-after": value}), ok())
+    started = time.monotonic()
+    assert await client.score("q", "d") == 0.5
+    assert 0.9 <= time.monotonic() - started < 3
+
+
+async def test_a_long_retry_after_is_for_the_caller() -> None:
+    client, asked = scripted(httpx.Response(429, headers={"retry-after": "3600"}))
+    with pytest.raises(RateLimited) as raised:
+        await client.score("q", "d")
+    assert (raised.value.retry_after_s, len(asked)) == (3600, 1)
+
+
+def test_pauses_grow_and_differ() -> None:
+    retry, error = Retry(attempts=5, base_s=1, cap_s=4), Overloaded("full")
+    error.retry_after_s = None
+    pauses = [[retry.pause(tried, error) for _ in range(50)] for tried in range(1, 6)]
+    for several, ceiling in zip(pauses, (1, 2, 4, 4, 4), strict=True):
+        assert all(p is not None and ceiling / 2 <= p <= ceiling for p in several)
+        assert len(set(several)) > 40
+    assert retry.pause(6, error) is None
+
+
+async def test_a_server_that_never_answers() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    never = Retry(attempts=0)
+    url = f"http://127.0.0.1:{port}"
+    async with AsyncReranker(url, timeout_s=0.2, retry=never, track_tokens=False) as client:
+        with pytest.raises(TookTooLong, match=r"0\.2 s"):
+            await client.score("q", "d")
+    server.close()
+
+
+async def test_hosted_providers() -> None:
+    cohere = {"meta": {"tokens": {"input_tokens": 7.0}, "warnings": ["w"]}, "id": "x"}
+    client, asked = scripted(ok(**cohere), dialect="cohere", model="rerank-v3.5", api_key="k")
+    found = await client.rerank("q", [{"text": "d", "id": 4}], top_k=1)
+    assert (found.tokens, found.warnings, found[0].metadata) == (7, ("w",), {"id": 4})
+    expected = b'{"query":"q","documents":["d"],"top_n":1,"model":"rerank-v3.5"}'
+    assert asked[0].content == expected
+    jina = {"model": "jina-reranker-v2", "usage": {"total_tokens": 9, "prompt_tokens": 9}}
+    client, asked = scripted(ok(**jina), dialect="jina")
+    assert (await client.rerank("q", ["d"])).tokens == 9
+    assert b'"return_documents":false' in asked[0].content
+    voyage = {"object": "list", "data": OK["results"], "usage": {"total_tokens": 3}}
+    client, asked = scripted(httpx.Response(200, json=voyage), dialect="voyage")
+    assert (await client.rerank("q", ["d"], top_k=1)).tokens == 3
+    assert b'"top_k":1' in asked[0].content
+
+
+def test_routes() -> None:
+    assert route("http://a") == route("http://a/") == route("http://a/rerank") == "http://a/rerank"
+    assert route("https://api.jina.ai/v1") == "https://api.jina.ai/v1/rerank"
+
+
+class FakeHandle:
+    """A DeploymentHandle as far as the client knows one."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.rerank, self.failures = self, list(failures)
+        self.asked: list[Any] = []
+
+    async def remote(self, query: str, documents: list[Any], **fields: Any) -> Any:
+        self.asked.append((query, documents, fields))
+        if self.failures:
+            raise self.failures.pop(0)
+        hits = [SimpleNamespace(index=i, relevance_score=float(i)) for i in range(len(documents))]
+        return SimpleNamespace(results=hits[::-1], model="m", tokens=5, truncated=(1,))
+
+
+async def test_a_handle() -> None:
+    class Wrapped(Exception):
+        cause = Overloaded("full")
+
+    Wrapped.cause.retry_after_s = None
+    handle = FakeHandle(Wrapped(), RuntimeError("replica died"))
+    client = AsyncReranker(handle, retry=FAST, tracker=TokenUsageTracker())
+    found = await client.rerank("q", ["a", "b"], top_k=2, instruction="i")
+    assert [hit.document for hit in found] == ["b", "a"]
+    assert (found.tokens, len(found.warnings)) == (5, 1)
+    assert handle.asked == [("q", ["a", "b"], {"top_n": 2, "instruction": "i"})] * 3
+    client = AsyncReranker(FakeHandle(InvalidRequest("no")), track_tokens=False)
+    with pytest.raises(InvalidRequest, match="no"):
+        await client.rerank("q", ["a"])

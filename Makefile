@@ -51,6 +51,7 @@ bench-training: $(VENV)/.dev
 
 settings: $(VENV)/.dev
 	$(BIN)/python -m serve_app.settings > docs/settings.md
+	$(BIN)/python -m models.remote.document docs/providers.md
 
 $(VENV)/bin/python:
 	@echo "[1/3] making $(VENV) with $(PYTHON)"

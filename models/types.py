@@ -64,11 +64,17 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """What a request may ask of the scoring; None is the model's own setting."""
+    """What a request may ask of the scoring; None is the model's own setting.
+
+    `query_image`: an image, by URL or as a data URI, in place of the query's text. `explain`: the
+    reason for each score, from a model that gives one.
+    """
 
     instruction: str | None = None
     max_tokens_per_doc: int | None = None
     long_document: LongDocument | None = None
+    query_image: str | None = None
+    explain: bool = False
 
 
 DEFAULTS = ScoreOptions()
@@ -81,6 +87,8 @@ class ModelInfo:
     `listwise`: a document's score depends on the others in its request. `template` names the
     prompt, where there is one, and `takes_instruction` says whether an instruction has a place
     in it. `detail` is what else scores depend on: the label or layer that is read.
+    `whole_requests`: it cuts a request by itself, to what its provider takes in a call.
+    `explains`: it can give the reason for a score.
     """
 
     name: str
@@ -102,6 +110,9 @@ class ModelInfo:
     detail: str = ""
     max_tokens_per_doc: int | None = None
     long_document: LongDocument = "truncate"
+    whole_requests: bool = False
+    takes_query_image: bool = False
+    explains: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +120,14 @@ class Score:
     """One pair's raw score (before the activation) and the tokens that it took.
 
     `passages`: how many parts of the document were scored; the score is the best one's.
+    `explanation`: the reason for the score, where it was asked for.
     """
 
     logit: float
     tokens: int
     truncated: bool = False
     passages: int = 1
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from serve_app.access.start import check_keys
 from serve_app.ingress import Ingress
 from serve_app.metrics_hub import MetricsHub
 from serve_app.model_settings import ModelSettings
+from serve_app.remote_replica import RemoteReplica
 from serve_app.replicas import ModelReplica
 from serve_app.settings import Settings, load
 
@@ -37,13 +38,16 @@ def bind(
 
     `replica` stands in for ModelReplica where no model is wanted, as in a simulation.
     """
+    # Bound once: each deployment that is given it reports to the same one.
     hub = (
         serve.deployment(MetricsHub)
         .options(name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
         .bind()
     )
     replicas = [
-        _replica(settings, model, i, hub, replica)
+        _remote(settings, model, i, hub)
+        if model.is_remote
+        else _replica(settings, model, i, hub, replica)
         for i, model in enumerate(settings.model_settings())
     ]
     return Ingress.options(  # type: ignore[attr-defined]
@@ -82,4 +86,18 @@ def _replica(
         warmup=settings.warmup,
         hub=hub,
     )
+    return application
+
+
+def _remote(settings: Settings, model: ModelSettings, index: int, hub: Application) -> Application:
+    """No device and no share of a processor: it waits for others, for many requests at once."""
+    deployment = serve.deployment(RemoteReplica).options(
+        name=f"Model-{index}",
+        num_replicas=model.num_replicas or settings.num_replicas,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
+        max_constructor_retry_count=1,
+        graceful_shutdown_timeout_s=settings.worker_timeout_s,
+    )
+    application: Application = deployment.bind(model.remote_spec(), hub)
     return application

@@ -150,7 +150,10 @@ def _score(options: argparse.Namespace) -> int:
         return _fail(str(error))
     if not options.query.strip() or not documents:
         return _fail("a query and at least one document are needed")
-    spec = settings.spec(settings.model_settings()[0])
+    model = settings.model_settings()[0]
+    if model.is_remote:
+        return _fail(f"{model.name} is scored by a provider; `rerank score` runs models here alone")
+    spec = settings.spec(model)
     try:
         hub.locate(spec, progress=True)
         with Console(stderr=True).status(f"loading {spec.name}"):

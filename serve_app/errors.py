@@ -16,11 +16,15 @@ class RerankError(Exception):
         self.param = param
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.param))
+        return (_rebuild, (type(self), self.message, self.param, self.retry_after_s))
 
 
-def _rebuild(kind: type[RerankError], message: str, param: str | None) -> RerankError:
-    return kind(message, param=param)
+def _rebuild(
+    kind: type[RerankError], message: str, param: str | None, retry_after_s: int | None
+) -> RerankError:
+    error = kind(message, param=param)
+    error.retry_after_s = retry_after_s
+    return error
 
 
 class InvalidRequest(RerankError):
@@ -148,3 +152,51 @@ class ScoringFailed(RerankError):
 
     status = 500
     code = "scoring_failed"
+
+
+class UpstreamRefused(RerankError):
+    """The provider behind the model finds the request wrong."""
+
+    status = 422
+    code = "upstream_refused"
+
+
+class UpstreamRateLimited(RerankError):
+    """The provider's limit is reached, or the budget set for it."""
+
+    status = 429
+    code = "upstream_rate_limited"
+    retry_after_s = 1
+
+
+class UpstreamFailed(RerankError):
+    """The provider takes no key of this service's, or gave no usable answer."""
+
+    status = 502
+    code = "upstream_failed"
+
+
+class UpstreamUnavailable(RerankError):
+    """The provider can't be reached or fails."""
+
+    status = 503
+    code = "upstream_unavailable"
+    retry_after_s = 5
+
+
+class UpstreamTimeout(RerankError):
+    """The provider took longer than the model's deadline."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+# Failures of a model in whose place another one may answer.
+REPLACEABLE = (
+    DeadlineExceeded,
+    ModelUnavailable,
+    UpstreamFailed,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)

@@ -111,7 +111,10 @@ class Ingress:
             max_queue=settings.max_queue,
             queue_timeout_s=settings.queue_timeout_s,
         )
-        self._keys = {m.name: key_of(settings.spec(m)) for m in settings.model_settings()}
+        self._keys = {
+            m.name: key_of(m.remote_spec() if m.is_remote else settings.spec(m))
+            for m in settings.model_settings()
+        }
         self._backends = {
             name: HandleBackend(models[f"model_{i}"], partial(hub.recall.remote, key))
             for i, (name, key) in enumerate(self._keys.items())
@@ -125,6 +128,7 @@ class Ingress:
             max_retries=settings.max_retries,
             worker_timeout_s=settings.worker_timeout_s,
             images=ImageFetcher() if settings.image_urls else None,
+            fallbacks={m.name: m.fallback for m in settings.model_settings() if m.fallback},
         )
         loop = asyncio.get_event_loop()
         self._tasks = [loop.create_task(self._report_for_ever())]
@@ -149,6 +153,8 @@ class Ingress:
         priority: int | None = None,
         sort: bool | None = None,
         truncate: bool | None = None,
+        query_image_url: str | None = None,
+        explain: bool = False,
     ) -> RerankResult:
         """Rank documents for a query, by the same path as HTTP requests.
 
@@ -169,6 +175,8 @@ class Ingress:
             "priority": priority,
             "sort": sort,
             "truncate": truncate,
+            "query_image_url": query_image_url,
+            "explain": explain,
         }
         request = NATIVE.parse({k: v for k, v in body.items() if v is not None}, self.limits)
         return await self.service.rerank(request)

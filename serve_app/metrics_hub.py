@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from models.remote.types import RemoteSpec
 from models.types import ModelInfo, ModelSpec
 from serve_app.telemetry import Snapshot, settled
 
@@ -13,7 +14,7 @@ REPORT_INTERVAL_S = 2.0
 GONE_AFTER_S = 5 * REPORT_INTERVAL_S
 
 
-def key_of(spec: ModelSpec) -> str:
+def key_of(spec: ModelSpec | RemoteSpec) -> str:
     """A model under these settings; under others it may turn out to be something else."""
     return repr(spec)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.types import EMBEDDED, LongDocument, Precision
+from serve_app.remote_settings import ModelFields
 from serve_app.scaling import ModelScaling
 
 Device = Literal["auto", "cuda", "mps", "mlx", "cpu"]
@@ -24,12 +25,10 @@ DTYPES: Mapping[str, Precision] = {
 }
 
 
-class ModelSettings(ModelScaling):
+class ModelSettings(ModelFields, ModelScaling):
     """One named model. What is left out is taken from the service's settings."""
 
-    name: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)] = EMBEDDED
-    aliases: tuple[str, ...] = ()
     revision: str | None = None
     device: Device | None = None
     backend: Backend | None = None
@@ -39,8 +38,6 @@ class ModelSettings(ModelScaling):
     trust_remote_code: bool = False
     family: str = "auto"
     template: str = "auto"
-    instruction: str | None = None
     label: int | str | None = None
     layer: Annotated[int, Field(ge=1)] | None = None
-    max_tokens_per_doc: Annotated[int, Field(ge=1)] | None = None
     long_document: LongDocument | None = None

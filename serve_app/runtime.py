@@ -110,7 +110,9 @@ def serve_forever(settings: Settings, replica: type | None = None) -> None:
                 http_options={"host": settings.host, "port": settings.port},
                 logging_config={"log_level": _ray_level(settings), "enable_access_log": False},
             )
-        models = ", ".join(f"{m.name} ({m.source})" for m in settings.model_settings())
+        models = ", ".join(
+            f"{m.name} ({m.provider or m.source})" for m in settings.model_settings()
+        )
         with _step(3, f"loading {models}"):
             _run(settings, replica)
         signals.starting = False
@@ -155,6 +157,8 @@ def _path(settings: Settings) -> traffic.Path:
 def _download(settings: Settings) -> None:
     """Fetch what is on a hub, with a progress bar, before anything is started."""
     for model in settings.model_settings():
+        if model.is_remote:
+            continue
         spec = settings.spec(model)
         if not hub.is_local(spec):
             try:

@@ -11,14 +11,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from models.images import ImageDocument, ImageError
+from models.images import ImageError
 from models.text import normalize, well_formed
 from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError, relevance
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
 from serve_app.catalog import Catalog
+from serve_app.checks import check
 from serve_app.chunks import cut
 from serve_app.errors import (
+    REPLACEABLE,
     DeadlineExceeded,
     DocumentTooLong,
     InvalidRequest,
@@ -63,6 +65,7 @@ class RerankService:
         max_retries: int = 2,
         worker_timeout_s: float = 120.0,
         images: ImageFetcher | None = None,
+        fallbacks: Mapping[str, str] | None = None,
     ) -> None:
         self.catalog = catalog
         self._backends = backends
@@ -72,6 +75,7 @@ class RerankService:
         self._max_retries = max_retries
         self._timeout_s = worker_timeout_s
         self._images = images
+        self._fallbacks = fallbacks or {}
         self._flights = SingleFlight()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
@@ -81,12 +85,9 @@ class RerankService:
         name, status = "unknown", 200
         try:
             name = self.catalog.resolve(request.model)
-            result = await self._rerank(name, request, timings, started)
-            if request.relevant_spans is None:
-                return result
-            info = await self._answer(name, self._backends[name].info)
-            rank = partial(self._rerank, name, timings={}, started=time.perf_counter())
-            return await add_spans(result, request, request.relevant_spans, info, rank)
+            result = await self._answered(name, request, timings, started)
+            name = result.model
+            return result
         except RerankError as error:
             status = error.status
             raise
@@ -100,6 +101,35 @@ class RerankService:
             total = time.perf_counter() - started
             self._telemetry.record_request(name, status, timings.get("queue", 0.0) / 1000, total)
 
+    async def _answered(
+        self, name: str, request: RerankRequest, timings: dict[str, float], started: float
+    ) -> RerankResult:
+        """The model's answer whole, or that of the one named to stand in for it."""
+        try:
+            return await self._whole(name, request, timings, started)
+        except REPLACEABLE as error:
+            other = self._fallbacks.get(name)
+            if other is None:
+                raise
+            logger.warning("model %s fails, %s answers: %s", name, other, error.message)
+            self._telemetry.record_fallback(name)
+            try:
+                return await self._answered(other, request, timings, started)
+            except InvalidRequest:
+                # It can't do what was asked of the first one: that one's failure is the answer.
+                raise error from None
+
+    async def _whole(
+        self, name: str, request: RerankRequest, timings: dict[str, float], started: float
+    ) -> RerankResult:
+        """The model's ranking, with the spans that were asked for."""
+        result = await self._rerank(name, request, timings, started)
+        if request.relevant_spans is None:
+            return result
+        info = await self._answer(name, self._backends[name].info)
+        rank = partial(self._rerank, name, timings={}, started=time.perf_counter())
+        return await add_spans(result, request, request.relevant_spans, info, rank)
+
     async def _rerank(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
     ) -> RerankResult:
@@ -107,18 +137,20 @@ class RerankService:
         info = await self._answer(name, backend.info)
         clean = normalize if info.normalize_text else well_formed
         query = clean(request.query)
-        if not query.strip():
+        if not query.strip() and request.options.query_image is None:
             raise InvalidRequest(
                 "the query is empty once control characters are removed", param="query"
             )
-        _check(info, request)
+        check(info, request)
         documents: Sequence[Document] = request.documents
         if self._images is not None:
             documents = await self._images.resolve(documents)
         order, by_key = await _keys(info, PairKeys(info, query, request.options), documents, clean)
 
         landed = self._flights.landed
-        known, shared = await self._look_up(list(by_key))
+        # Reasons are not kept: they would take more room than the scores.
+        kept = not request.options.explain
+        known, shared = await self._look_up(list(by_key)) if kept else ({}, 0)
         missing = [key for key in by_key if key not in known]
         if info.listwise and missing:
             known, shared, missing = (
@@ -133,7 +165,7 @@ class RerankService:
             async with self._admission.slot(
                 lambda s: timings.update(queue=s * 1000), request.priority
             ):
-                if self._flights.landed != landed and not info.listwise:
+                if self._flights.landed != landed and kept and not info.listwise:
                     # Others' scores came in while this one waited: don't score those again.
                     come, more = await self._look_up(missing)
                     known, shared = known | come, shared + more
@@ -141,13 +173,13 @@ class RerankService:
 
                 async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
                     texts = {key: by_key[key] for key in mine}
-                    chunks = [list(texts)] if info.listwise else cut(texts, info.token_budget)
+                    whole = info.listwise or info.whole_requests
+                    chunks = [list(texts)] if whole else cut(texts, info.token_budget)
                     return await self._score(name, query, texts, chunks, request.options)
 
                 scoring = time.perf_counter()
-                fresh, joined = await self._flights.run(
-                    missing, lambda mine: self._store.once(mine, score, whole=info.listwise)
-                )
+                once = partial(self._store.once, score=score, whole=info.listwise)
+                fresh, joined = await self._flights.run(missing, once if kept else score)
             timings["score"] = _ms_since(scoring)
 
         scores, ranking = known | fresh, time.perf_counter()
@@ -204,7 +236,8 @@ class RerankService:
             if len(scores) != len(keys):
                 raise ScoringFailed(f"the model {name!r} gave {len(scores)} of {len(keys)} scores")
             found = dict(zip(keys, scores, strict=True))
-            self._store.put_many(found)
+            if not options.explain:
+                self._store.put_many(found)
             return found
 
         try:
@@ -239,20 +272,6 @@ class RerankService:
             if attempt < self._max_retries:
                 await asyncio.sleep(RETRY_PAUSE_S * 2**attempt)
         raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
-
-
-def _check(info: ModelInfo, request: RerankRequest) -> None:
-    """Refuse what the model can't do, rather than answer as if it had."""
-    if not info.takes_images and any(isinstance(d, ImageDocument) for d in request.documents):
-        raise InvalidRequest(
-            f"the model {info.name!r} reads text alone; send documents without images",
-            param="documents",
-        )
-    if request.options.instruction is not None and not info.takes_instruction:
-        raise InvalidRequest(
-            f"the model {info.name!r} takes no instruction; leave the field out",
-            param="instruction",
-        )
 
 
 async def _keys(
@@ -291,6 +310,7 @@ async def _rank(
                 relevance_score=relevance(scores[i].logit, info.activation),
                 logit=scores[i].logit,
                 document=originals[i],
+                explanation=scores[i].explanation,
             )
             async for i in paced(order)
         ]

@@ -14,12 +14,13 @@ from serve_app.cache.options import RedisEnabled, RedisUrl
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 from serve_app.model_settings import DTYPES, Backend, Device, ModelSettings, Quantization
 from serve_app.profiles import ProfileError, read_profile
+from serve_app.remote_settings import SHARED, ModelFields, check_fallbacks
 from serve_app.scaling import ScalingSettings
 from serve_app.settings_base import env as _env
 from serve_app.traffic import Traffic
 
 # Never shown, also where they are wrong.
-_SECRET = frozenset({"api_keys", "redis_url"})
+_SECRET = frozenset({"api_keys", "base_url", "parameters", "redis_url"})
 
 
 class SettingsError(Exception):
@@ -255,6 +256,7 @@ class Settings(ScalingSettings):
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
             raise ValueError(f"models: the name {twice[0]!r} is given twice")
+        check_fallbacks(self.models)
         if self.default_model is not None and self.default_model not in names:
             raise ValueError(f"default_model: {self.default_model!r} is not one of {names}")
         return self
@@ -374,7 +376,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where} is not a setting. Known: {', '.join(sorted(Settings.model_fields))}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    if error["loc"] and error["loc"][0] in _SECRET:
+    # An entry as a whole may hold such a setting too.
+    if not _SECRET.isdisjoint(error["loc"]) or isinstance(error["input"], Mapping):
         return f"{name}: {message}"
     return f"{name}: {message}, got {error['input']!r}" if name else message
 
@@ -395,11 +398,15 @@ def table() -> str:
         shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         default = "" if shown in (None, "", {}) else f"`{shown}`"
         rows.append(f"| `{env}` | `{name}` | {default} | {field.description} |")
-    rows += [
-        "",
-        "Each entry of `models` takes: " + ", ".join(f"`{n}`" for n in ModelSettings.model_fields),
-    ]
-    return "\n".join(rows) + "."
+    remote = [name for name in ModelFields.model_fields if name not in SHARED]
+    local = [name for name in ModelSettings.model_fields if name not in (*SHARED, *remote)]
+    for which, names in (
+        ("Each entry of `models` takes", SHARED),
+        ("One of a local model takes beside them", local),
+        ("One that names a provider (docs/providers.md)", remote),
+    ):
+        rows += ["", f"{which}: " + ", ".join(f"`{name}`" for name in names) + "."]
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

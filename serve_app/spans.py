@@ -92,7 +92,9 @@ def _of_pieces(request: RerankRequest, pieces: tuple[str, ...]) -> RerankRequest
         sort=False,
         truncate=True,
         relevant_spans=None,
-        options=replace(request.options, max_tokens_per_doc=None, long_document="truncate"),
+        options=replace(
+            request.options, max_tokens_per_doc=None, long_document="truncate", explain=False
+        ),
     )
 
 

@@ -68,13 +68,15 @@ class Snapshot:
     """Totals of one process, or of several merged. Plain data.
 
     `requests` counts by (model, status); `http` by (dialect, status); `usage` by (API key's
-    name, what), where what is one of `USAGE`; `shared` by what, as in `tiers`;
-    `representations` by (model, what), as there.
+    name, what), where what is one of `USAGE`; `upstream` by (model, event) what happened in
+    calls to providers; `shared` by what, as in `tiers`; `representations` by (model, what), as
+    there.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     http: Counter[tuple[str, int]] = field(default_factory=Counter)
     usage: Counter[tuple[str, str]] = field(default_factory=Counter)
+    upstream: Counter[tuple[str, str]] = field(default_factory=Counter)
     shared: Counter[str] = field(default_factory=Counter)
     representations: Counter[tuple[str, str]] = field(default_factory=Counter)
     wait: Histogram = field(default_factory=Histogram)
@@ -123,6 +125,10 @@ class Telemetry:
         for what, amount in amounts.items():
             self._own.usage[key, what] += amount
 
+    def record_fallback(self, model: str) -> None:
+        """A request that another model answered in place of `model`."""
+        self._own.upstream[model, "fallbacks"] += 1
+
     def snapshot(
         self, *, waiting: int = 0, active: int = 0, shared: Mapping[str, int] | None = None
     ) -> Snapshot:
@@ -146,6 +152,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
         total.requests.update(one.requests)
         total.http.update(one.http)
         total.usage.update(one.usage)
+        total.upstream.update(one.upstream)
         total.shared.update(one.shared)
         total.representations.update(one.representations)
         total.wait.merge(one.wait)
@@ -191,6 +198,7 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "active": snapshot.active,
         "requests_by_model": _grouped(snapshot.requests),
         "responses_by_dialect": _grouped(snapshot.http),
+        "upstream_by_model": _grouped(snapshot.upstream),
         "usage_by_key": {name: usage_of(snapshot, name) for name in _key_names(snapshot)},
     }
 
@@ -210,7 +218,7 @@ def _times(histogram: Histogram) -> dict[str, float]:
     return {name: round(seconds * 1000, 3) for name, seconds in values.items()}
 
 
-def _grouped(counts: Counter[tuple[str, int]]) -> dict[str, dict[str, int]]:
+def _grouped(counts: Mapping[tuple[str, Any], int]) -> dict[str, dict[str, int]]:
     grouped: dict[str, dict[str, int]] = {}
     for (name, status), number in sorted(counts.items()):
         grouped.setdefault(name, {})[str(status)] = number
@@ -230,6 +238,9 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     for (dialect, status), number in sorted(snapshot.http.items()):
         name = _escape(dialect)
         yield f'rerank_http_responses_total{{dialect="{name}",status="{status}"}} {number}'
+    yield from _head("rerank_upstream_total", "counter", "Events in calls to providers, by model.")
+    for (model, event), number in sorted(snapshot.upstream.items()):
+        yield f'rerank_upstream_total{{model="{_escape(model)}",event="{_escape(event)}"}} {number}'
     for what, meaning in USAGE.items():
         yield from _head(f"rerank_key_{what}_total", "counter", f"{meaning}, by API key's name.")
         for name in _key_names(snapshot):

@@ -54,7 +54,8 @@ class RerankRequest:
 class RankedDocument:
     """`index` is the document's place in the request; `logit` the model's raw score.
 
-    `relevant_spans`, where they were asked for: from most to least relevant.
+    `relevant_spans`, where they were asked for: from most to least relevant. `explanation` is the
+    reason for the score, where one was asked for.
     """
 
     index: int
@@ -62,6 +63,7 @@ class RankedDocument:
     logit: float
     document: Any
     relevant_spans: tuple[RelevantSpan, ...] = ()
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

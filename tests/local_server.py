@@ -12,6 +12,8 @@ class QuietHandler(BaseHTTPRequestHandler):
     """A handler that logs nothing and answers in one call."""
 
     protocol_version = "HTTP/1.1"
+    # Headers and body are two packets; the second must not wait for the first's receipt.
+    disable_nagle_algorithm = True
 
     def send(self, status: int, content: bytes, *, body: bool = True, **headers: str) -> None:
         """Header names have underscores for hyphens."""
@@ -30,7 +32,8 @@ class QuietHandler(BaseHTTPRequestHandler):
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """The server's URL; nothing listens there any more once the block is left."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    # How often it looks whether it shall stop: each test waits for that.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -21,6 +21,8 @@ class PairKeys:
             options.instruction or info.instruction,
             options.max_tokens_per_doc or info.max_tokens_per_doc,
             options.long_document or info.long_document,
+            options.query_image,
+            options.explain or None,
         )
         for part in (*what, *how, query):
             self._add("" if part is None else str(part))

@@ -14,12 +14,18 @@ _NAMED_INDICES = 20
 
 
 def query(body: Mapping[str, Any], limits: Limits, name: str = "query") -> str:
-    """The query: a string, or an object with text, as Jina's and NVIDIA's clients send it."""
+    """The query: a string, or an object with text, as Jina's and NVIDIA's clients send it.
+
+    Blank where an image takes its place.
+    """
     value = body.get(name)
     if isinstance(value, Mapping):
         if value.get("image") is not None:
             raise InvalidRequest(f"{name}.image: a query is text here.", param=f"{name}.image")
         value = value.get("text")
+    blank = value is None or (isinstance(value, str) and not value.strip())
+    if blank and body.get("query_image_url") is not None:
+        return ""
     return query_text(value, limits, name)
 
 

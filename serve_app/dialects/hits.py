@@ -18,7 +18,7 @@ def bare(result: RerankResult, request: RerankRequest, name: str) -> Hits:
 
 
 def full(result: RerankResult, request: RerankRequest, name: str = "relevance_score") -> Hits:
-    """Index and score, with the passages and spans of documents that have some."""
+    """Index and score, with the passages, spans and reasons of documents that have some."""
     hits = bare(result, request, name)
     for hit in hits if result.passages else ():
         hit["passages"] = result.passages.get(hit["index"], 1)
@@ -29,6 +29,9 @@ def full(result: RerankResult, request: RerankRequest, name: str = "relevance_sc
                     {"start": span.start, "end": span.end, "score": span.score}
                     for span in ranked.relevant_spans
                 ]
+    for hit, ranked in zip(hits, result.results, strict=True) if request.options.explain else ():
+        if ranked.explanation:
+            hit["explanation"] = ranked.explanation
     return hits
 
 

@@ -18,6 +18,8 @@ _PROBLEMS: Mapping[str, tuple[int, str]] = {
     "queue_timeout": (429, "Overloaded"),
     "deadline_exceeded": (424, "Backend"),
     "scoring_failed": (424, "Backend"),
+    "upstream_failed": (424, "Backend"),
+    "upstream_timeout": (424, "Backend"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from models.images import DATA_URI
 from models.text import well_formed
 from models.types import LongDocument, ScoreOptions
 from serve_app.dialects import documents, fields
@@ -13,6 +14,7 @@ from serve_app.errors import InvalidRequest
 from serve_app.types import RerankRequest, SpanOptions
 
 MAX_INSTRUCTION_CHARS = 4096
+MAX_IMAGE_CHARS = 10 * 2**20
 MAX_PRIORITY = 999
 # Other servers' names of max_tokens_per_doc: Jina's, and that of vLLM, where it bounds the pair.
 _LIMITS = ("max_tokens_per_doc", "max_doc_length", "truncate_prompt_tokens")
@@ -43,7 +45,7 @@ def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) 
 
 
 def options(body: Mapping[str, Any]) -> ScoreOptions:
-    """instruction, the tokens of a document that are read, long_document."""
+    """How to score: what a model is told, how it reads, and whether it gives reasons."""
     wanted = [
         fields.positive(name, body[name])
         for name in _LIMITS
@@ -55,6 +57,8 @@ def options(body: Mapping[str, Any]) -> ScoreOptions:
         instruction=_instruction(body.get("instruction") or body.get("instruct")),
         max_tokens_per_doc=min(wanted) if wanted else None,
         long_document=_long_document(body),
+        query_image=_query_image(body.get("query_image_url")),
+        explain=fields.flag(body, "explain", False),
     )
 
 
@@ -95,6 +99,22 @@ def raw_scores(body: Mapping[str, Any]) -> bool:
         fields.flag(body, name, True) for name in ("use_activation", "activation", "softmax")
     ]
     return fields.flag(body, "raw_scores", False) or not all(activation)
+
+
+def _query_image(value: Any) -> str | None:
+    """The image in place of a query. A URL is fetched by the model's provider, not here."""
+    if value is None:
+        return None
+    is_image = isinstance(value, str) and (
+        value.startswith(("http://", "https://")) or DATA_URI.match(value)
+    )
+    if not is_image or len(value) > MAX_IMAGE_CHARS:
+        raise InvalidRequest(
+            "query_image_url must be an http or https address, or a data URI "
+            f"(data:image/png;base64,…) of at most {MAX_IMAGE_CHARS} characters.",
+            param="query_image_url",
+        )
+    return str(value)
 
 
 def _instruction(value: Any) -> str | None:

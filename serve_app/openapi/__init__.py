@@ -12,7 +12,7 @@ from serve_app import errors
 from serve_app.access import contract
 from serve_app.dialects.base import Wire
 from serve_app.dialects.routes import ROUTES, Rule
-from serve_app.openapi import answers, examples, requests
+from serve_app.openapi import answers, examples, remote, requests
 from serve_app.openapi.parts import Json, any_of, ref
 
 # Each error with what it means; a dialect says under which status it answers it.
@@ -36,6 +36,7 @@ ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
     (errors.ModelUnavailable, "The model did not answer."),
     (errors.ShuttingDown, "The service is stopping."),
     (errors.DeadlineExceeded, "Scoring took longer than the worker timeout."),
+    *remote.ERRORS,
 )
 # What each dialect's request, answer and error are called here, and what it is.
 FORMATS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serve_app.openapi.parts import INTEGER, NUMBER, TEXT, Json, array, nullable, obj, ref
+from serve_app.openapi.remote import EXPLANATION
 
 
 def schemas() -> Json:
@@ -22,6 +23,7 @@ def schemas() -> Json:
                 relevance_score=NUMBER,
                 passages=_passages(),
                 relevant_spans=_spans(),
+                explanation=EXPLANATION,
             )
         ),
         "processing_time_ms": NUMBER,
@@ -52,6 +54,7 @@ def schemas() -> Json:
                     document={"type": "object"},
                     passages=_passages(),
                     relevant_spans=_spans(),
+                    explanation=EXPLANATION,
                 )
             ),
             data=data,

@@ -16,6 +16,7 @@ from serve_app.openapi.parts import (
     ref,
     word,
 )
+from serve_app.openapi.remote import either_query, request_fields
 
 _NOT_BLANK: Json = {"type": "string", "pattern": "\\S", "description": "Not blank."}
 _MODEL: Json = nullable("string", maxLength=256, description="Absent: the default model.")
@@ -45,15 +46,13 @@ def schemas() -> Json:
             },
             return_len=flag(False, "Ignored: token counts are always there."),
         ),
-        "VoyageRequest": obj(
-            "query documents",
-            query=ref("Query"),
+        "VoyageRequest": _asking(
+            "documents",
             documents=_texts(),
             model=_MODEL,
             top_k=_top(),
             return_documents=flag(False),
             truncation=flag(True, "False: a document that is too long is refused."),
-            **_reading(),
         ),
         "V1ToldRequest": {"allOf": [ref("V1Request"), obj("", input=NOTHING)]},
         # Where the path is not Voyage's own, `truncation` tells its clients.
@@ -63,9 +62,8 @@ def schemas() -> Json:
                 obj("truncation", truncation={"not": NOTHING}, texts=NOTHING),
             ]
         },
-        "TeiRequest": obj(
-            "query texts",
-            query=ref("Query"),
+        "TeiRequest": _asking(
+            "texts",
             texts=_texts(),
             model=_MODEL,
             top_n=_top(),
@@ -73,30 +71,25 @@ def schemas() -> Json:
             return_text=flag(False),
             truncate=flag(True, "False: a text that is too long is refused."),
             truncation_direction=word("right", "left"),
-            **_reading(),
         ),
         "MixedbreadRequest": _ranked(
-            obj(
-                "query input",
-                query=ref("Query"),
+            _asking(
+                "input",
                 input=array({"anyOf": [TEXT, {"type": "object"}]}, minItems=1),
                 model=_MODEL,
                 rank_fields=_rank_fields(),
                 top_k=_top(),
                 return_input=flag(False),
-                **_reading(),
             ),
             "input",
         ),
         "SglangRequest": _request(returns=True, top_n=_top()),
-        "NimRequest": obj(
-            "query passages",
-            query=ref("Query"),
+        "NimRequest": _asking(
+            "passages",
             passages=array(ref("Document"), minItems=1),
             model=_MODEL,
             top_n=_top(),
             truncate=word("none", "end"),
-            **_reading(),
         ),
         "ScoreRequest": _pairs(),
         "BatchRequest": obj(
@@ -113,11 +106,16 @@ def schemas() -> Json:
     }
 
 
+def _asking(required: str, **properties: Json) -> Json:
+    """A request with a query, and with what every such format takes beside its own fields."""
+    query = ref("Query")
+    return either_query(obj(f"query {required}", query=query, **properties, **_reading()))
+
+
 def _request(*, returns: bool, **more: Json) -> Json:
     """A scoring request. Unknown fields are ignored, so clients may send their extras."""
-    schema = obj(
-        "query documents",
-        query=ref("Query"),
+    schema = _asking(
+        "documents",
         documents=array({"anyOf": [TEXT, {"type": "object"}]}, minItems=1),
         model=_MODEL,
         return_documents=flag(returns),
@@ -128,7 +126,6 @@ def _request(*, returns: bool, **more: Json) -> Json:
         use_activation=flag(True, "vLLM's name: false for raw scores."),
         priority=_priority(),
         relevant_spans=_spans(),
-        **_reading(),
         **more,
     )
     return _ranked(schema, "documents")
@@ -154,7 +151,7 @@ def _rank_fields() -> Json:
 
 
 def _reading() -> Json:
-    """How the model reads: the fields that every format with documents takes."""
+    """How the model scores: the fields that every format with documents takes."""
     tokens: dict[str, Any] = {"minimum": 1}
     return {
         "instruction": nullable(
@@ -175,6 +172,7 @@ def _reading() -> Json:
             "enum": ["truncate", "max_passage", None],
             "description": "Cut what is too long, or take the best of its passages.",
         },
+        **request_fields(),
     }
 
 

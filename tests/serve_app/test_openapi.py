@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ def valid(schema: dict[str, Any], value: Any) -> bool:
 
 async def answered(dialect: Wire, body: dict[str, Any]) -> bytes | errors.RerankError:
     try:
-        service = make_service(WordOverlap())
+        backend = WordOverlap()
+        backend.info_ = replace(backend.info_, takes_query_image=True, explains=True)
+        service = make_service(backend)
         return (await exchange.answer(service.rerank, dialect, body, Limits()))[0]
     except errors.RerankError as error:
         return error
@@ -147,6 +150,17 @@ def test_examples_fit_their_schemas(path: str) -> None:
         {"input": [{"title": "a"}]},
         {"return_input": "true"},
         {"return_input": 1},
+        {"explain": True},
+        {"explain": "no"},
+        {"query_image_url": None},
+        {"query_image_url": "https://example.org/a.png"},
+        {"query_image_url": "data:image/png;base64,AAAA", "query": None},
+        {"query_image_url": "data:image/png;base64,AAAA", "query": " "},
+        {"query_image_url": "data:image/png;base64,AAAA", "query": 0},
+        {"query_image_url": "data:image/png;base64,AAAA", "query": {"text": ""}},
+        {"query_image_url": "data:image/png;base64,AAAA", "query": {}},
+        {"query_image_url": "file:///a.png"},
+        {"query_image_url": 1},
     ],
     ids=str,
 )

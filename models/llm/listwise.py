@@ -1,0 +1,110 @@
+"""A judge that puts documents in order, a window of them at a time.
+
+The windows are RankGPT's (Sun et al., "Is ChatGPT Good at Search?", EMNLP 2023): they slide from
+the end of the list to its beginning and overlap, so that the best documents move up with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+
+from models.llm import prompts, reading
+from models.llm.chat import Chat
+from models.remote import cutting
+from models.remote.errors import RemoteRefused
+from models.remote.remote import Remote
+from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+
+DOC_TOKENS = 512
+_TOKENS_PER_NUMBER = 8
+_MORE_TOKENS = 64
+_ASKS = 2
+
+
+def windows(count: int, size: int, step: int) -> Iterator[range]:
+    """The windows over `count` documents, from the last to the first."""
+    end = count
+    while True:
+        start = max(0, end - size)
+        yield range(start, end)
+        if start == 0:
+            return
+        end -= step
+
+
+class Listwise:
+    """Scores say the place: 1 for the first of n documents, 1/n for the last."""
+
+    def __init__(self, remote: Remote) -> None:
+        spec = remote.spec
+        self._remote = remote
+        self._chat = Chat(remote)
+        self.info: ModelInfo = remote.info(
+            family="llm-listwise",
+            template="listwise",
+            listwise=True,
+            detail=f"window={spec.window} step={spec.step}",
+        )
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return self._remote.transport.counts
+
+    async def close(self) -> None:
+        await self._remote.transport.close()
+
+    async def score(
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+    ) -> list[Score]:
+        """Scores in the documents' order. Raises a RemoteError."""
+        spec, count = self._remote.spec, len(documents)
+        parts = list(windows(count, spec.window, spec.step))
+        if len(parts) > spec.max_calls:
+            raise RemoteRefused(
+                f"{spec.name}: {count} documents need {len(parts)} calls, and at most "
+                f"{spec.max_calls} are made for a request; send fewer"
+            )
+        limit = options.max_tokens_per_doc or spec.max_tokens_per_doc or DOC_TOKENS
+        texts = [d if isinstance(d, str) else d.text for d in documents]
+        passages = [cutting.shorten(text, tokens=limit) for text in texts]
+        instruction = options.instruction or spec.instruction
+        deadline = asyncio.get_running_loop().time() + spec.timeout_s
+        order, tokens = list(range(count)), 0
+        for part in parts if count > 1 else ():
+            shown = [order[i] for i in part]
+            prompt = prompts.listwise(query, [passages[i] for i in shown], instruction)
+            ranked, cost = await self._rank(prompt, len(shown), deadline)
+            order[part.start : part.stop] = [shown[i] for i in ranked]
+            tokens += cost
+        shared = cutting.shares(tokens, [cutting.estimate(passage) for passage in passages])
+        place = {document: i for i, document in enumerate(order)}
+        return [
+            Score((count - place[i]) / count, shared[i], truncated=passages[i] != texts[i])
+            for i in range(count)
+        ]
+
+    async def _rank(
+        self, prompt: list[prompts.Message], count: int, deadline: float
+    ) -> tuple[list[int], int]:
+        """The window's documents in order, and what that cost."""
+        items = {"type": "integer", "minimum": 1, "maximum": count}
+        schema = prompts.schema({"ranking": {"type": "array", "items": items}})
+        counts, tokens = self._remote.transport.counts, 0
+        for _ in range(_ASKS):
+            completion = await self._chat.ask(
+                prompt,
+                max_tokens=_MORE_TOKENS + _TOKENS_PER_NUMBER * count,
+                deadline=deadline,
+                schema=schema,
+            )
+            tokens += completion.tokens
+            order, repaired = reading.repair(reading.numbers(completion.text), count)
+            if repaired["missing"] == count:
+                counts["unreadable"] += 1
+                continue
+            if repaired:
+                counts["rankings_repaired"] += 1
+                counts.update({f"ranking_{what}": n for what, n in repaired.items()})
+            return order, tokens
+        raise self._remote.transport.bad_answer("the judge's answer ranks no document", None)

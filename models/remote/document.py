@@ -1,0 +1,64 @@
+"""The table of docs/providers.md, out of the providers' rows.
+
+`python -m models.remote.document docs/providers.md` puts it in its place.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from models.remote.table import PROVIDERS
+from models.remote.types import Provider, Scale
+
+BEGIN, END = "<!-- the table: made from the code -->", "<!-- end of the table -->"
+_SCALES: dict[Scale, str] = {
+    "probability": "as they are",
+    "cosine": "cut to [0, 1]",
+    "logit": "sigmoid",
+}
+
+
+def table() -> str:
+    """A line for each provider."""
+    rows = [
+        "| `provider` | what | form | address | key by default | scores | limits of a call |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in PROVIDERS.values():
+        address = f"`{row.base}{row.path}`" if row.base else f"`base_url` + `{row.path}`"
+        scores = "in [0, 1]" if row.form == "chat" else _SCALES[row.scale]
+        cells = (
+            f"`{row.name}`",
+            f"[{row.title}]({row.documentation})" if row.documentation else row.title,
+            f"`{row.form}`",
+            address,
+            f"`{row.key_env}`" if row.key_env else "none",
+            scores,
+            _limits(row),
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _limits(row: Provider) -> str:
+    if row.form == "chat":
+        return "by `judge`"
+    limits = [f"{row.max_documents:,} documents"]
+    if row.max_tokens:
+        limits.append(f"{row.max_tokens:,} tokens")
+        limits += [f"{n:,} with {model}…" for model, n in row.tokens_by_model.items()]
+    if row.max_document_chars:
+        limits.append(f"{row.max_document_chars:,} characters a document")
+    return ", ".join(limits)
+
+
+def filled(text: str) -> str:
+    """The document with the table between its marks."""
+    head, _, rest = text.partition(BEGIN)
+    return f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,97 @@
+"""Cosine similarity over a server's embeddings, where it has no endpoint for reranking."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from models.remote import answers, cutting
+from models.remote.errors import RemoteRefused
+from models.remote.remote import Remote
+from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+
+Vector = list[float]
+
+
+class EmbeddingScorer:
+    """The query and the documents are embedded together; a score is their cosine."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self.info: ModelInfo = remote.info(family="remote-embeddings")
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return self._remote.transport.counts
+
+    async def close(self) -> None:
+        await self._remote.transport.close()
+
+    async def score(
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+    ) -> list[Score]:
+        """Scores in the documents' order. Raises a RemoteError."""
+        spec = self._remote.spec
+        if options.long_document == "max_passage" or options.query_image:
+            raise RemoteRefused(f"the model {spec.name} takes neither passages nor images")
+        limit = options.max_tokens_per_doc or spec.max_tokens_per_doc
+        texts = [d if isinstance(d, str) else d.text for d in documents]
+        sent = [query, *(cutting.shorten(text, tokens=limit) for text in texts)]
+        weights = [cutting.estimate(text) for text in sent]
+        parts = cutting.calls(0, weights, max_documents=self._remote.max_documents, max_tokens=None)
+        if len(parts) > spec.max_calls:
+            raise RemoteRefused(f"{spec.name}: the documents need {len(parts)} calls; send fewer")
+        deadline = asyncio.get_running_loop().time() + spec.timeout_s
+        found = await self._remote.together(
+            [self._embed([sent[i] for i in part], deadline) for part in parts]
+        )
+        vectors = [vector for part, _ in found for vector in part]
+        cost = sum(cost for _, cost in found)
+        shared = cutting.shares(cost, weights)
+        shared[1] += shared[0]  # the query's tokens stand with the first document's
+        head = vectors[0]
+        return [
+            Score(_cosine(head, vector), share, truncated=cut != text)
+            for vector, share, cut, text in zip(
+                vectors[1:], shared[1:], sent[1:], texts, strict=True
+            )
+        ]
+
+    async def _embed(self, texts: Sequence[str], deadline: float) -> tuple[list[Vector], int]:
+        body = self._remote.completed({"model": self._remote.model, "input": texts})
+        transport = self._remote.transport
+        answer = await transport.post(self._remote.url, body, deadline=deadline)
+        vectors = _vectors(answer, len(texts))
+        if vectors is None:
+            raise transport.bad_answer(f"there are no {len(texts)} vectors of one length", answer)
+        cost = answers.tokens_in(answer)
+        cost = sum(map(cutting.estimate, texts)) if cost is None else cost
+        transport.spend(cost)
+        return vectors, cost
+
+
+def _vectors(answer: Any, count: int) -> list[Vector] | None:
+    """One finite vector for each text, all of one length; None where the answer has not."""
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, list) or len(data) != count:
+        return None
+    found: dict[int, Vector] = {}
+    for entry in data:
+        index, vector = (
+            (entry.get("index"), entry.get("embedding")) if isinstance(entry, dict) else (None,) * 2
+        )
+        if type(index) is not int or not isinstance(vector, list) or not vector:
+            return None
+        if not all(type(x) in (int, float) and math.isfinite(x) for x in vector):
+            return None
+        found[index] = vector
+    if sorted(found) != list(range(count)) or len({len(v) for v in found.values()}) != 1:
+        return None
+    return [found[i] for i in range(count)]
+
+
+def _cosine(a: Vector, b: Vector) -> float:
+    norm = math.hypot(*a) * math.hypot(*b)
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / norm if norm else 0.0

@@ -1,0 +1,63 @@
+"""The remote replica: asks a provider, on no device, many requests at once. No torch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+
+from ray.serve.handle import DeploymentHandle
+
+from models.remote.errors import RemoteConfigError, RemoteError, RemoteUnauthorized
+from models.remote.load import load
+from models.remote.types import RemoteScorer, RemoteSpec
+from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from serve_app.metrics_hub import REPORT_INTERVAL_S
+from serve_app.replicas import LOAD_FAILED
+from serve_app.telemetry import Snapshot
+from serve_app.upstream import to_client
+
+logger = logging.getLogger("ray.serve")
+
+
+class RemoteReplica:
+    """Scores pairs by asking a provider; called as ModelReplica is."""
+
+    def __init__(self, spec: RemoteSpec, hub: DeploymentHandle) -> None:
+        try:
+            self._scorer: RemoteScorer = load(spec)
+        except (RemoteConfigError, RemoteUnauthorized) as error:
+            # One line, so that whoever reads the deployment's status can find its end.
+            raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
+        self._name = spec.name
+        self._hub = hub
+        self._id = uuid.uuid4().hex
+        self._reporter: asyncio.Task[None] | None = None
+        logger.info("model %s is scored by %s", spec.name, self._scorer.info.source)
+
+    async def info(self) -> ModelInfo:
+        """What the model is; asks no provider."""
+        return self._scorer.info
+
+    async def score(
+        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+    ) -> list[Score]:
+        """Scores in the documents' order. Raises a RerankError that says what the provider did."""
+        if self._reporter is None:
+            self._reporter = asyncio.create_task(self._report_for_ever())
+        try:
+            return await self._scorer.score(query, documents, options)
+        except RemoteError as error:
+            logger.warning("model %s: %s", self._name, error)
+            raise to_client(error) from None
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            counts = {(self._name, event): n for event, n in self._scorer.counts.items()}
+            # The hub may be restarting; the next report carries the same totals.
+            with contextlib.suppress(Exception):
+                await self._hub.report.remote(self._id, Snapshot(upstream=Counter(counts)), {})
+            await asyncio.sleep(REPORT_INTERVAL_S)

@@ -1,0 +1,197 @@
+"""Judges over a chat server: what they ask, how they score, what they make of bad answers."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from models.llm.listwise import windows
+from models.remote.errors import RemoteAnswerError, RemoteRefused, RemoteUnauthorized
+from models.remote.load import load
+from models.remote.types import RemoteSpec
+from models.types import ScoreOptions
+from tests.models.llm import fake_chat as chat
+from tests.models.remote import fake_provider as fake
+from tests.models.remote.fake_provider import as_json
+
+DOCUMENTS = ["0.2 a", "0.9 b", "0.5 c", "0.0 d"]
+VALUES = [0.2, 0.9, 0.5, 0.0]
+EXPLAIN = ScoreOptions(explain=True)
+
+
+def spec_of(url: str, provider: str = "local-chat", **more: Any) -> RemoteSpec:
+    return RemoteSpec("judge", provider, "a-model", base_url=url, **more)
+
+
+@pytest.mark.parametrize("provider", ["openai-chat", "local-chat", "lmstudio"])
+async def test_marks_from_0_to_10(provider: str) -> None:
+    with fake.serving(chat.mark) as server:
+        scorer = load(spec_of(server.url, provider), {"OPENAI_API_KEY": "sk-1"})
+        scores = await scorer.score("a query", DOCUMENTS)
+    assert [s.logit for s in scores] == VALUES
+    assert [s.tokens for s in scores] == [25] * 4
+    assert scorer.counts["tokens"] == 100
+    assert {asked.path for asked in server.asked} == {"/v1/chat/completions"}
+    key = "Bearer sk-1" if provider == "openai-chat" else None
+    assert {asked.headers.get("authorization") for asked in server.asked} == {key}
+    body = server.asked[0].body
+    assert (body["model"], body["temperature"]) == ("a-model", 0)
+    assert "a query" in body["messages"][1]["content"]
+    assert not scorer.info.listwise
+
+
+async def test_yes_or_no_by_log_probabilities_and_without() -> None:
+    with fake.serving(chat.yes_no) as server:
+        scorer = load(spec_of(server.url, judge="yes_no"), {})
+        scores = await scorer.score("q", DOCUMENTS)
+    assert [s.logit for s in scores] == pytest.approx(VALUES, abs=1e-6)
+    with fake.serving(lambda body: chat.said("Yes." if chat.values(body)[0] > 0.4 else "NO")) as s:
+        scorer = load(spec_of(s.url, judge="yes_no"), {})
+        assert [x.logit for x in await scorer.score("q", DOCUMENTS)] == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("judge", ["score", "yes_no"])
+async def test_reasons_on_request(judge: Any) -> None:
+    def answer(body: Any) -> Any:
+        if judge == "score":
+            return chat.mark(body)
+        assert "logprobs" not in body
+        return chat.said('```json\n{"reason": "It  fits.", "answer": "yes"}\n```')
+
+    with fake.serving(answer) as server:
+        scorer = load(spec_of(server.url, judge=judge), {})
+        (score,) = await scorer.score("q", ["0.9 b"], EXPLAIN)
+    assert scorer.info.explains
+    assert (score.explanation, score.logit) in [("It has 0.9.", 0.9), ("It fits.", 1.0)]
+
+
+async def test_what_a_server_refuses_is_left_out_from_then_on() -> None:
+    def answer(body: Any) -> Any:
+        if "response_format" in body:
+            return {"error": {"message": "unknown field"}}
+        return chat.said(f"Score: {round(chat.values(body)[0] * 10)}/10")
+
+    with fake.serving(answer) as server:
+        scorer = load(spec_of(server.url, parallel_calls=1), {})
+        server.replies = [as_json({"error": {"message": "response_format?"}}, 400)]
+        assert (await scorer.score("q", ["0.9 b"]))[0].logit == 0.9
+        assert (await scorer.score("q", ["0.2 b"]))[0].logit == 0.2
+        assert [("response_format" in a.body) for a in server.asked] == [True, False, False]
+        assert scorer.counts["fields_refused"] == 1
+        strict = load(spec_of(server.url, structured="json_schema"), {})
+        server.replies = [as_json({"error": {"message": "response_format?"}}, 400)]
+        with pytest.raises(RemoteRefused):
+            await strict.score("q", ["0.9 b"])
+
+
+async def test_an_unreadable_answer_is_asked_for_once_more_then_an_error() -> None:
+    with fake.serving(chat.mark) as server:
+        scorer = load(spec_of(server.url), {})
+        server.replies = [as_json(chat.said("I'd rather not."))]
+        (score,) = await scorer.score("q", ["0.9 b"])
+        assert (score.logit, score.tokens, scorer.counts["unreadable"]) == (0.9, 50, 1)
+        for bad in (chat.said("well"), chat.said('{"score": 11}'), chat.said('{"score": true}')):
+            server.replies = [as_json(bad)] * 2
+            with pytest.raises(RemoteAnswerError, match="holds no score"):
+                await scorer.score("q", ["0.9 b"])
+        for bad in (chat.said(None), {"choices": []}, [], {"error": {"message": "sold out"}}):
+            server.replies = [as_json(bad)]
+            with pytest.raises(RemoteAnswerError, match="no text"):
+                await scorer.score("q", ["0.9 b"])
+        server.replies = [as_json({"error": {"message": "bad key"}}, 401)]
+        with pytest.raises(RemoteUnauthorized):
+            await scorer.score("q", ["0.9 b"])
+
+
+async def test_calls_at_once_and_calls_for_a_request_are_bounded() -> None:
+    with fake.serving(chat.mark, delay_s=0.02) as server:
+        scorer = load(spec_of(server.url, parallel_calls=3, max_calls=20), {})
+        await scorer.score("q", ["0.5 x"] * 20)
+        assert server.most_together == 3
+        with pytest.raises(RemoteRefused, match="at most 20"):
+            await scorer.score("q", ["0.5 x"] * 21)
+
+
+async def test_passages_are_cut_and_the_instruction_is_given() -> None:
+    with fake.serving(chat.mark) as server:
+        scorer = load(spec_of(server.url, instruction="Cats count."), {})
+        options = ScoreOptions(max_tokens_per_doc=2, instruction="Dogs count.")
+        (score,) = await scorer.score("q", ["0.5 and so on"], options)
+    assert score.truncated
+    assert chat.passages(server.asked[0].body) == ["0.5 an"]
+    assert "Dogs count." in server.asked[0].body["messages"][0]["content"]
+
+
+def test_windows_slide_from_the_end() -> None:
+    def pairs(*given: int) -> list[tuple[int, int]]:
+        return [(w.start, w.stop) for w in windows(*given)]
+
+    assert pairs(5, 20, 10) == [(0, 5)]
+    assert pairs(20, 20, 10) == [(0, 20)]
+    assert pairs(45, 20, 10) == [(25, 45), (15, 35), (5, 25), (0, 15)]
+    assert pairs(4, 2, 2) == [(2, 4), (0, 2)]
+
+
+async def test_listwise_orders_a_window_and_brings_the_best_up_over_several() -> None:
+    with fake.serving(chat.ranking) as server:
+        scorer = load(spec_of(server.url, judge="listwise"), {})
+        scores = await scorer.score("q", DOCUMENTS)
+        assert [s.logit for s in scores] == [0.5, 1.0, 0.75, 0.25]
+        assert sum(s.tokens for s in scores) == 25
+        assert (len(server.asked), scorer.info.listwise) == (1, True)
+
+        values = [i / 100 for i in range(60)]
+        random.Random(1).shuffle(values)
+        scores = await scorer.score("q", [f"{v} text" for v in values])
+        by_score = sorted(range(60), key=lambda i: -scores[i].logit)
+        # Windows of 20 that overlap by 10 bring the best ten to the top.
+        assert [values[i] for i in by_score[:10]] == [i / 100 for i in range(59, 49, -1)]
+        assert len({s.logit for s in scores}) == 60
+        assert len(server.asked) == 1 + 5
+        assert (await scorer.score("q", ["0.1 alone"]))[0].logit == 1.0
+        assert len(server.asked) == 1 + 5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "counted"),
+    [
+        ("[2] > [3] > [1] > [4]", [2, 3, 1, 4], {}),
+        ('{"ranking": [4, 3]}', [4, 3, 1, 2], {"ranking_missing": 2}),
+        ("[2] > [2] > [3] > [1] > [4]", [2, 3, 1, 4], {"ranking_repeated": 1}),
+        ("Of 4: [3] > [9] > [1]", [3, 1, 2, 4], {"ranking_unknown": 1, "ranking_missing": 2}),
+        ("<think>[1] > [2]</think>2, 1, 4, 3", [2, 1, 4, 3], {}),
+        ('{"ranking": ["[4]", "1", 2, 3', [4, 1, 2, 3], {"ranking_missing": 3}),
+    ],
+)
+async def test_rankings_are_repaired_by_the_rule_and_counted(
+    text: str, expected: list[int], counted: dict[str, int]
+) -> None:
+    with fake.serving(lambda body: chat.said(text)) as server:
+        scorer = load(spec_of(server.url, judge="listwise"), {})
+        scores = await scorer.score("q", DOCUMENTS)
+    order = sorted(range(4), key=lambda i: -scores[i].logit)
+    assert [i + 1 for i in order] == expected
+    found = {k: v for k, v in scorer.counts.items() if k.startswith("ranking_")}
+    assert found == counted
+    assert scorer.counts.get("rankings_repaired", 0) == bool(counted)
+
+
+async def test_a_ranking_of_nothing_is_asked_for_once_more_then_an_error() -> None:
+    with fake.serving(chat.ranking) as server:
+        scorer = load(spec_of(server.url, judge="listwise"), {})
+        server.replies = [as_json(chat.said("They are all fine."))]
+        assert (await scorer.score("q", DOCUMENTS))[1].logit == 1
+        server.replies = [as_json(chat.said(json.dumps({"ranking": [77]})))] * 2
+        with pytest.raises(RemoteAnswerError, match="ranks no document"):
+            await scorer.score("q", DOCUMENTS)
+        assert scorer.counts["unreadable"] == 3
+        assert not scorer.info.explains
+
+
+async def test_listwise_calls_are_bounded() -> None:
+    spec = RemoteSpec("judge", "lmstudio", "m", judge="listwise", max_calls=5)
+    with pytest.raises(RemoteRefused, match="need 9 calls"):
+        await load(spec, {}).score("q", ["a"] * 100)

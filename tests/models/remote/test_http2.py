@@ -1,0 +1,108 @@
+"""Calls to a provider that speaks HTTP/2 share one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, RequestReceived, StreamEnded
+
+from models.remote.load import load
+from models.remote.types import RemoteSpec
+from tests.models.remote import fake_provider as fake
+
+x509 = pytest.importorskip("cryptography.x509")
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "certificate", folder / "key"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return files
+
+
+class Http2Provider:
+    """Answers each request of a connection as Cohere does."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.requests = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        connection = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        connection.initiate_connection()
+        bodies: dict[int, bytes] = {}
+        while True:
+            writer.write(connection.data_to_send())
+            received = await reader.read(65536)
+            if not received:
+                break
+            for event in connection.receive_data(received):
+                if isinstance(event, RequestReceived):
+                    assert dict(event.headers)["authorization"] == "Bearer a-key"
+                    bodies[event.stream_id] = b""
+                elif isinstance(event, DataReceived):
+                    bodies[event.stream_id] += event.data
+                    connection.acknowledge_received_data(
+                        event.flow_controlled_length, event.stream_id
+                    )
+                elif isinstance(event, StreamEnded):
+                    self.requests += 1
+                    answer = json.dumps(fake.cohere(json.loads(bodies[event.stream_id]))).encode()
+                    connection.send_headers(event.stream_id, [(":status", "200")])
+                    connection.send_data(event.stream_id, answer, end_stream=True)
+        writer.close()
+
+
+async def test_calls_share_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = _certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2"])
+    provider = Http2Provider()
+    server = await asyncio.start_server(provider, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    spec = RemoteSpec("m", "cohere", "x", base_url=f"https://127.0.0.1:{port}", max_documents=5)
+    scorer = load(spec, {"COHERE_API_KEY": "a-key"})
+    await scorer.score("q", ["0.5 first"])
+    scores = await scorer.score("q", [f"{i / 40} more" for i in range(40)])
+    await scorer.close()
+    server.close()
+    assert [s.logit for s in scores] == [i / 40 for i in range(40)]
+    assert (provider.connections, provider.requests) == (1, 9)

@@ -52,7 +52,7 @@ def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> N
         "one",
         "two",
     )
-    assert seen["handle"]["problems"][1::2] == ["InvalidRequest", "UnknownModel"]
+    assert seen["handle"]["problems"][1::2] == ["BadRequest", "UnknownModel"]
     assert seen["handle"]["order"] == [0, 1, 2]
     assert seen["handle"]["spans"][1] == ["Pandas eat bamboo."]
 

@@ -82,7 +82,9 @@ def test_the_service_scores_as_the_library(
     scores = scorer.score(QUERY, DOCUMENTS, options)
     expected = [relevance(score.logit, scorer.info.activation) for score in scores]
     found = _ask(service, model=family, max_tokens_per_doc=options.max_tokens_per_doc)
-    assert [found[i] for i in range(len(DOCUMENTS))] == pytest.approx(expected, abs=1e-4)
+    # Kept representations are rounded to fp16.
+    tolerance = 1e-3 if family in ("late-interaction", "colbert", "bi-encoder") else 1e-4
+    assert [found[i] for i in range(len(DOCUMENTS))] == pytest.approx(expected, abs=tolerance)
 
 
 def test_an_instruction_changes_the_scores_of_a_prompted_model_alone(service: Service) -> None:

@@ -34,6 +34,11 @@ ROWS: list[errors.RerankError] = [
     errors.ScoringFailed("x"),
     errors.ModelUnavailable("x"),
     errors.DeadlineExceeded("x"),
+    errors.UpstreamRefused("x"),
+    errors.UpstreamRateLimited("x"),
+    errors.UpstreamFailed("x"),
+    errors.UpstreamUnavailable("x"),
+    errors.UpstreamTimeout("x"),
 ]
 COLUMNS: list[Wire] = [NATIVE, VOYAGE, TEI, SCORE, NIM]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -271,8 +272,13 @@ async def test_a_full_redis_is_still_read(server: RedisServer) -> None:
 
 
 async def test_a_wrong_password_is_counted_and_not_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Ray Serve, where a test before has started it, keeps its log to itself.
+    log = logging.getLogger("ray.serve")
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "disabled", False)
+    caplog.set_level(logging.WARNING, logger="ray.serve")
     server = RedisServer(tmp_path, "--requirepass", "right")
     try:
         async with serving(f"redis://:wrong@127.0.0.1:{server.port}") as (one,):

@@ -80,14 +80,12 @@ class Admission:
         try:
             await asyncio.wait_for(asyncio.shield(turn.ready), self._timeout_s)
         except BaseException as error:
-            if isinstance(error, Overloaded):
-                raise
-            if turn.ready.done():
-                # The slot was handed over in the same moment: give it on.
-                self._release()
-            else:
+            if not turn.ready.done():
                 self._remove(turn)
                 turn.ready.cancel()
+            elif turn.ready.exception() is None:
+                # The slot was handed over in the same moment: give it on.
+                self._release()
             if isinstance(error, TimeoutError):
                 raise QueueTimeout(
                     f"the request waited {self._timeout_s:g} s without being scored; try again"

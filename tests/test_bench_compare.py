@@ -39,4 +39,5 @@ def test_shapes_and_ways_that_were_not_run_are_left_out() -> None:
 def test_the_recorded_run_is_not_slower_than_itself() -> None:
     recorded = json.loads(RECORDED.read_text())
     assert slower(recorded, recorded) == []
-    assert set(recorded["shapes"]) == {"minilm-l6", "bert-base"}
+    shapes = {name.partition(",")[0] for name in recorded["shapes"]}
+    assert shapes == {"minilm-l6", "bert-base"}

@@ -63,6 +63,24 @@ async def test_a_full_queue_gives_up_its_last_for_one_that_goes_before_it() -> N
     assert (admission.waiting, admission.active) == (0, 0)
 
 
+async def test_one_that_is_refused_and_cancelled_at_once_gives_no_slot_on() -> None:
+    admission = Admission(1, 1, 5.0)
+    async with admission.slot():
+        low = asyncio.create_task(admission.slot(priority=9).__aenter__())
+        await asyncio.sleep(0)
+        high = asyncio.create_task(admission.slot(priority=0).__aenter__())
+        await asyncio.sleep(0)  # low is refused for it, and has not been told yet
+        low.cancel()
+        with pytest.raises((asyncio.CancelledError, Overloaded)):
+            await low
+        assert (admission.waiting, admission.active) == (1, 1)
+        assert not high.done()
+        high.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await high
+    assert (admission.waiting, admission.active) == (0, 0)
+
+
 async def test_bounds_and_the_wait_that_a_refusal_took() -> None:
     admission = Admission(1, 1, 0.05)
     waits: list[float] = []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
 from pydantic import ValidationError, field_validator, model_validator
 
 from models.types import EMBEDDED, LongDocument, ModelSpec
-from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
-from serve_app.cache.options import RedisEnabled, RedisUrl
+from serve_app.access.settings import AccessSettings
+from serve_app.cache.settings import StoreSettings
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 from serve_app.model_settings import DTYPES, Backend, Device, ModelSettings, Quantization
 from serve_app.profiles import ProfileError, read_profile
@@ -27,7 +28,7 @@ class SettingsError(Exception):
     """A setting is wrong or unknown; the message names it."""
 
 
-class Settings(ScalingSettings):
+class Settings(AccessSettings, StoreSettings, ScalingSettings):
     """The service's settings: one frozen object, made once at the start."""
 
     model: str = _env("RERANKER_MODEL", EMBEDDED, "Model: `embedded`, or a Hugging Face name.")
@@ -127,14 +128,6 @@ class Settings(ScalingSettings):
     max_retries: int = _env(
         "RERANKER_MAX_RETRIES", 2, "Further tries when a replica fails.", ge=0, le=10
     )
-    cache: bool = _env("ENABLE_PREDICTION_CACHE", True, "Keep scores by pair.")
-    cache_ttl_s: float = _env("CACHE_TTL_SECONDS", 3600.0, "Seconds a score is kept.", gt=0)
-    cache_max_bytes: int = _env(
-        "CACHE_MAX_BYTES", 256 * 2**20, "Bytes of memory that kept scores may take.", ge=0
-    )
-    clear_cache_interval_s: float = _env(
-        "CLEAR_CACHE_INTERVAL", 0.0, "Seconds between emptying the cache; 0: never.", ge=0
-    )
     max_documents: int = _env(
         "RERANKER_MAX_DOCUMENTS", 10_000, "Documents in a request at most.", ge=1
     )
@@ -162,76 +155,7 @@ class Settings(ScalingSettings):
         "How `rerank up` lets requests in: `haproxy` (direct ingress behind HAProxy), `proxy` "
         "(Ray Serve's own); auto: haproxy where it runs.",
     )
-    api_keys: KeyEntries = _env(
-        "RERANKER_API_KEYS",
-        (),
-        "Keys that clients send, separated by commas (docs/access.md); empty, and no file: "
-        "no key is needed.",
-        repr=False,
-    )
-    api_keys_file: KeyFile | None = _env(
-        "RERANKER_API_KEYS_FILE",
-        None,
-        "A file of keys, one a line (docs/access.md); read again when it changes.",
-    )
-    open_routes: Routes = _env(
-        "RERANKER_OPEN_ROUTES",
-        ("/docs", "/openapi.json"),
-        "Routes that are read without a key, beside /health and /ready; separated by commas.",
-    )
-    rate_limit_rpm: PerMinute = _env(
-        "RERANKER_RATE_LIMIT_RPM",
-        0,
-        "Requests a minute of each key that has no limit of its own; without keys, of all "
-        "together; 0: no limit.",
-    )
-    rate_limit_tpm: PerMinute = _env(
-        "RERANKER_RATE_LIMIT_TPM",
-        0,
-        "The same for tokens that are scored.",
-    )
-    cors_origins: Origins = _env(
-        "RERANKER_CORS_ORIGINS",
-        (),
-        "Origins whose pages may call the service, separated by commas, or `*`; empty: none.",
-    )
     use_mlx: bool = _env("RERANKER_USE_MLX", False, "True: the same as RERANKER_BACKEND=mlx.")
-    representation_cache_bytes: int = _env(
-        "RERANKER_REPRESENTATION_CACHE_BYTES",
-        256 * 2**20,
-        "Bytes of memory that each replica of a bi-encoder or a late-interaction model may take "
-        "for what documents became in it (docs/cache.md); 0: none.",
-        ge=0,
-    )
-    redis_enabled: RedisEnabled = _env(
-        "REDIS_ENABLED", False, "Share scores with other servers by Redis (docs/cache.md)."
-    )
-    redis_url: RedisUrl = _env(
-        "REDIS_URL",
-        "redis://127.0.0.1:6379/0",
-        "Where Redis is: redis://, rediss:// (TLS) or unix://.",
-        repr=False,
-    )
-    redis_ttl_s: float = _env(
-        "REDIS_TTL_SECONDS", 86_400.0, "Seconds that Redis keeps a score.", ge=0.001
-    )
-    redis_key_prefix: str = _env(
-        "REDIS_KEY_PREFIX", "rerank", "What each key in Redis begins with.", min_length=1
-    )
-    redis_read_timeout_ms: float = _env(
-        "REDIS_READ_TIMEOUT_MS", 20.0, "Milliseconds a request waits for Redis.", gt=0, le=10_000
-    )
-    redis_wait_ms: float = _env(
-        "REDIS_WAIT_MS",
-        1000.0,
-        "Milliseconds to wait for another server that scores the same pairs, while none of them "
-        "comes; 0: don't.",
-        ge=0,
-        le=60_000,
-    )
-    redis_write_queue: int = _env(
-        "REDIS_WRITE_QUEUE", 50_000, "Pairs that may wait to be written; more are dropped.", ge=0
-    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
         "LOG_LEVEL", "INFO", "How much is logged."
     )
@@ -323,7 +247,8 @@ class Settings(ScalingSettings):
 def _env_names() -> Iterator[tuple[str, str]]:
     # What a model is comes before how often it runs.
     fields = Settings.model_fields
-    for name in (*Settings.__annotations__, *ScalingSettings.model_fields):
+    parts = [part.model_fields for part in (StoreSettings, AccessSettings, ScalingSettings)]
+    for name in chain(Settings.__annotations__, *parts):
         extra = fields[name].json_schema_extra
         if isinstance(extra, dict):
             yield str(extra["env"]), name

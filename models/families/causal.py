@@ -55,6 +55,7 @@ class Causal(Family):
         decoder = _Decoder(checkpoint, recipe)
         engine = engine_for(checkpoint, decoder.make, output="last_token")
         head = engine.head(decoder.rows) if decoder.head is None else decoder.head
+        assert head is not None  # torch read the weights, or else the engine did
         self._setup(checkpoint, recipe, engine, head, family="causal")
 
     def _setup(

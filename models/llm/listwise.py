@@ -7,14 +7,14 @@ the end of the list to its beginning and overlap, so that the best documents mov
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from models.llm import prompts, reading
 from models.llm.chat import Chat
 from models.remote import cutting
 from models.remote.errors import RemoteRefused
-from models.remote.remote import Remote
-from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from models.remote.remote import Remote, RemoteModel
+from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 DOC_TOKENS = 512
 _TOKENS_PER_NUMBER = 8
@@ -33,26 +33,21 @@ def windows(count: int, size: int, step: int) -> Iterator[range]:
         end -= step
 
 
-class Listwise:
+class Listwise(RemoteModel):
     """Scores say the place: 1 for the first of n documents, 1/n for the last."""
 
     def __init__(self, remote: Remote) -> None:
         spec = remote.spec
-        self._remote = remote
         self._chat = Chat(remote)
-        self.info: ModelInfo = remote.info(
-            family="llm-listwise",
-            template="listwise",
-            listwise=True,
-            detail=f"window={spec.window} step={spec.step}",
+        super().__init__(
+            remote,
+            remote.info(
+                family="llm-listwise",
+                template="listwise",
+                listwise=True,
+                detail=f"window={spec.window} step={spec.step}",
+            ),
         )
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        return self._remote.transport.counts
-
-    async def close(self) -> None:
-        await self._remote.transport.close()
 
     async def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS

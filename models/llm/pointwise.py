@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from models.llm import prompts, reading
 from models.llm.chat import Chat, Completion
 from models.remote import cutting
 from models.remote.errors import RemoteRefused
-from models.remote.remote import Remote
-from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from models.remote.remote import Remote, RemoteModel
+from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 DOC_TOKENS = 4096
 _ANSWER_TOKENS = 32
@@ -19,7 +19,7 @@ _REASON_TOKENS = 256
 _ASKS = 2
 
 
-class Pointwise:
+class Pointwise(RemoteModel):
     """Scores in [0, 1]: a mark from 0 to 10 by ten, or the probability of yes.
 
     By yes or no, the score is P(yes) / (P(yes) + P(no)) where the server offers
@@ -28,19 +28,11 @@ class Pointwise:
     """
 
     def __init__(self, remote: Remote) -> None:
-        self._remote = remote
         self._chat = Chat(remote)
         self._by_mark = remote.spec.judge == "score"
-        self.info: ModelInfo = remote.info(
-            family="llm-pointwise", template=remote.spec.judge, explains=True
+        super().__init__(
+            remote, remote.info(family="llm-pointwise", template=remote.spec.judge, explains=True)
         )
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        return self._remote.transport.counts
-
-    async def close(self) -> None:
-        await self._remote.transport.close()
 
     async def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS

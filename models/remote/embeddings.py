@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from models.remote import answers, cutting
 from models.remote.errors import RemoteRefused
-from models.remote.remote import Remote
-from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from models.remote.remote import Remote, RemoteModel
+from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 Vector = list[float]
 
 
-class EmbeddingScorer:
+class EmbeddingScorer(RemoteModel):
     """The query and the documents are embedded together; a score is their cosine."""
 
     def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-        self.info: ModelInfo = remote.info(family="remote-embeddings")
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        return self._remote.transport.counts
-
-    async def close(self) -> None:
-        await self._remote.transport.close()
+        super().__init__(remote, remote.info(family="remote-embeddings"))
 
     async def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS

@@ -123,3 +123,20 @@ class Remote:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
+
+
+class RemoteModel:
+    """What a scorer over a Remote is beside its scores."""
+
+    def __init__(self, remote: Remote, info: ModelInfo) -> None:
+        self._remote = remote
+        self.info = info
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What happened so far, by event."""
+        return self._remote.transport.counts
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._remote.transport.close()

@@ -12,25 +12,17 @@ from models.remote import answers, cutting
 from models.remote.answers import BadAnswer
 from models.remote.errors import RemoteRefused
 from models.remote.forms import FORMS
-from models.remote.remote import Remote
+from models.remote.remote import Remote, RemoteModel
 from models.remote.types import Ask
-from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 
-class EndpointScorer:
+class EndpointScorer(RemoteModel):
     """Scores by one of the wire forms in `forms.FORMS`."""
 
     def __init__(self, remote: Remote) -> None:
-        self._remote = remote
         self._form = FORMS[remote.provider.form]
-        self.info: ModelInfo = remote.info()
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        return self._remote.transport.counts
-
-    async def close(self) -> None:
-        await self._remote.transport.close()
+        super().__init__(remote, remote.info())
 
     async def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS

@@ -111,7 +111,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
         found = [entry for entry in _models(frontend()) if entry["id"] == name]
         if not found:
             problem = UnknownModel(f"there is no model {name[:200]!r}; see /v1/models")
-            return _error(frontend(), default_for(request.url.path), problem, _request_id(request))
+            return failed(request, problem)
         return _json(found[0])
 
     async def info(request: Request) -> Response:
@@ -130,14 +130,18 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     async def docs(request: Request) -> Response:
         return HTMLResponse(web.page("docs.html"))
 
+    def failed(request: Request, problem: RerankError) -> Response:
+        """The error in the shape of the path's usual dialect."""
+        return _error(frontend(), default_for(request.url.path), problem, _request_id(request))
+
     def refuse(request: Request, problem: RerankError) -> Response:
-        front, dialect = frontend(), default_for(request.url.path)
-        front.telemetry.record_http(dialect.name, problem.status)
-        return _error(front, dialect, problem, _request_id(request))
+        dialect = default_for(request.url.path)
+        frontend().telemetry.record_http(dialect.name, dialect.status(problem))
+        return failed(request, problem)
 
     async def http_error(request: Request, error: Exception) -> Response:
         problem = _http_problem(request, error)
-        response = _error(frontend(), default_for(request.url.path), problem, _request_id(request))
+        response = failed(request, problem)
         if allowed := (getattr(error, "headers", None) or {}).get("Allow"):
             response.headers["allow"] = allowed
         return response
@@ -145,7 +149,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     async def unexpected(request: Request, error: Exception) -> Response:
         # Starlette logs the trace; the client gets none of it.
         problem = RerankError("an unexpected error; the service's log has it under this request id")
-        return _error(frontend(), default_for(request.url.path), problem, _request_id(request))
+        return failed(request, problem)
 
     return Starlette(
         routes=[

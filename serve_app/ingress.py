@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -26,7 +25,7 @@ from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
 from serve_app.fetch import ImageFetcher
 from serve_app.http import Frontend, make_app
-from serve_app.metrics_hub import REPORT_INTERVAL_S, key_of
+from serve_app.metrics_hub import key_of, report_for_ever
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
@@ -131,7 +130,7 @@ class Ingress:
             fallbacks={m.name: m.fallback for m in settings.model_settings() if m.fallback},
         )
         loop = asyncio.get_event_loop()
-        self._tasks = [loop.create_task(self._report_for_ever())]
+        self._tasks = [loop.create_task(report_for_ever(self._report))]
         if warn_if_exposed:
             self._tasks.append(loop.create_task(self._warn_if_exposed()))
         if settings.clear_cache_interval_s:
@@ -247,13 +246,6 @@ class Ingress:
         }
         snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own, known)
         return snapshots
-
-    async def _report_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(REPORT_INTERVAL_S)
-            # The hub may be restarting; the next report carries the same totals.
-            with contextlib.suppress(Exception):
-                await self._report()
 
     async def _clear_for_ever(self) -> None:
         while True:

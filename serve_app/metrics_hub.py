@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from models.remote.types import RemoteSpec
 from models.types import ModelInfo, ModelSpec
@@ -17,6 +19,15 @@ GONE_AFTER_S = 5 * REPORT_INTERVAL_S
 def key_of(spec: ModelSpec | RemoteSpec) -> str:
     """A model under these settings; under others it may turn out to be something else."""
     return repr(spec)
+
+
+async def report_for_ever(report: Callable[[], Awaitable[object]]) -> None:
+    """Tell the hub what a process has counted, again and again."""
+    while True:
+        # The hub may be restarting; the next report carries the same totals.
+        with contextlib.suppress(Exception):
+            await report()
+        await asyncio.sleep(REPORT_INTERVAL_S)
 
 
 class MetricsHub:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections import Counter
@@ -15,7 +14,7 @@ from models.remote.errors import RemoteConfigError, RemoteError, RemoteUnauthori
 from models.remote.load import load
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
-from serve_app.metrics_hub import REPORT_INTERVAL_S
+from serve_app.metrics_hub import report_for_ever
 from serve_app.replicas import LOAD_FAILED
 from serve_app.telemetry import Snapshot
 from serve_app.upstream import to_client
@@ -47,17 +46,13 @@ class RemoteReplica:
     ) -> list[Score]:
         """Scores in the documents' order. Raises a RerankError that says what the provider did."""
         if self._reporter is None:
-            self._reporter = asyncio.create_task(self._report_for_ever())
+            self._reporter = asyncio.create_task(report_for_ever(self._report))
         try:
             return await self._scorer.score(query, documents, options)
         except RemoteError as error:
             logger.warning("model %s: %s", self._name, error)
             raise to_client(error) from None
 
-    async def _report_for_ever(self) -> None:
-        while True:
-            counts = {(self._name, event): n for event, n in self._scorer.counts.items()}
-            # The hub may be restarting; the next report carries the same totals.
-            with contextlib.suppress(Exception):
-                await self._hub.report.remote(self._id, Snapshot(upstream=Counter(counts)), {})
-            await asyncio.sleep(REPORT_INTERVAL_S)
+    async def _report(self) -> None:
+        counts = {(self._name, event): n for event, n in self._scorer.counts.items()}
+        await self._hub.report.remote(self._id, Snapshot(upstream=Counter(counts)), {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -12,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -28,7 +28,7 @@ from models.types import (
     Scorer,
 )
 from serve_app.autoscaling import METRIC, Meter
-from serve_app.metrics_hub import REPORT_INTERVAL_S, key_of
+from serve_app.metrics_hub import key_of, report_for_ever
 from serve_app.telemetry import Snapshot
 from serve_app.turns import Turns
 
@@ -82,7 +82,7 @@ class ModelReplica:
             # Not waited for: at the first start the hub may be starting too.
             self._told = hub.learn.remote(key_of(spec), info)
             if self._scorer.stats():
-                self._reports = loop.create_task(self._report_for_ever(hub))
+                self._reports = loop.create_task(report_for_ever(partial(self._report, hub)))
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""
@@ -102,14 +102,10 @@ class ModelReplica:
                 scores: list[Score] = await self._forward((self._limit, encoded))
         return scores
 
-    async def _report_for_ever(self, hub: DeploymentHandle) -> None:
+    async def _report(self, hub: DeploymentHandle) -> None:
         name = self._scorer.info.name
-        while True:
-            figures = Counter({(name, what): n for what, n in self._scorer.stats().items()})
-            # The hub may be restarting; the next report carries the same totals.
-            with contextlib.suppress(Exception):
-                await hub.report.remote(self._id, Snapshot(representations=figures), {})
-            await asyncio.sleep(REPORT_INTERVAL_S)
+        figures = Counter({(name, what): n for what, n in self._scorer.stats().items()})
+        await hub.report.remote(self._id, Snapshot(representations=figures), {})
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What the autoscaling policy counts; Ray Serve asks for it."""

@@ -153,11 +153,8 @@ class RerankService:
         known, shared = await self._look_up(list(by_key)) if kept else ({}, 0)
         missing = [key for key in by_key if key not in known]
         if info.listwise and missing:
-            known, shared, missing = (
-                {},
-                0,
-                order,
-            )  # one score alone means nothing: all are made anew
+            # One score alone means nothing: all are made anew.
+            known, shared, missing = {}, 0, order
         timings["lookup"] = _ms_since(started)
         fresh: dict[bytes, Score] = {}
         joined = 0

@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--servers", nargs="+", help="the start of their names; empty: all")
     parser.add_argument("--infinity", type=Path, default=Path(".venv-infinity/bin/python"))
     options = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -72,6 +73,8 @@ def main() -> None:
         if servers.has_infinity(options.infinity):
             start = servers.infinity(options.infinity, model)
             kinds["Infinity, fp32"] = (start, "/health", "/rerank")
+        if options.servers:
+            kinds = {k: v for k, v in kinds.items() if k.startswith(tuple(options.servers))}
         print(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|", flush=True)
         for name, (command, ready, path) in kinds.items():
             with servers.running(command, env, ready) as server:

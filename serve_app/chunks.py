@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from models.types import Document
 
-# A chunk is about a quarter of a micro-batch: a replica lets other requests in between two of
-# them, and a large request comes out even over several replicas. All of a request's texts lie in
-# chunks by their length, so that small ones cost no padding.
+# What fills no more than about one micro-batch is not worth a second call.
+WHOLE_CHARS_PER_TOKEN = 4
+# A chunk of a larger request is about a quarter of a micro-batch: a replica lets other requests in
+# between two of them, and the request comes out even over several replicas. All of its texts lie
+# in chunks by their length, so that small ones cost no padding.
 CHUNK_CHARS_PER_TOKEN = 1
 # Below that the calls themselves would cost.
 LEAST_CHUNK_CHARS = 2048
@@ -21,6 +23,9 @@ def cut(texts: Mapping[bytes, Document], token_budget: int) -> list[list[bytes]]
 
     `token_budget`: tokens of the model's micro-batches.
     """
+    whole = min(CHUNK_CHARS, max(LEAST_CHUNK_CHARS, token_budget * WHOLE_CHARS_PER_TOKEN))
+    if len(texts) <= CHUNK_DOCUMENTS and sum(map(len, texts.values())) <= whole:
+        return [list(texts)]
     longest = min(CHUNK_CHARS, max(LEAST_CHUNK_CHARS, token_budget * CHUNK_CHARS_PER_TOKEN))
     chunks: list[list[bytes]] = []
     room = 0

@@ -72,7 +72,8 @@ class ModelReplica:
         )
         info = self._scorer.info
         # A processor is busy for long with a chunk; a GPU would idle between two.
-        self._turns = Turns(info.token_budget // 8, at_once=1 if info.device == "cpu" else 4)
+        shared, alone = (1, 6) if info.device == "cpu" else (4, 12)
+        self._turns = Turns(info.token_budget // 8, shared=shared, alone=alone)
         self._limit = info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1
         self._forward.set_max_batch_size(self._limit)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)

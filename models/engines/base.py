@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,10 @@ OUT_OF_MEMORY = (
 )
 TYPICAL_TOKENS = 128
 FIND_LIMIT_S = 4.0
+# Budgets whose rates are so close do not differ by more than noise.
+NOISE = 0.05
+# A micro-batch should not keep others waiting for longer than this, unless it pays.
+SHORT_S = 0.15
 # Longer than half of ModernBERT's local attention, beyond which padding sees padding alone.
 CHECKED_TOKENS = 160
 # Of the largest answer, or of 1: a wrong way of running is off by far more.
@@ -131,24 +135,26 @@ class Engine(ABC):
     def find_budget(self, longest: int, limit_s: float = FIND_LIMIT_S) -> None:
         """Set the token budget to the one with the most tokens a second, within `limit_s`.
 
-        `longest`: tokens that a row may have. Larger ones must be faster by more than noise.
+        `longest`: tokens that a row may have. Of budgets that are equally fast it is the largest
+        that is short, since rows shorter than those tried here gain by company; else the smallest.
         """
         length = min(longest, TYPICAL_TOKENS)
         row = TokenRow([self.pad_token_id] * length, [0] * length if self.typed else None)
         deadline = time.monotonic() + limit_s
-        best_rate, best = 0.0, self.token_budget
+        found: dict[int, tuple[float, float]] = {}
         for budget in BUDGETS[self.device.split(":")[0]]:
             self.token_budget = budget
             rows = [row] * max(1, budget // len(row))
             self.run(rows)
             took, now = self._time(rows, deadline)
-            rate = len(rows) * len(row) / took
-            if self.token_budget == budget and rate > best_rate * 1.05:
-                best_rate, best = rate, budget
+            if self.token_budget != budget:
+                break  # it does not fit
+            found[budget] = (len(rows) * len(row) / took, took)
             # The next one takes twice as long, three times over.
-            if self.token_budget != budget or now + 6 * took > deadline:
+            if now + 6 * took > deadline:
                 break
-        self.token_budget = best
+        if found:
+            self.token_budget = _best(found)
 
     def _time(self, rows: Sequence[TokenRow], deadline: float) -> tuple[float, float]:
         """Seconds of the faster of two runs, or of one where time is short; and the time now."""
@@ -175,6 +181,13 @@ class Engine(ABC):
     @abstractmethod
     def _prepare(self, prefix: Sequence[int]) -> Forward:
         """A function that runs one micro-batch after the prefix."""
+
+
+def _best(found: Mapping[int, tuple[float, float]]) -> int:
+    """The budget to take, by each one's tokens a second and seconds."""
+    enough = max(rate for rate, _ in found.values()) * (1 - NOISE)
+    fast = [budget for budget, (rate, _) in found.items() if rate >= enough]
+    return max((budget for budget in fast if found[budget][1] <= SHORT_S), default=min(fast))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -93,6 +93,24 @@ def test_the_budget_found_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> Non
     assert engine.token_budget == 512
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        # All as fast: the largest that is short.
+        ({512: (100, 0.01), 1024: (99, 0.02), 2048: (101, 0.04)}, 2048),
+        ({512: (100, 0.05), 1024: (102, 0.1), 2048: (101, 0.2)}, 1024),
+        # None is short: the smallest of the fast.
+        ({512: (100, 1.0), 1024: (103, 2.0)}, 512),
+        # Longer, where it pays.
+        ({512: (50, 0.1), 1024: (100, 0.2)}, 1024),
+    ],
+)
+def test_of_equally_fast_budgets_the_largest_short_one(
+    found: dict[int, tuple[float, float]], expected: int
+) -> None:
+    assert base._best(found) == expected
+
+
 def test_the_search_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = _timed(Counting(budget=2048), monkeypatch)
     engine.find_budget(longest=512, limit_s=0.0)

@@ -128,6 +128,11 @@ class Checkpoint:
                 digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
+    @property
+    def version(self) -> str:
+        """The same, and where the weights are from."""
+        return f"{self.spec.source} {self.revision}"
+
 
 def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

@@ -35,6 +35,7 @@ class ModelSpec:
     by number or name. `layer`: where a layerwise model is read. `instruction`: the task, for
     models that are prompted. `max_tokens_per_doc` cuts each document before it is scored;
     `long_document` says what happens to one that is longer than the model reads.
+    `conversions`: a folder where models converted for OpenVINO are kept; None: nowhere.
     `representation_cache_bytes`: how much of documents' representations is kept, for models that
     have them.
     """
@@ -60,6 +61,7 @@ class ModelSpec:
     max_tokens_per_doc: int | None = None
     long_document: LongDocument = "truncate"
     representation_cache_bytes: int = 0
+    conversions: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.access.settings import AccessSettings
 from serve_app.cache.settings import StoreSettings
 from serve_app.catalog import HOSTED_ALIASES, Catalog
+from serve_app.conversions import Conversions, folder_of
 from serve_app.model_settings import DTYPES, Backend, Device, ModelSettings, Quantization
 from serve_app.profiles import ProfileError, read_profile
 from serve_app.remote_settings import SHARED, ModelFields, check_fallbacks
@@ -107,6 +108,12 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
         None,
         "Padded tokens in a micro-batch; empty: the fastest, found at the warm-up.",
         ge=64,
+    )
+    conversions: Conversions = _env(
+        "RERANKER_CONVERSIONS",
+        "auto",
+        "Folder where models converted for OpenVINO are kept, so that later starts are quicker; "
+        "`none`: nowhere; auto: rerank-serve/openvino in the user's cache folder.",
     )
     micro_batch: bool = _env(
         "MICRO_BATCH_ENABLED", True, "Merge chunks of different requests into one forward pass."
@@ -232,6 +239,7 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
             max_tokens_per_doc=model.max_tokens_per_doc or self.max_tokens_per_doc,
             long_document=model.long_document or self.long_document,
             representation_cache_bytes=self.representation_cache_bytes,
+            conversions=folder_of(self.conversions),
         )
 
     def catalog(self) -> Catalog:

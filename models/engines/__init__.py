@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 from models.checkpoint import Checkpoint
@@ -11,7 +12,7 @@ from models.engines import int8, mlx, openvino_engine
 from models.engines.base import CHECKED_TOKENS, Engine
 from models.engines.torch_engine import TorchEngine, choose_device
 from models.families.lengths import position_limit
-from models.types import ModelLoadError, TokenRow
+from models.types import ModelLoadError
 
 __all__ = ["Engine", "engine_for"]
 
@@ -41,7 +42,7 @@ def engine_for(
     found = _mlx_engine(checkpoint, output, pad, typed)
     if found is not None:
         return found
-    module = make()
+    make = cache(make)
     reason = _why_not_openvino(checkpoint, portable)
     only = spec.backend == "openvino" or spec.dtype == "int8"
     if only and reason is not None:
@@ -50,14 +51,18 @@ def engine_for(
     if spec.backend != "torch" and reason is None:
         try:
             return openvino_engine.OpenVINOEngine(
-                module,
                 spec,
+                make,
                 pad_token_id=pad,
                 output=output,
                 typed=typed,
                 longest=longest,
-                calibration=_calibration(checkpoint),
+                calibration=partial(int8.calibration_rows, checkpoint.tokenizer),
+                # Code that comes with a checkpoint is not part of its version.
+                version=None if spec.trust_remote_code else checkpoint.version,
             )
+        except ModelLoadError:
+            raise
         except Exception as error:
             text = " ".join(str(error).split())[:300]
             if only:
@@ -67,7 +72,7 @@ def engine_for(
                 ) from error
             logger.warning("%s stays on torch, OpenVINO can't take it: %s", spec.name, text)
     return TorchEngine(
-        module,
+        make(),
         spec,
         pad_token_id=pad,
         output=output,
@@ -75,10 +80,6 @@ def engine_for(
         typed=typed,
         longest=longest,
     )
-
-
-def _calibration(checkpoint: Checkpoint) -> list[TokenRow]:
-    return int8.calibration_rows(checkpoint.tokenizer) if checkpoint.spec.dtype == "int8" else []
 
 
 def _mlx_engine(checkpoint: Checkpoint, output: str, pad: int, typed: bool) -> Engine | None:

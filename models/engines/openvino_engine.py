@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version as version_of
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, cast
@@ -13,6 +15,7 @@ import torch
 
 from models.engines import int8
 from models.engines.base import CHECKED_TOKENS, TOLERANCE, Engine, Forward, difference, pad
+from models.engines.conversions import Conversions
 from models.types import ModelSpec, TokenRow
 
 # Smaller than torch's: the activations of a micro-batch stay in the processor's cache.
@@ -32,25 +35,28 @@ class OpenVINOEngine(Engine):
 
     def __init__(
         self,
-        module: Any,
         spec: ModelSpec,
+        make: Callable[[], Any],
         *,
         pad_token_id: int,
         output: str,
         typed: bool,
         longest: int,
-        calibration: Sequence[TokenRow] = (),
+        calibration: Callable[[], Sequence[TokenRow]] = list,
+        version: str | None = None,
     ) -> None:
-        """`longest`: tokens that a row may have. `calibration`: what int8's ranges are taken from.
+        """`make` gives the torch module, where no conversion of this `version` (what tells one
+        version of the weights from another) is kept in the spec's folder. `longest`: tokens that
+        a row may have. `calibration`: what int8's ranges are taken from.
 
-        Raises RuntimeError where answers differ.
+        Raises RuntimeError where answers differ from torch's.
         """
         # Without it the conversion is not reported to a third party.
         sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
         import openvino
 
-        core = openvino.Core()
-        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._core = openvino.Core()
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         # What is not multiplied in int8 runs in bfloat16 where the processor has it.
         fast = "bfloat16" if "BF16" in capabilities else "float32"
         self.dtype = fast if spec.dtype == "auto" else spec.dtype
@@ -59,26 +65,40 @@ class OpenVINOEngine(Engine):
         self.max_rows = spec.batch_size
         self._output = output
         self.typed = typed
-        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if typed else [])
-        example = {name: torch.ones((2, 16), dtype=torch.long) for name in names}
-        wrapped = _Positional(module.float().eval(), names, output)
-        with torch.inference_mode(), warnings.catch_warnings():
-            # Tracing warns of branches that do not depend on the texts.
-            warnings.simplefilter("ignore")
-            model = openvino.convert_model(wrapped, example_input=tuple(example.values()))
-        for given, name in zip(model.inputs, names, strict=True):
-            given.get_tensor().set_names({name})
-        if self.dtype == "int8":
-            model = int8.quantize(model, calibration, pad_token_id)
-        options = {
+        self._options = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[fast if self.dtype == "int8" else self.dtype],
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
         }
         if spec.threads is not None:
-            options["INFERENCE_NUM_THREADS"] = str(spec.threads)
-        self._request = core.compile_model(model, "CPU", options).create_infer_request()
-        self._check(wrapped, typed, min(longest, CHECKED_TOKENS))
+            self._options["INFERENCE_NUM_THREADS"] = str(spec.threads)
+        kept = Conversions(spec.conversions) if spec.conversions and version else None
+        key = Conversions.key(
+            {
+                "version": version,
+                "output": output,
+                "typed": typed,
+                "dtype": self.dtype,
+                "processor": sorted(capabilities),
+                "libraries": [openvino.__version__, torch.__version__, version_of("transformers")],
+            }
+        )
+        # What is kept was compared with torch before it was written.
+        if kept is None or not kept.read(key, self._compile):
+            wrapped = _Positional(make().float().eval(), _names(typed), output)
+            model = _convert(wrapped, _names(typed))
+            if self.dtype == "int8":
+                model = int8.quantize(model, calibration(), pad_token_id)
+            self._compile(model)
+            self._check(wrapped, typed, min(longest, CHECKED_TOKENS))
+            if kept is not None:
+                kept.write(key, partial(openvino.save_model, model, compress_to_fp16=False))
+
+    def _compile(self, model: Any) -> bool:
+        """Make the request that runs a converted model, or the one in a file."""
+        compiled = self._core.compile_model(model, "CPU", self._options)
+        self._request = compiled.create_infer_request()
+        return True
 
     def _check(self, module: torch.nn.Module, typed: bool, longest: int) -> None:
         """Compare with torch on a short row beside a long one, where padding shows."""
@@ -107,6 +127,23 @@ class OpenVINOEngine(Engine):
         if self._output == "logits":
             return list(values)
         return [values[i, : len(row)] for i, row in enumerate(rows)]
+
+
+def _names(typed: bool) -> list[str]:
+    return ["input_ids", "attention_mask"] + (["token_type_ids"] if typed else [])
+
+
+def _convert(module: torch.nn.Module, names: Sequence[str]) -> Any:
+    import openvino
+
+    example = tuple(torch.ones((2, 16), dtype=torch.long) for _ in names)
+    with torch.inference_mode(), warnings.catch_warnings():
+        # Tracing warns of branches that do not depend on the texts.
+        warnings.simplefilter("ignore")
+        model = openvino.convert_model(module, example_input=example)
+    for given, name in zip(model.inputs, names, strict=True):
+        given.get_tensor().set_names({name})
+    return model
 
 
 class _Positional(torch.nn.Module):

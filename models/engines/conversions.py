@@ -1,0 +1,80 @@
+"""Converted models on disk, so that a later start need not read and convert the checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("ray.serve")
+
+# Beyond these many bytes the conversions that were not read for the longest time go.
+MAX_BYTES = 16 * 2**30
+MODEL = "model.xml"
+
+
+class Conversions:
+    """A folder of converted models, each under a key of all that it depends on."""
+
+    def __init__(self, folder: str | Path, max_bytes: int = MAX_BYTES) -> None:
+        self._folder = Path(folder).expanduser()
+        self._max_bytes = max_bytes
+
+    @staticmethod
+    def key(parts: Mapping[str, Any]) -> str:
+        """A name for the conversion of a checkpoint that `parts` describe."""
+        text = json.dumps(parts, sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def read(self, key: str, load: Callable[[Path], Any]) -> Any:
+        """What `load` makes of the kept file; None where there is none that can be read."""
+        place = self._folder / key
+        if not (place / MODEL).is_file():
+            return None
+        try:
+            model = load(place / MODEL)
+            os.utime(place)
+        except Exception as error:  # converted anew instead
+            logger.warning("the converted model in %s can't be read: %s", place, error)
+            shutil.rmtree(place, ignore_errors=True)
+            return None
+        return model
+
+    def write(self, key: str, save: Callable[[Path], None]) -> None:
+        """Keep what `save` writes to the path that it is given; a full disk is no failure."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._aside() as place:
+                save(place / MODEL)
+                if not (self._folder / key).exists():
+                    os.replace(place, self._folder / key)
+            self._make_room(key)
+        except Exception as error:
+            logger.warning("the converted model is not kept in %s: %s", self._folder, error)
+
+    @contextmanager
+    def _aside(self) -> Iterator[Path]:
+        # Another start may write the same: each is whole when it gets its name.
+        place = Path(tempfile.mkdtemp(dir=self._folder, prefix=".new-"))
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _make_room(self, newest: str) -> None:
+        kept = [place for place in self._folder.iterdir() if (place / MODEL).is_file()]
+        kept.sort(key=lambda place: (place.name == newest, place.stat().st_mtime))
+        sizes = {place: sum(f.stat().st_size for f in place.iterdir()) for place in kept}
+        total = sum(sizes.values())
+        for place in kept[:-1]:
+            if total <= self._max_bytes:
+                break
+            shutil.rmtree(place, ignore_errors=True)
+            total -= sizes[place]

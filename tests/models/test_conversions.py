@@ -1,0 +1,99 @@
+"""Converted models are kept, found again, and made anew where they are no good."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from models.checkpoint import Checkpoint
+from models.engines.conversions import MODEL, Conversions
+from models.registry import load
+from models.types import ModelSpec
+from tests.models.checkpoints import tiny_bert_cross_encoder
+
+QUERY, TEXTS = "what do pandas eat?", ["bamboo", "", "a ship at sea " * 30]
+
+
+def _logits(source: Path, folder: Path, dtype: str = "float32") -> list[float]:
+    spec = ModelSpec(
+        "m",
+        source=str(source),
+        backend="openvino",
+        dtype=dtype,  # type: ignore[arg-type]
+        conversions=str(folder),
+    )
+    return [score.logit for score in load(spec).score(QUERY, TEXTS)]
+
+
+def _kept(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def test_a_second_start_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, folder = tiny_bert_cross_encoder(tmp_path / "model"), tmp_path / "kept"
+    first = _logits(source, folder)
+    assert len(_kept(folder)) == 1
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("the weights are read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "module", refuse)
+        assert _logits(source, folder) == first
+        with pytest.raises(Exception, match="could not be converted"):
+            _logits(source, folder, "bfloat16")  # another precision is compared by itself
+
+
+def test_changed_weights_are_converted_anew(tmp_path: Path) -> None:
+    source, folder = tiny_bert_cross_encoder(tmp_path / "model"), tmp_path / "kept"
+    _logits(source, folder)
+    weights = next(source.glob("*.safetensors"))
+    os.utime(weights, (1, 1))
+    _logits(source, folder)
+    assert len(_kept(folder)) == 2
+
+
+def test_what_cannot_be_read_is_converted_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, folder = tiny_bert_cross_encoder(tmp_path / "model"), tmp_path / "kept"
+    first = _logits(source, folder)
+    (place,) = _kept(folder)
+    (place / MODEL).write_text("<broken")
+    with caplog.at_level(logging.WARNING, "ray.serve"):
+        logging.getLogger("ray.serve").addHandler(caplog.handler)
+        try:
+            assert _logits(source, folder) == first
+        finally:
+            logging.getLogger("ray.serve").removeHandler(caplog.handler)
+    assert "can't be read" in caplog.text
+    assert _logits(source, folder) == first
+
+
+def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
+    source = tiny_bert_cross_encoder(tmp_path / "model")
+    (tmp_path / "kept").write_text("a file, not a folder")
+    assert len(_logits(source, tmp_path / "kept")) == len(TEXTS)
+
+
+def test_the_oldest_make_room(tmp_path: Path) -> None:
+    kept = Conversions(tmp_path, max_bytes=250)
+    for number, name in enumerate("abc"):
+        kept.write(name, lambda path: path.write_bytes(b"x" * 100) and None)
+        os.utime(tmp_path / name, (number, number))
+    assert [place.name for place in _kept(tmp_path)] == ["b", "c"]
+    assert kept.read("b", Path.read_bytes) == b"x" * 100  # and so it is the newest
+    kept.write("d", lambda path: path.write_bytes(b"x" * 300) and None)
+    assert [place.name for place in _kept(tmp_path)] == ["d"]
+    assert kept.read("a", Path.read_bytes) is None
+
+
+def test_two_that_write_the_same_both_succeed(tmp_path: Path) -> None:
+    kept = Conversions(tmp_path)
+    for content in (b"first", b"second"):
+        kept.write("k", lambda path, content=content: path.write_bytes(content) and None)  # type: ignore[misc]
+    assert kept.read("k", Path.read_bytes) in (b"first", b"second")
+    assert [place.name for place in _kept(tmp_path)] == ["k"]

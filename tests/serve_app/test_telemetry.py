@@ -15,10 +15,10 @@ from tests.serve_app.fakes import Clock
 def filled(times: list[float]) -> Snapshot:
     telemetry = Telemetry()
     for seconds in times:
-        telemetry.record_request('m"\n', 200, 0.001, seconds)
-    telemetry.record_request("m", 503, 0.0, 0.5)
+        telemetry.record_request("native", 'm"\n', 200, 0.001, seconds)
+    telemetry.record_request("handle", "m", 503, 0.0, 0.5)
     telemetry.record_http("v1", 200)
-    telemetry.record_pairs(tokens=10, hits=3, misses=1, deduplicated=2)
+    telemetry.record_pairs("m", tokens=10, hits=3, misses=1, deduplicated=2)
     return telemetry.snapshot(waiting=1, active=2)
 
 
@@ -38,10 +38,12 @@ def test_prometheus_text_is_valid_and_cumulative() -> None:
     text = to_prometheus(filled([0.0005, 0.02, 500.0])).decode()
     families = {f.name: f for f in text_string_to_metric_families(text)}
     samples = families["rerank_process_seconds"].samples
-    buckets = [s.value for s in samples if s.name.endswith("_bucket")]
-    assert buckets == sorted(buckets)
-    assert buckets[-1] == 4
-    assert families["rerank_cache_hits"].samples[0].labels == {"tier": "memory"}
+    for model, total in (("m", 1), ('m"\n', 3)):
+        mine = [s for s in samples if s.labels["model"] == model]
+        buckets = [s.value for s in mine if s.name.endswith("_bucket")]
+        assert buckets == sorted(buckets)
+        assert buckets[-1] == total
+    assert families["rerank_cache_hits"].samples[0].labels == {"model": "m", "tier": "memory"}
 
 
 def test_no_requests_is_no_division_by_zero() -> None:
@@ -55,7 +57,7 @@ KEPT = Counter({("m", "hits"): 7, ("m", "bytes"): 800})
 
 def test_hits_are_told_by_tier_and_by_model() -> None:
     telemetry = Telemetry()
-    telemetry.record_pairs(tokens=10, hits=5, shared_hits=2, misses=1, deduplicated=0)
+    telemetry.record_pairs("m", tokens=10, hits=5, shared_hits=2, misses=1, deduplicated=0)
     own = telemetry.snapshot(shared=SHARED)
     both = merge([own, own, Snapshot(representations=KEPT), Snapshot(representations=KEPT)])
     body = to_json(both)

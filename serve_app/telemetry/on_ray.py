@@ -58,7 +58,7 @@ class RayMetrics:
 
     def _observe(self, family: Family, values: Labels, distribution: Distribution) -> None:
         seen = self._seen.get((family.name, values), [0] * len(distribution.counts))
-        for value in _new(distribution, seen):
+        for value in new_values(distribution, seen):
             self._metric(family).observe(value, dict(zip(family.labels, values, strict=True)))
         self._seen[family.name, values] = list(distribution.counts)
 
@@ -72,7 +72,7 @@ class RayMetrics:
         return self._metrics[family.name]
 
 
-def _new(distribution: Distribution, seen: list[int]) -> Iterator[float]:
+def new_values(distribution: Distribution, seen: list[int]) -> Iterator[float]:
     """A value in its bucket for each observation that was not told yet."""
     largest = 2 * distribution.bounds[-1]
     places = (*distribution.bounds, largest)

@@ -53,7 +53,7 @@ async def test_one_line_for_each_request_with_what_it_took(lines: Lines) -> None
 
 async def test_many_queries_are_one_line(lines: Lines) -> None:
     async with FakeFrontend().client() as client:
-        answer = await client.post("/rerank/batch", json={"requests": [ASK, ASK]})
+        answer = await client.post("/rerank/batch", json={**ASK, "queries": [SECRET, "a"]})
     (line,) = lines.records
     assert (answer.status_code, line.status, line.documents, line.tokens) == (200, 200, 6, 16)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from models.figures import Figures
 from models.images import ImageDocument, ImageError
 from models.types import (
     DEFAULTS,
@@ -38,6 +39,9 @@ class _Family(Protocol):
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]: ...
 
+    @property
+    def figures(self) -> Figures: ...
+
     def find_budget(self) -> None: ...
 
     def stats(self) -> dict[str, int]: ...
@@ -53,6 +57,10 @@ class LongDocuments:
     @property
     def info(self) -> ModelInfo:
         return self._scorer.info
+
+    @property
+    def figures(self) -> Figures:
+        return self._scorer.figures
 
     def encode(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from models.figures import Figures
 from models.images import ImageDocument
 
 Document = str | ImageDocument
@@ -191,6 +192,11 @@ class Scorer(Protocol):
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
         """Tokenise one query with its documents."""
+        ...
+
+    @property
+    def figures(self) -> Figures:
+        """What the engine has run."""
         ...
 
     def find_budget(self) -> None:

@@ -11,6 +11,7 @@ from ray.serve import Application
 
 from serve_app.access.start import check_keys
 from serve_app.ingress import Ingress
+from serve_app.logs import config_of
 from serve_app.metrics_hub import MetricsHub
 from serve_app.model_settings import ModelSettings
 from serve_app.remote_replica import RemoteReplica
@@ -41,7 +42,12 @@ def bind(
     # Bound once: each deployment that is given it reports to the same one.
     hub = (
         serve.deployment(MetricsHub)
-        .options(name="MetricsHub", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
+        .options(
+            name="MetricsHub",
+            ray_actor_options={"num_cpus": 0},
+            max_ongoing_requests=100,
+            **_logging(settings),
+        )
         .bind()
     )
     replicas = [
@@ -56,12 +62,20 @@ def bind(
         # The service's own admission is the bound; Serve's must lie above it.
         max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
+        **_logging(settings),
     ).bind(
         settings,
         hub,
         warn_if_exposed=warn_if_exposed,
         **{f"model_{i}": r for i, r in enumerate(replicas)},
     )
+
+
+def _logging(settings: Settings) -> dict[str, Any]:
+    """Serve's logging of a deployment; as text, what the application's configuration says."""
+    if settings.log_format == "text":
+        return {}
+    return {"logging_config": config_of(settings.log_format, settings.log_level)}
 
 
 def _replica(
@@ -78,6 +92,7 @@ def _replica(
         # A model that can't be loaded once can't be loaded twice: stop with its message.
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
+        **_logging(settings),
     )
     application: Application = deployment.bind(
         settings.spec(model),
@@ -98,6 +113,7 @@ def _remote(settings: Settings, model: ModelSettings, index: int, hub: Applicati
         max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
+        **_logging(settings),
     )
     application: Application = deployment.bind(model.remote_spec(), hub)
     return application

@@ -10,6 +10,7 @@ from typing import Any
 from ray.exceptions import RayTaskError
 
 from models.types import Document, ModelInfo, Score, ScoreOptions
+from serve_app import tracing
 
 RECALL_TIMEOUT_S = 2.0
 
@@ -45,12 +46,14 @@ class HandleBackend:
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions
     ) -> list[Score]:
-        scores: list[Score] = await self._call("score", query, documents, options)
+        scores: list[Score] = await self._call(
+            "score", query, documents, options, **tracing.outgoing()
+        )
         return scores
 
-    async def _call(self, method: str, *args: object) -> Any:
+    async def _call(self, method: str, *args: object, **named: object) -> Any:
         try:
-            return await getattr(self._handle, method).remote(*args)
+            return await getattr(self._handle, method).remote(*args, **named)
         except RayTaskError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, Exception):

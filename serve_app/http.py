@@ -30,6 +30,8 @@ from serve_app.errors import (
     UnknownModel,
     UnsupportedEncoding,
 )
+from serve_app.observation import current
+from serve_app.observer import Observer
 from serve_app.service import RerankService
 from serve_app.telemetry import Snapshot, Telemetry, to_json, to_prometheus
 
@@ -166,6 +168,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
         ],
         middleware=[
             Middleware(_InFlight, frontend=frontend),
+            Middleware(Observer),
             Middleware(Cors, access=lambda: frontend().access),
             Middleware(Gate, access=lambda: frontend().access, refuse=refuse),
         ],
@@ -177,6 +180,7 @@ async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
     started = time.perf_counter()
     request_id = _request_id(request)
     dialect = rule.otherwise
+    _observe(dialect)
     try:
         if front.closing:
             raise ShuttingDown("the service is stopping; send the request to another one")
@@ -184,6 +188,7 @@ async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
         payload = read_json(body, request.headers.get("content-type"), front.limits)
         visit = Visit.of(request.scope)
         dialect = rule.choose(payload)
+        _observe(dialect)
         content, stages = await exchange.answer(
             partial(visit.run, rerank=front.service.rerank), dialect, payload, front.limits
         )
@@ -196,6 +201,11 @@ async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
     headers |= _id_header(front, request_id)
     headers["server-timing"] = ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings.items())
     return Response(content, media_type=JSON, headers=headers)
+
+
+def _observe(dialect: Wire) -> None:
+    if (observed := current()) is not None:
+        observed.dialect = dialect.name
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serve_app import __version__
+from serve_app import __version__, tracing
 from serve_app.access import Access
 from serve_app.access.start import http_host, ring_of, warning_for
 from serve_app.admission import Admission
@@ -23,12 +23,16 @@ from serve_app.backend import HandleBackend
 from serve_app.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
+from serve_app.errors import RerankError
 from serve_app.fetch import ImageFetcher
 from serve_app.http import Frontend, make_app
+from serve_app.logs import follow_serve
 from serve_app.metrics_hub import key_of, report_for_ever
+from serve_app.observation import HANDLE, NO_ANSWER, Observed, log, no_lines, observing
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
+from serve_app.telemetry.on_ray import RayMetrics
 from serve_app.traffic import in_use
 from serve_app.types import RerankResult
 
@@ -96,6 +100,10 @@ class Ingress:
         warn_if_exposed: bool = True,
         **models: DeploymentHandle,
     ) -> None:
+        follow_serve()
+        tracing.start_if_wanted(settings.traces)
+        if not settings.access_log:
+            no_lines()
         self.in_flight = 0
         self.created = int(time.time())
         self.limits = limits_of(settings)
@@ -103,6 +111,7 @@ class Ingress:
         self.access = access_of(settings, self.telemetry)
         self._settings = settings
         self._hub = hub
+        self._ray_metrics = RayMetrics()
         self._id = uuid.uuid4().hex
         self._store = store_of(settings)
         self._admission = Admission(
@@ -177,8 +186,20 @@ class Ingress:
             "query_image_url": query_image_url,
             "explain": explain,
         }
-        request = NATIVE.parse({k: v for k, v in body.items() if v is not None}, self.limits)
-        return await self.service.rerank(request)
+        with observing(Observed(dialect=HANDLE)) as observed, tracing.span("rerank", "server"):
+            status = NO_ANSWER
+            try:
+                request = NATIVE.parse(
+                    {k: v for k, v in body.items() if v is not None}, self.limits
+                )
+                result = await self.service.rerank(request)
+                status = 200
+            except RerankError as error:
+                status = error.status
+                raise
+            finally:
+                log(observed, status)
+        return result
 
     @property
     def closing(self) -> bool:
@@ -195,6 +216,7 @@ class Ingress:
                 return False
             await asyncio.sleep(0.01)
         await self._store.close()
+        await asyncio.to_thread(tracing.flush)
         return drained
 
     async def snapshot(self) -> Snapshot:
@@ -239,6 +261,7 @@ class Ingress:
             active=self._admission.active,
             shared=self._store.shared_stats(),
         )
+        await asyncio.to_thread(self._ray_metrics.tell, own)
         known = {
             self._keys[name]: backend.known
             for name, backend in self._backends.items()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ray.serve.handle import DeploymentHandle
 
@@ -14,9 +16,12 @@ from models.remote.errors import RemoteConfigError, RemoteError, RemoteUnauthori
 from models.remote.load import load
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from serve_app import tracing
+from serve_app.logs import follow_serve
 from serve_app.metrics_hub import report_for_ever
+from serve_app.replica_figures import ReplicaFigures
 from serve_app.replicas import LOAD_FAILED
-from serve_app.telemetry import Snapshot
+from serve_app.telemetry.on_ray import RayMetrics
 from serve_app.upstream import to_client
 
 logger = logging.getLogger("ray.serve")
@@ -26,12 +31,15 @@ class RemoteReplica:
     """Scores pairs by asking a provider; called as ModelReplica is."""
 
     def __init__(self, spec: RemoteSpec, hub: DeploymentHandle) -> None:
+        follow_serve()
         try:
             self._scorer: RemoteScorer = load(spec)
         except (RemoteConfigError, RemoteUnauthorized) as error:
             # One line, so that whoever reads the deployment's status can find its end.
             raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
         self._name = spec.name
+        self._figures = ReplicaFigures(spec.name)
+        self._ray_metrics = RayMetrics()
         self._hub = hub
         self._id = uuid.uuid4().hex
         self._reporter: asyncio.Task[None] | None = None
@@ -42,17 +50,36 @@ class RemoteReplica:
         return self._scorer.info
 
     async def score(
-        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+        self,
+        query: str,
+        documents: Sequence[Document],
+        options: ScoreOptions = DEFAULTS,
+        trace: tracing.Carrier | None = None,
     ) -> list[Score]:
-        """Scores in the documents' order. Raises a RerankError that says what the provider did."""
+        """Scores in the documents' order. Raises a RerankError that says what the provider did.
+
+        `trace`: the caller's span, where it traces.
+        """
+        if trace is not None:
+            tracing.start()
+        started = time.perf_counter()
         if self._reporter is None:
             self._reporter = asyncio.create_task(report_for_ever(self._report))
         try:
-            return await self._scorer.score(query, documents, options)
+            with tracing.span("upstream", "client", trace, model=self._name):
+                return await self._scorer.score(query, documents, options)
         except RemoteError as error:
             logger.warning("model %s: %s", self._name, error)
             raise to_client(error) from None
+        finally:
+            self._figures.add("upstream_seconds", time.perf_counter() - started)
 
     async def _report(self) -> None:
         counts = {(self._name, event): n for event, n in self._scorer.counts.items()}
-        await self._hub.report.remote(self._id, Snapshot(upstream=Counter(counts)), {})
+        own = replace(self._figures.snapshot(), upstream=Counter(counts))
+        await asyncio.to_thread(self._ray_metrics.tell, own)
+        await self._hub.report.remote(self._id, own, {})
+
+    def __del__(self) -> None:
+        # Ray Serve calls it when the replica stops.
+        tracing.flush()

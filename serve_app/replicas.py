@@ -7,7 +7,6 @@ import logging
 import os
 import time
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,9 +26,13 @@ from models.types import (
     ScoreOptions,
     Scorer,
 )
+from serve_app import tracing
 from serve_app.autoscaling import METRIC, Meter
+from serve_app.calls import Call, told
+from serve_app.logs import follow_serve
 from serve_app.metrics_hub import key_of, report_for_ever
-from serve_app.telemetry import Snapshot
+from serve_app.replica_figures import ReplicaFigures
+from serve_app.telemetry.on_ray import RayMetrics
 from serve_app.turns import Turns
 
 # The hub answers within milliseconds, or is still starting, and knows nothing then.
@@ -62,7 +65,8 @@ class ModelReplica:
         hub: DeploymentHandle | None = None,
     ) -> None:
         """`hub` is told what the model turned out to be, asked what was found earlier, and gets
-        the figures of kept representations."""
+        the replica's figures."""
+        follow_serve()
         self._meter = Meter()
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
@@ -71,6 +75,8 @@ class ModelReplica:
             self._forwards, _load, spec, warmup, await _earlier(hub, spec)
         )
         info = self._scorer.info
+        self._figures = ReplicaFigures(info.name)
+        self._ray_metrics = RayMetrics()
         # A processor is busy for long with a chunk; a GPU would idle between two.
         shared, alone = (1, 6) if info.device == "cpu" else (4, 12)
         self._turns = Turns(info.token_budget // 8, shared=shared, alone=alone)
@@ -82,42 +88,55 @@ class ModelReplica:
         if hub is not None:
             # Not waited for: at the first start the hub may be starting too.
             self._told = hub.learn.remote(key_of(spec), info)
-            if self._scorer.stats():
-                self._reports = loop.create_task(report_for_ever(partial(self._report, hub)))
+            self._reports = loop.create_task(report_for_ever(partial(self._report, hub)))
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""
         return self._scorer.info
 
     async def score(
-        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+        self,
+        query: str,
+        documents: Sequence[Document],
+        options: ScoreOptions = DEFAULTS,
+        trace: tracing.Carrier | None = None,
     ) -> list[Score]:
-        """Scores in the documents' order. Raises ScoringError when a logit is not finite."""
+        """Scores in the documents' order. Raises ScoringError when a logit is not finite.
+
+        `trace`: the caller's span, where it traces.
+        """
         loop = asyncio.get_running_loop()
         with self._meter.holding(query, documents) as load:
+            call = Call(self._figures, trace)
             encoded = await loop.run_in_executor(
-                self._encoders, self._scorer.encode, query, documents, options
+                self._encoders, call.encoded, self._scorer.encode, query, documents, options
             )
             load.weigh(encoded.cost)
             async with self._turns.turn(query, encoded.cost):
-                scores: list[Score] = await self._forward((self._limit, encoded))
+                scores: list[Score] = await self._forward((self._limit, encoded, call))
+            call.ended(len(documents))
         return scores
 
     async def _report(self, hub: DeploymentHandle) -> None:
-        name = self._scorer.info.name
-        figures = Counter({(name, what): n for what, n in self._scorer.stats().items()})
-        await hub.report.remote(self._id, Snapshot(representations=figures), {})
+        own = self._figures.snapshot(self._scorer.figures, self._scorer.stats())
+        await asyncio.to_thread(self._ray_metrics.tell, own)
+        await hub.report.remote(self._id, own, {})
+
+    def __del__(self) -> None:
+        # Ray Serve calls it when the replica stops.
+        tracing.flush()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What the autoscaling policy counts; Ray Serve asks for it."""
         return {METRIC: float(self._meter.pending)}
 
     @serve.batch(batch_size_fn=lambda items: _cost(items))  # type: ignore[untyped-decorator]
-    async def _forward(self, items: list[tuple[int, Encoded]]) -> list[list[Score]]:
+    async def _forward(self, items: list[tuple[int, Encoded, Call]]) -> list[list[Score]]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._forwards, self._scorer.forward, [encoded for _, encoded in items]
-        )
+        with told(self._scorer, [call for _, _, call in items], self._figures):
+            return await loop.run_in_executor(
+                self._forwards, self._scorer.forward, [encoded for _, encoded, _ in items]
+            )
 
 
 def _load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Scorer:
@@ -141,6 +160,7 @@ def _load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Scorer:
         # Compiled modules would be compiled anew for each budget that is tried.
         if budget is None and not spec.compile:
             scorer.find_budget()
+    scorer.figures.clear()
     info = scorer.info
     logger.info(
         "model %s is ready in %.1f s (libraries %.1f, weights %.1f, warm-up %.1f): "
@@ -171,8 +191,8 @@ async def _earlier(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelInfo |
     return found
 
 
-def _cost(items: Sequence[tuple[int, Encoded]]) -> int:
+def _cost(items: Sequence[tuple[int, Encoded, Call]]) -> int:
     """Tokens in a batch; a chunk alone always fits, since Serve refuses an item over the limit."""
     limit = items[0][0]
-    total = sum(encoded.cost for _, encoded in items)
+    total = sum(encoded.cost for _, encoded, _ in items)
     return min(total, limit) if len(items) == 1 else total

@@ -28,6 +28,8 @@ RAY = {
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
 }
+# Of JSON logs: lines as they were written, each of them, with no word of Ray's before it.
+PLAIN_CONSOLE = {"RAY_DISABLE_WORKER_LOG_PREFIX": "1", "RAY_DEDUP_LOGS": "0"}
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
@@ -83,10 +85,14 @@ def serve_forever(settings: Settings, replica: type | None = None) -> None:
     _download(settings)
     for name, value in RAY.items():
         os.environ.setdefault(name, value)
+    if settings.log_format == "json":
+        os.environ.update(PLAIN_CONSOLE)
     traffic.prepare(path, os.environ)
     with _step(1, "importing Ray"), traffic.importing(os.environ):
         import ray
         from ray import serve
+
+        from serve_app.logs import config_of
 
     print(f"{TRAFFIC}{path}", flush=True)
     signals = _Signals()
@@ -108,7 +114,7 @@ def serve_forever(settings: Settings, replica: type | None = None) -> None:
             _quieten(settings)
             serve.start(
                 http_options={"host": settings.host, "port": settings.port},
-                logging_config={"log_level": _ray_level(settings), "enable_access_log": False},
+                logging_config=config_of(settings.log_format, _ray_level(settings)),
             )
         models = ", ".join(
             f"{m.name} ({m.provider or m.source})" for m in settings.model_settings()
@@ -178,9 +184,9 @@ def _quieten(settings: Settings) -> None:
 
 def _run(settings: Settings, replica: type | None) -> None:
     from ray import serve
-    from ray.serve.schema import LoggingConfig
 
     from serve_app.app import APP_NAME, bind
+    from serve_app.logs import config_of
     from serve_app.replicas import ModelReplica
 
     # `rerank up` has warned already.
@@ -190,7 +196,7 @@ def _run(settings: Settings, replica: type | None) -> None:
             application,
             name=APP_NAME,
             route_prefix="/",
-            logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),
+            logging_config=config_of(settings.log_format, settings.log_level),
         )
     except RuntimeError as error:
         status = serve.status().applications.get(APP_NAME)

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from models.images import ImageError
 from models.text import normalize, well_formed
 from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError, relevance
+from serve_app import observation, tracing
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
 from serve_app.catalog import Catalog
@@ -87,6 +88,8 @@ class RerankService:
             name = self.catalog.resolve(request.model)
             result = await self._answered(name, request, timings, started)
             name = result.model
+            if (observed := observation.current()) is not None:
+                observed.ranked(len(request.documents), result)
             return result
         except RerankError as error:
             status = error.status
@@ -99,7 +102,11 @@ class RerankService:
             raise
         finally:
             total = time.perf_counter() - started
-            self._telemetry.record_request(name, status, timings.get("queue", 0.0) / 1000, total)
+            wait_s = timings.get("queue", 0.0) / 1000
+            self._telemetry.record_request(observation.dialect(), name, status, wait_s, total)
+            if (observed := observation.current()) is not None:
+                observed.model = name
+                observed.took(timings)
 
     async def _answered(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
@@ -148,6 +155,7 @@ class RerankService:
         order, by_key = await _keys(info, PairKeys(info, query, request.options), documents, clean)
 
         landed = self._flights.landed
+        looking = time.perf_counter()
         # Reasons are not kept: they would take more room than the scores.
         kept = not request.options.explain
         known, shared = await self._look_up(list(by_key)) if kept else ({}, 0)
@@ -156,12 +164,16 @@ class RerankService:
             # One score alone means nothing: all are made anew.
             known, shared, missing = {}, 0, order
         timings["lookup"] = _ms_since(started)
+        tracing.past("lookup", time.perf_counter() - looking, hits=len(known), misses=len(missing))
         fresh: dict[bytes, Score] = {}
         joined = 0
         if missing:
-            async with self._admission.slot(
-                lambda s: timings.update(queue=s * 1000), request.priority
-            ):
+
+            def waited(seconds: float) -> None:
+                timings["queue"] = seconds * 1000
+                tracing.past("queue", seconds)
+
+            async with self._admission.slot(waited, request.priority):
                 if self._flights.landed != landed and kept and not info.listwise:
                     # Others' scores came in while this one waited: don't score those again.
                     come, more = await self._look_up(missing)
@@ -189,8 +201,12 @@ class RerankService:
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
         tokens = sum(scores[key].tokens for key in order)
+        cached = sum(known[key].tokens for key in order if key in known)
         self._telemetry.record_pairs(
+            name,
+            documents=len(order),
             tokens=tokens,
+            cached_tokens=cached,
             hits=len(known),
             shared_hits=shared,
             misses=len(missing),
@@ -201,7 +217,7 @@ class RerankService:
             model=name,
             results=ranked,
             tokens=tokens,
-            cached_tokens=sum(known[key].tokens for key in order if key in known),
+            cached_tokens=cached,
             truncated=truncated,
             passages={i: n for i, key in enumerate(order) if (n := scores[key].passages) > 1},
             timings_ms=timings,
@@ -229,7 +245,8 @@ class RerankService:
 
         async def one(keys: Sequence[bytes]) -> dict[bytes, Score]:
             documents = [texts[key] for key in keys]
-            scores = await self._answer(name, lambda: backend.score(query, documents, options))
+            with tracing.span("score", "client", documents=len(documents)):
+                scores = await self._answer(name, lambda: backend.score(query, documents, options))
             if len(scores) != len(keys):
                 raise ScoringFailed(f"the model {name!r} gave {len(scores)} of {len(keys)} scores")
             found = dict(zip(keys, scores, strict=True))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import ValidationError, field_validator, model_validator
+from pydantic import ValidationError, model_validator
 
 from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.access.settings import AccessSettings
@@ -15,6 +15,7 @@ from serve_app.cache.settings import StoreSettings
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 from serve_app.conversions import Conversions, folder_of
 from serve_app.model_settings import DTYPES, Backend, Device, ModelSettings, Quantization
+from serve_app.observation_settings import ObservationSettings
 from serve_app.profiles import ProfileError, read_profile
 from serve_app.remote_settings import SHARED, ModelFields, check_fallbacks
 from serve_app.scaling import ScalingSettings
@@ -25,11 +26,15 @@ from serve_app.traffic import Traffic
 _SECRET = frozenset({"api_keys", "base_url", "parameters", "redis_url"})
 
 
+# In the order in which they are shown.
+_PARTS = (StoreSettings, AccessSettings, ScalingSettings, ObservationSettings)
+
+
 class SettingsError(Exception):
     """A setting is wrong or unknown; the message names it."""
 
 
-class Settings(AccessSettings, StoreSettings, ScalingSettings):
+class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettings):
     """The service's settings: one frozen object, made once at the start."""
 
     model: str = _env("RERANKER_MODEL", EMBEDDED, "Model: `embedded`, or a Hugging Face name.")
@@ -163,14 +168,6 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
         "(Ray Serve's own); auto: haproxy where it runs.",
     )
     use_mlx: bool = _env("RERANKER_USE_MLX", False, "True: the same as RERANKER_BACKEND=mlx.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _env(
-        "LOG_LEVEL", "INFO", "How much is logged."
-    )
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_backend_is_named(self) -> Settings:
@@ -255,7 +252,7 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
 def _env_names() -> Iterator[tuple[str, str]]:
     # What a model is comes before how often it runs.
     fields = Settings.model_fields
-    parts = [part.model_fields for part in (StoreSettings, AccessSettings, ScalingSettings)]
+    parts = [part.model_fields for part in _PARTS]
     for name in chain(Settings.__annotations__, *parts):
         extra = fields[name].json_schema_extra
         if isinstance(extra, dict):

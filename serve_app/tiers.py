@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 # What is counted of the store that servers share, and what Prometheus is told of it.
 SHARED: Mapping[str, str] = {
@@ -42,24 +43,30 @@ class Metric:
     """One of Prometheus' metrics; each value with the model that it belongs to, if any."""
 
     name: str
-    kind: str
+    kind: Literal["counter", "gauge"]
     text: str
     values: Sequence[tuple[str | None, int]]
+    by_model: bool = False
 
 
 def metrics(shared: Counter[str], representations: Counter[tuple[str, str]]) -> Iterator[Metric]:
     """Counters and gauges of both, in the tables' order."""
-    for kind, end, table in (("counter", "_total", SHARED), ("gauge", "", SHARED_NOW)):
-        for what, text in table.items():
-            yield Metric(f"rerank_redis_{what}{end}", kind, f"{text}.", [(None, shared[what])])
-    for kind, end, table in (
-        ("counter", "_total", REPRESENTATIONS),
-        ("gauge", "", REPRESENTATIONS_NOW),
-    ):
-        for what, text in table.items():
-            values = [(model, representations[model, what]) for model in _models(representations)]
-            name = f"rerank_representations_{what}{end}"
-            yield Metric(name, kind, f"{text}, by model.", values)
+    for what in (*SHARED, *SHARED_NOW):
+        kind, end, text = _shown(what, SHARED, SHARED_NOW)
+        yield Metric(f"rerank_redis_{what}{end}", kind, text, [(None, shared[what])])
+    for what in (*REPRESENTATIONS, *REPRESENTATIONS_NOW):
+        kind, end, text = _shown(what, REPRESENTATIONS, REPRESENTATIONS_NOW)
+        values = [(model, representations[model, what]) for model in _models(representations)]
+        yield Metric(f"rerank_representations_{what}{end}", kind, text, values, by_model=True)
+
+
+def _shown(
+    what: str, counted: Mapping[str, str], now: Mapping[str, str]
+) -> tuple[Literal["counter", "gauge"], str, str]:
+    """A metric's kind, the end of its name, and its text."""
+    if what in counted:
+        return "counter", "_total", f"{counted[what]}."
+    return "gauge", "", f"{now[what]}."
 
 
 def shared_json(shared: Counter[str]) -> dict[str, int]:

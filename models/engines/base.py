@@ -7,12 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from models.batching import plan
+from models.figures import Figures
 from models.types import TokenRow
 
 Ids = npt.NDArray[np.int64]
@@ -100,6 +102,11 @@ class Engine(ABC):
     # Whether rows lie end to end, so that no row is padded to another's length.
     packs: bool = False
 
+    @cached_property
+    def figures(self) -> Figures:
+        """What was run so far."""
+        return Figures()
+
     def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
         """For each row, in order: logits [labels], or hidden states [tokens, hidden] or [hidden].
 
@@ -116,7 +123,7 @@ class Engine(ABC):
             try:
                 for batch in plan(sizes, self.token_budget, self.max_rows, padded=not self.packs):
                     places = [left[i] for i in batch]
-                    found = forward([rows[place] for place in places])
+                    found = self._timed(forward, [rows[place] for place in places])
                     outputs.update(zip(places, found, strict=True))
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -125,9 +132,21 @@ class Engine(ABC):
                 self._shrink()
         return [outputs[i] for i in range(len(rows))]
 
+    def _timed(self, forward: Forward, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        """A micro-batch's outputs; each engine has them in the processor's memory by then."""
+        started = time.perf_counter()
+        found = forward(rows)
+        seconds = time.perf_counter() - started
+        tokens = sum(map(len, rows))
+        packed = self.packs and all(row.attended is None for row in rows)
+        padding = 0 if packed else len(rows) * max(map(len, rows)) - tokens
+        self.figures.add(rows=len(rows), tokens=tokens, padding=padding, seconds=seconds)
+        return found
+
     def _shrink(self) -> None:
         """Half the budget from now on: what did not fit once will not fit again."""
         self.token_budget = max(1, self.token_budget // 2)
+        self.figures.out_of_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         logger.warning("out of memory: the token budget is %d from now on", self.token_budget)

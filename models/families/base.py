@@ -10,6 +10,7 @@ from typing import Any
 
 from models.checkpoint import Checkpoint
 from models.engines import Engine
+from models.figures import Figures
 from models.text import normalize, well_formed
 from models.types import (
     DEFAULTS,
@@ -57,6 +58,11 @@ class Family(ABC):
             long_document=spec.long_document,
             **more,
         )
+
+    @property
+    def figures(self) -> Figures:
+        """What the engine has run."""
+        return self._engine.figures
 
     def find_budget(self) -> None:
         """Find the token budget that is fastest here; `info` has it."""

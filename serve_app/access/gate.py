@@ -49,6 +49,12 @@ class Visit:
         visit: Visit = scope[_KEY_IN_SCOPE]
         return visit
 
+    @staticmethod
+    def found(scope: Scope) -> Visit | None:
+        """The visit, where the request came as far as the gate."""
+        visit: Visit | None = scope.get(_KEY_IN_SCOPE)
+        return visit
+
     def headers(self) -> dict[str, str]:
         """What every answer to this request carries."""
         if isinstance(self.problem, Unauthorized):

@@ -56,7 +56,7 @@ async def test_the_wait_of_a_request_that_timed_out_in_the_queue_counts() -> Non
         await service.rerank(RerankRequest("z", ("z",)))
     backend.gate.set()
     await busy
-    assert service._telemetry.snapshot().wait.sum_s >= 0.15
+    assert service._telemetry.snapshot().wait["words"].sum_s >= 0.15
 
 
 async def test_a_call_that_the_replica_cancelled_is_tried_again() -> None:

@@ -141,7 +141,7 @@ async def test_another_model_answers_for_one_that_fails_and_the_answer_says_so()
     result = await service.rerank(RerankRequest("a b", ("a", "a b"), model="first"))
     assert (result.model, result.requested_model) == ("second", "first")
     assert [r.index for r in result.results] == [1, 0]
-    assert telemetry.snapshot().requests == {("second", 200): 1}
+    assert telemetry.snapshot().requests == {("handle", "second", 200): 1}
     assert telemetry.snapshot().upstream == {("first", "fallbacks"): 1}
     assert (first.rows, second.rows) == (0, 2)
     # The failed model's scores were not made up: it is asked again, and answers.

@@ -1,0 +1,58 @@
+"""What one ingress process counts while it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from serve_app.telemetry.histogram import Histogram
+from serve_app.telemetry.snapshot import Snapshot, merge
+
+# Names come and go with the file of keys; those over this many are counted together.
+MAX_KEY_NAMES = 2000
+OTHER_KEYS = "other"
+
+
+class Telemetry:
+    """One process's figures."""
+
+    def __init__(self) -> None:
+        self._own = Snapshot()
+        self._key_names: set[str] = set()
+
+    def record_http(self, dialect: str, status: int) -> None:
+        self._own.http[dialect, status] += 1
+
+    def record_request(
+        self, dialect: str, model: str, status: int, wait_s: float, process_s: float
+    ) -> None:
+        """One rerank request, by HTTP or by handle; times in seconds."""
+        self._own.requests[dialect, model, status] += 1
+        self._own.wait.setdefault(model, Histogram()).add(wait_s)
+        self._own.process.setdefault(model, Histogram()).add(process_s)
+
+    def record_pairs(self, model: str, **amounts: int) -> None:
+        """What became of one request's pairs; the amounts are named as in `families.PAIRS`."""
+        for what, amount in amounts.items():
+            self._own.pairs[model, what] += amount
+
+    def record_usage(self, key: str, **amounts: int) -> None:
+        """Add to what the client of that name has used; the amounts are named as in `USAGE`."""
+        if key not in self._key_names:
+            if len(self._key_names) >= MAX_KEY_NAMES:
+                key = OTHER_KEYS
+            self._key_names.add(key)
+        for what, amount in amounts.items():
+            self._own.usage[key, what] += amount
+
+    def record_fallback(self, model: str) -> None:
+        """A request that another model answered in place of `model`."""
+        self._own.upstream[model, "fallbacks"] += 1
+
+    def snapshot(
+        self, *, waiting: int = 0, active: int = 0, shared: Mapping[str, int] | None = None
+    ) -> Snapshot:
+        """A copy of the totals, with the queue and the shared store as they are now."""
+        copy = merge([self._own])
+        copy.waiting, copy.active = waiting, active
+        copy.shared.update(shared or {})
+        return copy

@@ -1,0 +1,61 @@
+"""What a collector is to a service: an address that takes spans, by OTLP over HTTP."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests import local_server
+
+
+@dataclass
+class Collector:
+    """The spans that came, each with the process's service name."""
+
+    url: str = ""
+    spans: list[tuple[str, Span]] = field(default_factory=list)
+
+    def of(self, trace_id: str) -> list[Span]:
+        """The spans of a trace, by its id in hexadecimal."""
+        return [span for _, span in self.spans if span.trace_id.hex() == trace_id]
+
+    def wait_for(self, trace_id: str, names: set[str], timeout_s: float = 20) -> list[Span]:
+        """The spans of a trace, once those of all the names are there."""
+        deadline = time.monotonic() + timeout_s
+        found = self.of(trace_id)
+        while not names <= {span.name for span in found}:
+            assert time.monotonic() < deadline, [span.name for span in found]
+            time.sleep(0.1)
+            found = self.of(trace_id)
+        return found
+
+
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    collector = Collector()
+
+    class Handler(local_server.QuietHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers.get("content-encoding") == "gzip":
+                content = gzip.decompress(content)
+            assert self.path == "/v1/traces"
+            for resource in ExportTraceServiceRequest.FromString(content).resource_spans:
+                named = {a.key: a.value.string_value for a in resource.resource.attributes}
+                for scope in resource.scope_spans:
+                    collector.spans += [(named["service.name"], span) for span in scope.spans]
+            answer = ExportTraceServiceResponse().SerializeToString()
+            self.send(200, answer, content_type="application/x-protobuf")
+
+    with local_server.serving(Handler) as url:
+        collector.url = url
+        yield collector

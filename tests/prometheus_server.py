@@ -1,0 +1,85 @@
+"""A real Prometheus of a test's own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.e2e.conftest import free_port
+
+START_TIMEOUT_S = 30.0
+Result = list[dict[str, Any]]
+
+
+class Prometheus:
+    """Asked by its HTTP API."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=url, timeout=30)
+
+    def query(self, expression: str) -> Result:
+        """The instant vector of an expression. Raises AssertionError where it is not one."""
+        answer = self._client.get("/api/v1/query", params={"query": expression}).json()
+        assert answer["status"] == "success", (expression, answer)
+        found: Result = answer["data"]["result"]
+        return found
+
+    def wait_for(self, expression: str, timeout_s: float = 30.0) -> Result:
+        """The first result with a number in it."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = [one for one in self.query(expression) if one["value"][1] != "NaN"]
+            if found:
+                return found
+            assert time.monotonic() < deadline, f"no data: {expression}"
+            time.sleep(0.3)
+
+    def get(self, path: str) -> Any:
+        """What the API says at the path."""
+        return self._client.get(path).json()["data"]
+
+
+@contextmanager
+def scraping(
+    folder: Path, jobs: Sequence[Mapping[str, Any]], rules: Path | None = None
+) -> Iterator[Prometheus]:
+    """Prometheus over these scrape jobs, each second. Raises RuntimeError where there is none."""
+    program = shutil.which("prometheus")
+    if program is None:
+        raise RuntimeError("these tests need prometheus: apt-get install prometheus")
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "scrape_configs": list(jobs),
+        "rule_files": [str(rules)] if rules else [],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    address = f"127.0.0.1:{free_port()}"
+    command = [program, f"--config.file={folder / 'prometheus.yml'}"]
+    command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}"]
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _wait(process, f"http://{address}", folder / "prometheus.log")
+        yield Prometheus(f"http://{address}")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/-/ready", timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    raise RuntimeError(f"prometheus did not start:\n{log.read_text()}")

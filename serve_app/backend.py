@@ -43,9 +43,9 @@ class HandleBackend:
             return None
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions
+        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
-        scores: list[Score] = await self._call("score", query, documents, options)
+        scores: list[Score] = await self._call("score", query, documents, options, timeout_s)
         return scores
 
     async def _call(self, method: str, *args: object) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from models.remote.errors import RemoteConfigError, RemoteError, RemoteUnauthori
 from models.remote.load import load
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from serve_app.deadline import Deadline, within
 from serve_app.metrics_hub import report_for_ever
 from serve_app.replicas import LOAD_FAILED
 from serve_app.telemetry import Snapshot
@@ -42,13 +44,22 @@ class RemoteReplica:
         return self._scorer.info
 
     async def score(
-        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+        self,
+        query: str,
+        documents: Sequence[Document],
+        options: ScoreOptions = DEFAULTS,
+        timeout_s: float = math.inf,
     ) -> list[Score]:
-        """Scores in the documents' order. Raises a RerankError that says what the provider did."""
+        """Scores in the documents' order.
+
+        Raises a RerankError that says what the provider did, DeadlineExceeded after `timeout_s`
+        seconds.
+        """
         if self._reporter is None:
             self._reporter = asyncio.create_task(report_for_ever(self._report))
         try:
-            return await self._scorer.score(query, documents, options)
+            async with within(Deadline.after(timeout_s).at, "a chunk"):
+                return await self._scorer.score(query, documents, options)
         except RemoteError as error:
             logger.warning("model %s: %s", self._name, error)
             raise to_client(error) from None

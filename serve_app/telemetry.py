@@ -69,7 +69,7 @@ class Snapshot:
 
     `requests` counts by (model, status); `http` by (dialect, status); `usage` by (API key's
     name, what), where what is one of `USAGE`; `upstream` by (model, event) what happened in
-    calls to providers; `shared` by what, as in `tiers`; `representations` by (model, what), as
+    calls to models; `shared` by what, as in `tiers`; `representations` by (model, what), as
     there.
     """
 
@@ -127,7 +127,11 @@ class Telemetry:
 
     def record_fallback(self, model: str) -> None:
         """A request that another model answered in place of `model`."""
-        self._own.upstream[model, "fallbacks"] += 1
+        self.record_upstream(model, "fallbacks")
+
+    def record_upstream(self, model: str, event: str) -> None:
+        """Something that happened in calls to the model."""
+        self._own.upstream[model, event] += 1
 
     def snapshot(
         self, *, waiting: int = 0, active: int = 0, shared: Mapping[str, int] | None = None
@@ -238,7 +242,7 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     for (dialect, status), number in sorted(snapshot.http.items()):
         name = _escape(dialect)
         yield f'rerank_http_responses_total{{dialect="{name}",status="{status}"}} {number}'
-    yield from _head("rerank_upstream_total", "counter", "Events in calls to providers, by model.")
+    yield from _head("rerank_upstream_total", "counter", "Events in calls to models, by model.")
     for (model, event), number in sorted(snapshot.upstream.items()):
         yield f'rerank_upstream_total{{model="{_escape(model)}",event="{_escape(event)}"}} {number}'
     for what, meaning in USAGE.items():

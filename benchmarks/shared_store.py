@@ -39,7 +39,11 @@ class Model:
         return INFO
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions = DEFAULTS
+        self,
+        query: str,
+        documents: list[Document],
+        options: ScoreOptions = DEFAULTS,
+        timeout_s: float = 0,
     ) -> list[Score]:
         self.rows += len(documents)
         async with self._busy:

@@ -38,7 +38,7 @@ ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
     (errors.ShuttingDown, "The service is stopping."),
     (
         errors.DeadlineExceeded,
-        "Took longer than the client waits, or scoring than the worker timeout.",
+        "The client's own time is up, or scoring took longer than it may.",
     ),
     *remote.ERRORS,
 )

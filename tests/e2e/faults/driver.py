@@ -48,7 +48,10 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.args: dict[str, Any] = {"num_replicas": 2, "hang_timeout_s": HANG_S, **args}
         self.user_config: dict[str, Any] = {}
-        serve.start(http_options={"host": "127.0.0.1", "port": self.port})
+        serve.start(
+            http_options={"host": "127.0.0.1", "port": self.port},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
         self._client = _get_global_client()
 
     def deploy(self) -> None:
@@ -60,6 +63,7 @@ class Service:
             "route_prefix": "/",
             "import_path": "tests.e2e.faults.driver:build",
             "args": self.args,
+            "logging_config": {"log_level": "WARNING", "enable_access_log": False},
         }
         if self.user_config:
             application["deployments"] = [{"name": "Model-0", "user_config": self.user_config}]
@@ -95,9 +99,7 @@ def actors(what: str) -> list[int]:
     """Process ids of this cluster's actors whose class is called so."""
     from ray.util.state import list_actors
 
-    found = list_actors(
-        filters=[("state", "=", "ALIVE")], limit=1000, raise_on_missing_output=False
-    )
+    found = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
     return [actor.pid for actor in found if what in (actor.class_name or "")]
 
 

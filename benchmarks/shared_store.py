@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import statistics
 import time
 import uuid
@@ -43,7 +44,7 @@ class Model:
         query: str,
         documents: list[Document],
         options: ScoreOptions = DEFAULTS,
-        timeout_s: float = 0,
+        timeout_s: float = math.inf,
     ) -> list[Score]:
         self.rows += len(documents)
         async with self._busy:

@@ -211,8 +211,10 @@ async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
 async def _read(request: Request, limit: int) -> bytes:
     """The body, decompressed; refused as soon as it is known to be too large."""
     encoding = coding.check_encoding(request.headers.get("content-encoding", ""))
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    declared = request.headers.get("content-length", "").lstrip("0")
+    # By their number first: Python makes no integer of thousands of digits, or of a superscript.
+    digits = declared.isascii() and declared.isdigit()
+    if digits and (len(declared) > 18 or int(declared) > limit):
         raise coding.too_large(limit)
     chunks: list[bytes] = []
     size = 0

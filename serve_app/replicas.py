@@ -38,7 +38,7 @@ from serve_app.batch_options import BatchOptions
 from serve_app.deadline import Deadline, within
 from serve_app.errors import DeadlineExceeded
 from serve_app.metrics_hub import key_of, report_for_ever
-from serve_app.stuck import Watch
+from serve_app.stuck import ended_after
 from serve_app.telemetry import Snapshot
 from serve_app.turns import Turns
 
@@ -125,11 +125,11 @@ class ModelReplica:
         micro_batch: bool,
         window_ms: float,
         warmup: bool,
-        hang_s: float = math.inf,
+        hang_s: float = 3600.0,
         hub: DeploymentHandle | None = None,
     ) -> None:
-        """`hang_s`: seconds of a forward pass from which on the replica is unhealthy. `hub` is
-        told what the model turned out to be, asked what was found earlier, and gets the figures
+        """`hang_s`: seconds that a forward pass may take before the process ends. `hub` is told
+        what the model turned out to be, asked what was found earlier, and gets the figures
         of dropped work and of kept representations."""
         self._meter = Meter()
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -144,7 +144,7 @@ class ModelReplica:
         self._limit = _Limit(1)
         self._merge_up_to(info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
-        self._watch = Watch(hang_s)
+        self._hang_s = hang_s
         self._dropped = 0
         self._id = uuid.uuid4().hex
         self._reports: asyncio.Task[None] | None = None
@@ -169,10 +169,6 @@ class ModelReplica:
     def _merge_up_to(self, tokens: int) -> None:
         self._limit.tokens = tokens
         self._forward.set_max_batch_size(tokens)
-
-    def check_health(self) -> None:
-        """Raises RuntimeError while a forward pass is stuck; Ray Serve replaces the replica."""
-        self._watch.check()
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""
@@ -230,7 +226,7 @@ class ModelReplica:
         for job in jobs:
             job.begun = True
         batch = [job.encoded for job in jobs]
-        with self._watch.watching():
+        with ended_after(self._hang_s):
             return await loop.run_in_executor(self._forwards, self._scorer.forward, batch)
 
 

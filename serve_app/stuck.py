@@ -1,46 +1,34 @@
-"""Notices a forward pass that does not end, so that Ray Serve replaces its replica."""
+"""Ends a process whose forward pass does not end, so that Ray Serve starts another one."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import faulthandler
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
-class Watch:
-    """How long the forward pass that runs has run."""
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """End this process, with every thread's stack in its log, when the block takes longer.
 
-    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit_s = limit_s
-        self._clock = clock
-        self._since: float | None = None
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        self._since = self._clock()
-        try:
-            yield
-        finally:
-            self._since = None
-
-    def check(self) -> None:
-        """Raises RuntimeError once what runs has run for longer than the limit."""
-        if self._since is None:
-            return
-        for_s = self._clock() - self._since
-        if for_s > self._limit_s:
-            raise RuntimeError(
-                f"a forward pass has run for {for_s:.1f} s; the limit (RERANKER_HANG_TIMEOUT) is "
-                f"{self._limit_s:g} s"
-            )
+    The clock is a thread without Python, which needs no lock that a stuck library may hold. Calls
+    that wait in the process fail at once, and can be tried elsewhere: by a failed health check
+    Ray Serve would wait for them first. One such block at a time.
+    """
+    # Ray's workers write the real one to their log, whatever stands in for it.
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def health_checks(hang_s: float) -> dict[str, Any]:
-    """As `serve.deployment(...).options` takes them: often enough for that limit.
+    """As `serve.deployment(...).options` takes them, for a process that answers nothing at all.
 
-    Serve gives a replica up at the third failure in a row; one that answers no check at all, as
-    when its process is stopped, fails each after the timeout.
+    Serve gives a replica up at the third failure in a row.
     """
     return {
         "health_check_period_s": min(10.0, max(0.5, hang_s / 6)),

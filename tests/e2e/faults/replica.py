@@ -20,7 +20,7 @@ from models.types import (
 )
 from serve_app.replicas import ModelReplica
 
-SECONDS_PER_DOCUMENT = 0.001
+SECONDS_PER_DOCUMENT = 0.003
 INFO = ModelInfo(
     name="recorded",
     source="test",

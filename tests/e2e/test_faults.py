@@ -14,7 +14,14 @@ import pytest
 from tests.e2e.conftest import environment
 
 ROOT = Path(__file__).parent.parent.parent
-QUICK = ("replica_killed", "replica_hangs", "reconfigured", "redis_killed", "clients_gone")
+QUICK = (
+    "replica_killed",
+    "replica_hangs",
+    "reconfigured",
+    "redis_killed",
+    "clients_gone",
+    "late_in_the_replica",
+)
 SLOW = (
     "ingress_killed",
     "ingress_killed_with_large_requests",
@@ -94,6 +101,12 @@ def test_what_nobody_waits_for_is_never_forwarded(quick: Seen) -> None:
     assert seen["forwarded_dead"] == 0
     by_status = next(iter(seen["responses"].values()))
     assert (by_status["499"], by_status["504"]) == (10, 10)
+
+
+def test_a_replica_drops_by_itself_what_is_late_or_cancelled(quick: Seen) -> None:
+    seen = quick["late_in_the_replica"]
+    assert (seen["answered"], seen["refused"], seen["forwarded_dead"]) == (800, 10, 0)
+    assert seen["dropped"] >= 20
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ import httpx
 
 from benchmarks.servers import free_port
 from serve_app import traffic
-from tests.e2e.faults.load import Load
+from tests.e2e.faults import scenarios
+from tests.e2e.faults.node import node_removed
 from tests.e2e.faults.replica import folder
 from tests.redis_server import RedisServer
 
@@ -49,9 +49,11 @@ class Service:
         self.args: dict[str, Any] = {"num_replicas": 2, "hang_timeout_s": HANG_S, **args}
         self.user_config: dict[str, Any] = {}
         serve.start(
+            proxy_location="HeadOnly",
             http_options={"host": "127.0.0.1", "port": self.port},
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
+        self.redis: RedisServer | None = None
         self._client = _get_global_client()
 
     def deploy(self) -> None:
@@ -83,176 +85,15 @@ class Service:
             time.sleep(0.1)
         raise AssertionError("the service is not ready")
 
+    def model_handle(self) -> Any:
+        from ray import serve
+
+        return serve.get_deployment_handle("Model-0", APP)
+
     def metrics(self) -> Seen:
         time.sleep(2.5)  # reports come every two seconds
         found: Seen = httpx.get(f"{self.url}/metrics", timeout=30).json()
         return found
-
-
-def replicas() -> list[int]:
-    """Process ids of living model replicas."""
-    names = (path.name.removeprefix("replica-") for path in folder().glob("replica-*"))
-    return [int(pid) for pid in names if Path(f"/proc/{pid}").exists()]
-
-
-def actors(what: str) -> list[int]:
-    """Process ids of this run's actors, as Ray names their processes."""
-    own = f"FAULTS_FOLDER={folder()}".encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (process / "cmdline").read_bytes().decode(errors="replace")
-            if name.startswith("ray::") and what in name:
-                variables = (process / "environ").read_bytes().split(b"\0")
-                found += [int(process.name)] if own in variables else []
-        except OSError:
-            continue
-    return found
-
-
-def forwarded() -> list[str]:
-    return [line for path in folder().glob("forwarded-*") for line in path.read_text().splitlines()]
-
-
-def _retries(service: Service) -> int:
-    """As /metrics tells of them."""
-    upstream = service.metrics()["upstream_by_model"]
-    return sum(events.get("retries", 0) for events in upstream.values())
-
-
-def replica_killed(service: Service) -> Seen:
-    with Load(service.url) as load:
-        for pid in replicas():
-            load.wait(100)
-            os.kill(pid, signal.SIGKILL)
-        load.wait(200)
-    return load.seen.as_json() | {"reported": _retries(service)}
-
-
-def replica_hangs(service: Service) -> Seen:
-    _wait_for(lambda: len(replicas()) == 2)
-    before = set(replicas())
-    with Load(service.url) as load:
-        load.wait(50)
-        (folder() / "hang").touch()
-        # One client after the other comes to the replica that hangs, and waits for its end.
-        _wait_for(lambda: bool(before - set(replicas())), 60)
-        load.wait(200)
-    return load.seen.as_json() | {"reported": _retries(service)}
-
-
-def reconfigured(service: Service) -> Seen:
-    _wait_for(lambda: len(replicas()) == 2)
-    before = set(replicas())
-    with Load(service.url, clients=8) as load:
-        load.wait(100)
-        service.user_config = {"window_ms": 30, "batch_tokens": 100_000}
-        service.deploy()
-        time.sleep(1)
-        load.wait(200)
-        merged = [int(line.split()[0]) for line in forwarded()]
-    service.user_config = {"window_ms": 0}
-    service.deploy()
-    return load.seen.as_json() | {"same": before == set(replicas()), "merged": max(merged)}
-
-
-def redis_killed(service: Service) -> Seen:
-    with Load(service.url) as load:
-        load.wait(100)
-        _redis.kill()
-        load.wait(300)
-    return load.seen.as_json()
-
-
-def clients_gone(service: Service) -> Seen:
-    """Ten that leave at once and ten whose time is up, behind a request that keeps both busy."""
-    _wait_for(lambda: len(replicas()) == 2)
-    blocker = {"query": "b", "documents": [f"blocker-{i}" for i in range(2000)]}
-    with httpx.Client(timeout=60) as client, Load(service.url, clients=1) as load:
-        load.wait(5)
-        import threading
-
-        busy = threading.Thread(target=lambda: client.post(f"{service.url}/rerank", json=blocker))
-        busy.start()
-        time.sleep(0.4)
-        asked = []
-        for i in range(10):
-            for kind, headers in (("gone", {}), ("late", {"x-request-timeout-ms": "60"})):
-                body = {"query": "blocked", "documents": [f"{kind}-{i}-{j}" for j in range(100)]}
-                asked.append(threading.Thread(target=_leave, args=(service, kind, body, headers)))
-                asked[-1].start()
-        for thread in (*asked, busy):
-            thread.join()
-    time.sleep(1.0)
-    lines = [line.split()[1] for line in forwarded()]
-    gone = [line for line in lines if line.startswith(("gone-", "late-"))]
-    metrics = service.metrics()
-    return load.seen.as_json() | {
-        "forwarded_dead": len(gone),
-        "dropped": sum(e.get("dropped", 0) for e in metrics["upstream_by_model"].values()),
-        "responses": metrics["requests_by_model"],
-        "left": _left,
-    }
-
-
-_left: list[str] = []
-
-
-def _leave(service: Service, kind: str, body: Any, headers: dict[str, str]) -> None:
-    timeout = 0.06 if kind == "gone" else 30
-    try:
-        answer = httpx.post(f"{service.url}/rerank", json=body, headers=headers, timeout=timeout)
-        _left.append(f"{kind} {answer.status_code}")
-    except httpx.TimeoutException:
-        _left.append(f"{kind} left")
-
-
-def ingress_killed(service: Service) -> Seen:
-    with Load(service.url) as load:
-        load.wait(100)
-        os.kill(actors("Ingress")[0], signal.SIGKILL)
-        load.wait(400)
-    return load.seen.as_json()
-
-
-def ingress_killed_with_large_requests(service: Service) -> Seen:
-    _wait_for(lambda: len(actors("Ingress")) == 2)
-    with Load(service.url, retries=5, large=True) as load:
-        load.wait(40)
-        os.kill(actors("Ingress")[0], signal.SIGKILL)
-        load.wait(100)
-    return load.seen.as_json()
-
-
-def controller_killed(service: Service) -> Seen:
-    with Load(service.url) as load:
-        load.wait(100)
-        os.kill(actors("ServeController")[0], signal.SIGKILL)
-        load.wait(600)
-    return load.seen.as_json()
-
-
-def rolling_update(service: Service) -> Seen:
-    _wait_for(lambda: len(replicas()) == 2)
-    before = set(replicas())
-    with Load(service.url) as load:
-        load.wait(100)
-        service.args["max_retries"] = 4
-        service.deploy()
-        _wait_for(lambda: not before & set(replicas()), 60)
-        load.wait(200)
-    return load.seen.as_json() | {"replaced": not before & set(replicas())}
-
-
-def _wait_for(met: Callable[[], bool], limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not met():
-        if time.monotonic() > deadline:
-            raise AssertionError("what was waited for has not come")
-        time.sleep(0.05)
-
-
-_redis: RedisServer
 
 
 @contextmanager
@@ -275,38 +116,7 @@ def _cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def node_removed() -> Seen:
-    """Two nodes, a model replica and an ingress on each; one node goes."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": 100 * 2**20},
-    )
-    worker = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-    ray.init(address=cluster.address, logging_level="WARNING")
-    try:
-        # A whole processor each: one replica has no room beside the other.
-        service = Service(num_cpus=1, worker_timeout_s=60)
-        service.deploy()
-        with Load(service.url) as load:
-            load.wait(100)
-            cluster.remove_node(worker, allow_graceful=False)
-            load.wait(400)
-            cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-            load.wait(100)
-        return load.seen.as_json()
-    finally:
-        from ray import serve
-
-        serve.shutdown()
-        ray.shutdown()
-        cluster.shutdown()
-
-
 def main(names: list[str], out: Path) -> None:
-    global _redis
     path = traffic.choose(os.environ.get("FAULTS_TRAFFIC", "auto"))  # type: ignore[arg-type]
     traffic.prepare(path, os.environ)
     with traffic.importing(os.environ):
@@ -314,21 +124,22 @@ def main(names: list[str], out: Path) -> None:
         from ray import serve  # noqa: F401
     seen: dict[str, Seen] = {}
     if names == ["node_removed"]:
-        seen["node_removed"] = node_removed()
+        seen["node_removed"] = node_removed(Service)
     else:
-        _redis = RedisServer(folder())
+        redis = RedisServer(folder())
         with _cluster():
             service = Service(
                 redis_enabled=True,
-                redis_url=_redis.url,
+                redis_url=redis.url,
                 ingress_replicas=int(os.environ.get("FAULTS_INGRESSES", "1")),
                 worker_timeout_s=60,
             )
+            service.redis = redis
             service.deploy()
             for name in names:
-                seen[name] = globals()[name](service)
+                seen[name] = getattr(scenarios, name)(service)
                 print(name, seen[name], flush=True)
-        _redis.kill()
+        redis.kill()
     out.write_text(json.dumps(seen))
 
 

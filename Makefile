@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-large bench-simulate bench-render bench-training clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-large bench-overload bench-simulate bench-render bench-training clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -39,6 +39,9 @@ bench-serving: $(VENV)/.dev
 
 bench-large: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.large $(BENCH_ARGS)
+
+bench-overload: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.overload $(BENCH_ARGS)
 
 bench-simulate: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.simulate $(BENCH_ARGS)

@@ -32,7 +32,7 @@ class InProcess:
         return self._scorer.info
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions
+        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(

@@ -35,7 +35,7 @@ class CountsWords(InProcess):
         return replace(self._scorer.info, max_length=512)
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions
+        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
         async with self._turn:
             await asyncio.sleep(CHUNK_S)

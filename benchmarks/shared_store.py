@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import statistics
 import time
 import uuid
@@ -39,7 +40,11 @@ class Model:
         return INFO
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions = DEFAULTS
+        self,
+        query: str,
+        documents: list[Document],
+        options: ScoreOptions = DEFAULTS,
+        timeout_s: float = math.inf,
     ) -> list[Score]:
         self.rows += len(documents)
         async with self._busy:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from models.types import DEFAULTS, Document, ModelInfo, ModelSpec, Score, ScoreOptions
+from serve_app.deadline import Deadline, within
 from serve_app.runtime import serve_forever
 from serve_app.settings import load
 from serve_app.turns import Turns
@@ -39,10 +41,15 @@ class WaitingReplica:
         return INFO
 
     async def score(
-        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+        self,
+        query: str,
+        documents: Sequence[Document],
+        options: ScoreOptions = DEFAULTS,
+        timeout_s: float = math.inf,
     ) -> list[Score]:
         tokens = [len(document) // 4 for document in documents]
-        async with self._turns.turn(query, sum(tokens)), self._busy:
+        turn = self._turns.turn(query, sum(tokens))
+        async with within(Deadline.after(timeout_s).at), turn, self._busy:
             await asyncio.sleep(SECONDS_PER_TOKEN * sum(tokens))
         return [Score(float(number % 7), number) for number in tokens]
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from serve_app.errors import Overloaded, QueueTimeout, ShuttingDown
+
+# Longer than that no client should be told to wait: by then other replicas may have started.
+MAX_RETRY_AFTER_S = 30
+# The newest request's part in what a slot is held for lately.
+RECENT = 0.05
 
 
 class _Turn:
@@ -36,6 +42,7 @@ class Admission:
         self._timeout_s = queue_timeout_s
         self._waiters: list[_Turn] = []  # a heap
         self._numbers = itertools.count()
+        self._held_s = 0.0  # how long a slot is held, lately
 
     @property
     def waiting(self) -> int:
@@ -67,10 +74,21 @@ class Admission:
             waited_s = time.perf_counter() - started
             if on_wait is not None:
                 on_wait(waited_s)
+        held = time.perf_counter()
         try:
             yield waited_s
         finally:
+            self._note(time.perf_counter() - held)
             self._release()
+
+    @property
+    def retry_after_s(self) -> int:
+        """Whole seconds until the queue as it is now is worked off, as lately; 1 to 30."""
+        seconds = (self.waiting + 1) * self._held_s / self.max_parallel
+        return min(MAX_RETRY_AFTER_S, max(1, math.ceil(seconds)))
+
+    def _note(self, held_s: float) -> None:
+        self._held_s += (held_s - self._held_s) * (RECENT if self._held_s else 1)
 
     async def _wait(self, priority: int) -> None:
         turn = _Turn(priority, next(self._numbers))
@@ -87,9 +105,11 @@ class Admission:
                 # The slot was handed over in the same moment: give it on.
                 self._release()
             if isinstance(error, TimeoutError):
-                raise QueueTimeout(
+                late = QueueTimeout(
                     f"the request waited {self._timeout_s:g} s without being scored; try again"
-                ) from None
+                )
+                late.retry_after_s = self.retry_after_s
+                raise late from None
             raise
 
     def _make_room(self, turn: _Turn) -> None:
@@ -98,6 +118,7 @@ class Admission:
             f"{self.active} requests are scored and {self.waiting} wait, which is the limit; "
             "try again in a moment"
         )
+        full.retry_after_s = self.retry_after_s
         last = max(self._waiters, default=turn)
         if last.place[0] <= turn.place[0]:
             raise full

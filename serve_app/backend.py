@@ -44,10 +44,10 @@ class HandleBackend:
             return None
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions
+        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
         scores: list[Score] = await self._call(
-            "score", query, documents, options, **tracing.outgoing()
+            "score", query, documents, options, timeout_s, **tracing.outgoing()
         )
         return scores
 

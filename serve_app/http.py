@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
@@ -19,7 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app import __version__, coding, exchange, openapi, web
 from serve_app.access import Access, Visit
-from serve_app.access.middleware import Cors, Gate
+from serve_app.access.middleware import NO_ANSWER, Cors, Gate
+from serve_app.deadline import Deadline, timeout_s
 from serve_app.dialects import ROUTES, Limits, Wire, default_for, read_json, tei
 from serve_app.dialects.routes import Rule
 from serve_app.errors import (
@@ -34,6 +36,7 @@ from serve_app.observation import current
 from serve_app.observer import Observer
 from serve_app.service import RerankService
 from serve_app.telemetry import Snapshot, Telemetry, to_json, to_prometheus
+from serve_app.types import RerankRequest, RerankResult
 
 JSON = "application/json"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -184,14 +187,21 @@ async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
     try:
         if front.closing:
             raise ShuttingDown("the service is stopping; send the request to another one")
+        seconds = timeout_s(request.headers)
+        deadline = Deadline() if seconds is None else Deadline.after(seconds)
         body = await _read(request, front.limits.max_body_bytes)
         payload = read_json(body, request.headers.get("content-type"), front.limits)
         visit = Visit.of(request.scope)
         dialect = rule.choose(payload)
         _observe(dialect)
-        content, stages = await exchange.answer(
-            partial(visit.run, rerank=front.service.rerank), dialect, payload, front.limits
-        )
+
+        async def rank(wanted: RerankRequest) -> RerankResult:
+            return await visit.run(replace(wanted, deadline=deadline.at), front.service.rerank)
+
+        content, stages = await exchange.answer(rank, dialect, payload, front.limits)
+    except asyncio.CancelledError:
+        front.telemetry.record_http(dialect.name, NO_ANSWER)
+        raise
     except RerankError as error:
         front.telemetry.record_http(dialect.name, dialect.status(error))
         return _error(front, dialect, error, request_id)
@@ -211,8 +221,10 @@ def _observe(dialect: Wire) -> None:
 async def _read(request: Request, limit: int) -> bytes:
     """The body, decompressed; refused as soon as it is known to be too large."""
     encoding = coding.check_encoding(request.headers.get("content-encoding", ""))
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    declared = request.headers.get("content-length", "").lstrip("0")
+    # By their number first: Python makes no integer of thousands of digits, or of a superscript.
+    digits = declared.isascii() and declared.isdigit()
+    if digits and (len(declared) > 18 or int(declared) > limit):
         raise coding.too_large(limit)
     chunks: list[bytes] = []
     size = 0

@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from serve_app.access.start import http_host, ring_of, warning_for
 from serve_app.admission import Admission
 from serve_app.backend import HandleBackend
 from serve_app.cache import MemoryStore, NullStore, ScoreStore
+from serve_app.deadline import Deadline, positive
 from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
 from serve_app.errors import RerankError
@@ -163,11 +164,13 @@ class Ingress:
         truncate: bool | None = None,
         query_image_url: str | None = None,
         explain: bool = False,
+        timeout_s: float | None = None,
     ) -> RerankResult:
         """Rank documents for a query, by the same path as HTTP requests.
 
-        Arguments mean what the fields of the native format mean; see docs/api.md.
-        Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, …).
+        Arguments mean what the fields of the native format mean; see docs/api.md. `timeout_s`:
+        seconds after which the answer is of no use (docs/reliability.md).
+        Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, DeadlineExceeded, …).
         """
         body = {
             "query": query,
@@ -189,10 +192,11 @@ class Ingress:
         with observing(Observed(dialect=HANDLE)) as observed, tracing.span("rerank", "server"):
             status = NO_ANSWER
             try:
+                deadline = Deadline() if timeout_s is None else Deadline.after(positive(timeout_s))
                 request = NATIVE.parse(
                     {k: v for k, v in body.items() if v is not None}, self.limits
                 )
-                result = await self.service.rerank(request)
+                result = await self.service.rerank(replace(request, deadline=deadline.at))
                 status = 200
             except RerankError as error:
                 status = error.status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections import Counter
@@ -17,6 +18,7 @@ from models.remote.load import load
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app import tracing
+from serve_app.deadline import Deadline, within
 from serve_app.logs import follow_serve
 from serve_app.metrics_hub import report_for_ever
 from serve_app.replica_figures import ReplicaFigures
@@ -54,11 +56,13 @@ class RemoteReplica:
         query: str,
         documents: Sequence[Document],
         options: ScoreOptions = DEFAULTS,
+        timeout_s: float = math.inf,
         trace: tracing.Carrier | None = None,
     ) -> list[Score]:
-        """Scores in the documents' order. Raises a RerankError that says what the provider did.
+        """Scores in the documents' order.
 
-        `trace`: the caller's span, where it traces.
+        `trace`: the caller's span, where it traces. Raises a RerankError that says what the
+        provider did, DeadlineExceeded after `timeout_s` seconds.
         """
         if trace is not None:
             tracing.start()
@@ -67,7 +71,8 @@ class RemoteReplica:
             self._reporter = asyncio.create_task(report_for_ever(self._report))
         try:
             with tracing.span("upstream", "client", trace, model=self._name):
-                return await self._scorer.score(query, documents, options)
+                async with within(Deadline.after(timeout_s).at, "a chunk"):
+                    return await self._scorer.score(query, documents, options)
         except RemoteError as error:
             logger.warning("model %s: %s", self._name, error)
             raise to_client(error) from None

@@ -11,21 +11,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from models.images import ImageError
 from models.text import normalize, well_formed
-from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError, relevance
+from models.types import Document, ModelInfo, Score, ScoreOptions, relevance
 from serve_app import observation, tracing
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
 from serve_app.catalog import Catalog
 from serve_app.checks import check
 from serve_app.chunks import cut
+from serve_app.deadline import Deadline, within
 from serve_app.errors import (
     REPLACEABLE,
-    DeadlineExceeded,
     DocumentTooLong,
     InvalidRequest,
-    ModelUnavailable,
     RerankError,
     ScoringFailed,
 )
@@ -33,13 +31,13 @@ from serve_app.fetch import ImageFetcher
 from serve_app.pacing import paced
 from serve_app.spans import add_spans
 from serve_app.telemetry import Telemetry
+from serve_app.tries import Tries
 from serve_app.types import RankedDocument, RerankRequest, RerankResult
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 
 LOOKUP_KEYS = 64
-RETRY_PAUSE_S = 0.1
 
 
 class Backend(Protocol):
@@ -48,8 +46,10 @@ class Backend(Protocol):
     async def info(self) -> ModelInfo: ...
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions
-    ) -> list[Score]: ...
+        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
+    ) -> list[Score]:
+        """Raises DeadlineExceeded, and spends no forward pass, after `timeout_s` seconds."""
+        ...
 
 
 class RerankService:
@@ -73,8 +73,7 @@ class RerankService:
         self._store = store
         self._admission = admission
         self._telemetry = telemetry
-        self._max_retries = max_retries
-        self._timeout_s = worker_timeout_s
+        self._tries = Tries(max_retries, worker_timeout_s)
         self._images = images
         self._fallbacks = fallbacks or {}
         self._flights = SingleFlight()
@@ -86,7 +85,8 @@ class RerankService:
         name, status = "unknown", 200
         try:
             name = self.catalog.resolve(request.model)
-            result = await self._answered(name, request, timings, started)
+            async with within(request.deadline):
+                result = await self._answered(name, request, timings, started)
             name = result.model
             if (observed := observation.current()) is not None:
                 observed.ranked(len(request.documents), result)
@@ -133,15 +133,14 @@ class RerankService:
         result = await self._rerank(name, request, timings, started)
         if request.relevant_spans is None:
             return result
-        info = await self._answer(name, self._backends[name].info)
+        info = await self._info(name)
         rank = partial(self._rerank, name, timings={}, started=time.perf_counter())
         return await add_spans(result, request, request.relevant_spans, info, rank)
 
     async def _rerank(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
     ) -> RerankResult:
-        backend = self._backends[name]
-        info = await self._answer(name, backend.info)
+        info = await self._info(name)
         clean = normalize if info.normalize_text else well_formed
         query = clean(request.query)
         if not query.strip() and request.options.query_image is None:
@@ -180,15 +179,20 @@ class RerankService:
                     known, shared = known | come, shared + more
                     missing = [key for key in missing if key not in known]
 
-                async def score(mine: Sequence[bytes]) -> dict[bytes, Score]:
+                async def score(mine: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
                     texts = {key: by_key[key] for key in mine}
                     whole = info.listwise or info.whole_requests
                     chunks = [list(texts)] if whole else cut(texts, info.token_budget)
-                    return await self._score(name, query, texts, chunks, request.options)
+                    return await self._score(name, query, texts, chunks, request.options, until)
+
+                async def once(mine: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
+                    fresh = partial(score, until=until)
+                    return await self._store.once(mine, score=fresh, whole=info.listwise)
 
                 scoring = time.perf_counter()
-                once = partial(self._store.once, score=score, whole=info.listwise)
-                fresh, joined = await self._flights.run(missing, once if kept else score)
+                fresh, joined = await self._flights.run(
+                    missing, once if kept else score, request.deadline
+                )
             timings["score"] = _ms_since(scoring)
 
         scores, ranking = known | fresh, time.perf_counter()
@@ -240,13 +244,15 @@ class RerankService:
         texts: Mapping[bytes, Document],
         chunks: Sequence[Sequence[bytes]],
         options: ScoreOptions,
+        until: Deadline,
     ) -> dict[bytes, Score]:
         backend = self._backends[name]
 
         async def one(keys: Sequence[bytes]) -> dict[bytes, Score]:
             documents = [texts[key] for key in keys]
+            ask = partial(backend.score, query, documents, options)
             with tracing.span("score", "client", documents=len(documents)):
-                scores = await self._answer(name, lambda: backend.score(query, documents, options))
+                scores = await self._answer(name, ask, until)
             if len(scores) != len(keys):
                 raise ScoringFailed(f"the model {name!r} gave {len(scores)} of {len(keys)} scores")
             found = dict(zip(keys, scores, strict=True))
@@ -262,30 +268,12 @@ class RerankService:
             raise failures.exceptions[0] from None
         return {key: score for task in tasks for key, score in task.result().items()}
 
-    async def _answer(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        """A replica's answer, within the worker timeout, tried again when the replica fails."""
-        for attempt in range(self._max_retries + 1):
-            try:
-                return await asyncio.wait_for(call(), self._timeout_s)
-            except RerankError:
-                raise
-            except ImageError as error:
-                raise InvalidRequest(f"{error}", param="documents") from error
-            except ScoringError as error:
-                raise ScoringFailed(str(error)) from error
-            except TimeoutError as error:
-                raise DeadlineExceeded(
-                    f"the model {name!r} took longer than {self._timeout_s:g} s; "
-                    "send fewer or shorter documents"
-                ) from error
-            except (Exception, asyncio.CancelledError) as error:
-                task = asyncio.current_task()
-                if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-                    raise  # this request is cancelled, not only the replica's call
-                logger.warning("model %s failed, try %d: %r", name, attempt + 1, error)
-            if attempt < self._max_retries:
-                await asyncio.sleep(RETRY_PAUSE_S * 2**attempt)
-        raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
+    async def _info(self, name: str) -> ModelInfo:
+        return await self._answer(name, lambda _: self._backends[name].info(), Deadline())
+
+    async def _answer(self, name: str, call: Callable[[float], Awaitable[T]], until: Deadline) -> T:
+        again = partial(self._telemetry.record_upstream, name, "retries")
+        return await self._tries.run(name, call, until, again)
 
 
 async def _keys(

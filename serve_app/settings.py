@@ -135,7 +135,17 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettin
         "RERANKER_QUEUE_TIMEOUT", 30.0, "Seconds a request may wait; over it: 503.", gt=0
     )
     worker_timeout_s: float = _env(
-        "RERANKER_WORKER_TIMEOUT", 120.0, "Seconds that scoring may take; over it: 504.", gt=0
+        "RERANKER_WORKER_TIMEOUT",
+        120.0,
+        "Seconds that scoring may take, retries included; over it: 504.",
+        gt=0,
+    )
+    hang_timeout_s: float = _env(
+        "RERANKER_HANG_TIMEOUT",
+        60.0,
+        "Seconds that one merged batch's forward passes may take; a replica that takes longer is "
+        "replaced.",
+        gt=0,
     )
     max_retries: int = _env(
         "RERANKER_MAX_RETRIES", 2, "Further tries when a replica fails.", ge=0, le=10

@@ -21,6 +21,10 @@ HAPROXY = {
     # writes so few that neither saves anything.
     "RAY_SERVE_LOG_TO_STDERR": "1",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+    # Ranking the same request twice does no harm: one whose ingress died before it answered is
+    # sent to another one, if it fits the buffer whole (16 KiB by default).
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
     # By gRPC a call's arguments may have 4 MiB by default, and one document can be larger. The
     # service has bounds of its own; this is gRPC's own.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,8 @@ class RerankRequest:
     `top_n` None means all. `model` None means the service's default model. `options` are what
     the client asks of the scoring, where it asks. `priority` 0 is served first, larger later.
     `sort` False keeps the documents' own order. `raw_scores`: show logits, not relevance.
-    `truncate` False refuses a document that would be cut.
+    `truncate` False refuses a document that would be cut. `deadline` is the moment of this
+    process's monotonic clock from which on nobody wants the answer.
     """
 
     query: str
@@ -48,6 +50,7 @@ class RerankRequest:
     sort: bool = True
     raw_scores: bool = False
     truncate: bool = True
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

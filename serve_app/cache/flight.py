@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from models.types import Score
+from serve_app.deadline import Deadline
 
 ScoreMany = Callable[[Sequence[bytes]], Awaitable[dict[bytes, Score]]]
+# Told also until when somebody waits for the scores.
+ScoreUntil = Callable[[Sequence[bytes], Deadline], Awaitable[dict[bytes, Score]]]
 
 
 class _Flight:
-    """One scoring task and how many requests wait for it."""
+    """One scoring task, how many requests wait for it, and the latest of their deadlines."""
 
-    def __init__(self, task: asyncio.Task[dict[bytes, Score]]) -> None:
+    def __init__(self, task: asyncio.Task[dict[bytes, Score]], deadline: Deadline) -> None:
         self.task = task
+        self.deadline = deadline
         self.waiters = 0
 
     @property
@@ -38,11 +43,14 @@ class SingleFlight:
         # Flights that ended: tells a caller whether what it looked up may be out of date.
         self.landed = 0
 
-    async def run(self, keys: Sequence[bytes], score: ScoreMany) -> tuple[dict[bytes, Score], int]:
+    async def run(
+        self, keys: Sequence[bytes], score: ScoreUntil, deadline: float = math.inf
+    ) -> tuple[dict[bytes, Score], int]:
         """Scores of all keys, and how many of them another request was scoring already.
 
-        `score` is called once, with the keys that nobody scores yet. Its exception is raised
-        in every request that waits for it.
+        `score` is called once, with the keys that nobody scores yet and a deadline that moves
+        when requests with a later one than `deadline` join. Its exception is raised in every
+        request that waits for it.
         """
         if not keys:
             return {}, 0
@@ -53,17 +61,18 @@ class SingleFlight:
             if flight is None or not flight.can_be_joined:
                 mine.append(key)
             else:
+                flight.deadline.extend(deadline)
                 flights[flight] = None
         if mine:
-            flights[self._start(mine, score)] = None
+            flights[self._start(mine, score, Deadline(deadline))] = None
         answers = await _wait(list(flights))
         return {key: answers[key] for key in keys}, len(keys) - len(mine)
 
-    def _start(self, keys: Sequence[bytes], score: ScoreMany) -> _Flight:
+    def _start(self, keys: Sequence[bytes], score: ScoreUntil, deadline: Deadline) -> _Flight:
         async def fly() -> dict[bytes, Score]:
-            return await score(keys)
+            return await score(keys, deadline)
 
-        flight = _Flight(asyncio.get_running_loop().create_task(fly()))
+        flight = _Flight(asyncio.get_running_loop().create_task(fly()), deadline)
         self._flights.update(dict.fromkeys(keys, flight))
         flight.task.add_done_callback(lambda task: self._land(keys, flight))
         return flight

@@ -10,6 +10,7 @@ import orjson
 
 from serve_app import errors
 from serve_app.access import contract
+from serve_app.deadline import HEADER, MAX_TIMEOUT_MS
 from serve_app.dialects.base import Wire
 from serve_app.dialects.routes import ROUTES, Rule
 from serve_app.openapi import answers, examples, remote, requests
@@ -35,7 +36,10 @@ ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
     (errors.RerankError, "An unexpected error; the log has it."),
     (errors.ModelUnavailable, "The model did not answer."),
     (errors.ShuttingDown, "The service is stopping."),
-    (errors.DeadlineExceeded, "Scoring took longer than the worker timeout."),
+    (
+        errors.DeadlineExceeded,
+        "The client's own time is up, or scoring took longer than it may.",
+    ),
     *remote.ERRORS,
 )
 # What each dialect's request, answer and error are called here, and what it is.
@@ -53,6 +57,14 @@ FORMATS = {
     "mixedbread": ("Mixedbread", "Mixedbread's (with input)"),
     "sglang": ("Sglang", "SGLang's"),
     "batch": ("Batch", "many queries in one call"),
+}
+
+
+_TIMEOUT: Json = {
+    "name": HEADER,
+    "in": "header",
+    "description": "Milliseconds after which the answer is of no use; the work is dropped then.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_MS},
 }
 
 
@@ -121,9 +133,10 @@ def _scoring(path: str, rule: Rule) -> Json:
         },
     }
     route["responses"]["200"]["headers"] = contract.limit_headers()
+    route["parameters"] = [_TIMEOUT]
     if "{model" in path:
         schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
-        route["parameters"] = [
+        route["parameters"] += [
             {
                 "name": "model",
                 "in": "path",

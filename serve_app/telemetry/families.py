@@ -139,7 +139,7 @@ def _replicas(snapshot: Snapshot) -> Iterator[Family]:
     yield Family(
         "rerank_upstream_total",
         "counter",
-        "Events in calls to providers, by model.",
+        "Events in calls to models, by model.",
         ("model", "event"),
         dict(sorted(snapshot.upstream.items())),
     )

@@ -46,7 +46,11 @@ class Telemetry:
 
     def record_fallback(self, model: str) -> None:
         """A request that another model answered in place of `model`."""
-        self._own.upstream[model, "fallbacks"] += 1
+        self.record_upstream(model, "fallbacks")
+
+    def record_upstream(self, model: str, event: str) -> None:
+        """Something that happened in calls to the model."""
+        self._own.upstream[model, event] += 1
 
     def snapshot(
         self, *, waiting: int = 0, active: int = 0, shared: Mapping[str, int] | None = None

@@ -26,7 +26,7 @@ class Snapshot:
 
     `requests` counts by (dialect, model, status); `http` by (dialect, status); `pairs` by
     (model, what) what became of the documents; `usage` by (API key's name, what), where what is
-    one of `USAGE`; `upstream` by (model, event) what happened in calls to providers; `shared` by
+    one of `USAGE`; `upstream` by (model, event) what happened in calls to models; `shared` by
     what, as in `tiers`; `representations` by (model, what), as there; `engine` by (model, what),
     as in `models.figures`. `wait` and `process` are by model, `distributions` by (model, what) as
     in `families`. `waiting`, `active` and `replicas` (by model) are of this moment.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -42,6 +43,7 @@ class WordOverlap:
         self.gate = asyncio.Event()
         self.gate.set()
         self.cancelled = 0
+        self.timeouts: list[float] = []
         self.info_ = INFO
         self.options: list[ScoreOptions] = []
 
@@ -49,8 +51,13 @@ class WordOverlap:
         return self.info_
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions = DEFAULTS
+        self,
+        query: str,
+        documents: list[Document],
+        options: ScoreOptions = DEFAULTS,
+        timeout_s: float = math.inf,
     ) -> list[Score]:
+        self.timeouts.append(timeout_s)
         if self.failures:
             raise self.failures.pop(0)
         self.rows += len(documents)

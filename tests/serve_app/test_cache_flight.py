@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from models.types import Score
 from serve_app.cache import SingleFlight
+from serve_app.deadline import Deadline
 from serve_app.errors import ModelUnavailable, QueueTimeout
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import WordOverlap, make_service
@@ -19,18 +21,18 @@ REQUEST = RerankRequest("a b", ("a", "b", "a b"))
 async def test_a_failure_reaches_everyone_and_leaves_nothing_behind() -> None:
     flights = SingleFlight()
 
-    async def fail(keys: object) -> dict[bytes, Score]:
+    async def fail(keys: object, until: Deadline) -> dict[bytes, Score]:
         await asyncio.sleep(0.01)
         raise ConnectionError("gone")
 
-    async def work(keys: list[bytes]) -> dict[bytes, Score]:
+    async def work(keys: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
         return {key: Score(1, 1) for key in keys}
 
     outcomes = await asyncio.gather(
         *(flights.run([b"k"], fail) for _ in range(3)), return_exceptions=True
     )
     assert all(isinstance(outcome, ConnectionError) for outcome in outcomes)
-    assert await flights.run([b"k"], work) == ({b"k": Score(1, 1)}, 0)  # type: ignore[arg-type]
+    assert await flights.run([b"k"], work) == ({b"k": Score(1, 1)}, 0)
     assert flights.landed == 2
 
 

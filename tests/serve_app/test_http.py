@@ -100,7 +100,7 @@ async def test_a_document_that_may_not_be_cut_is_refused(
     ok = await app.client.post(path, json={"query": QUERY, **body})
     assert ok.status_code == 200
 
-    async def too_long(query: str, documents: list[Any], options: Any) -> list[Score]:
+    async def too_long(query: str, documents: list[Any], *more: Any) -> list[Score]:
         return [Score(0.0, 64, True) for _ in documents]
 
     app.backend.score = too_long  # type: ignore[method-assign]

@@ -1,0 +1,132 @@
+"""What the service does with more than it can score: goodput, waits and refusals by load.
+
+Requests come at their times whether or not earlier ones are answered (an open loop), half, once,
+twice and three times as many as the service can score; that number is measured first, with a
+closed loop of clients. The model only waits, by its documents' length, so that what is measured
+is the service. Run: `make bench-overload`, or with flags: `python -m benchmarks.overload --help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import random
+import statistics
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import httpx
+import orjson
+
+from benchmarks import servers
+
+LOADS = (0.5, 1.0, 2.0, 3.0)
+DOCUMENTS = 20
+CHARS = 400
+# By request: 20 documents of 100 tokens.
+MODEL_S = 0.012
+PARALLEL, QUEUE = 16, 64
+HEAD = "| load | offered/s | goodput/s | p50 ms | p99 ms | refused | other | CPU s/s |"
+_numbers = itertools.count()
+
+
+@dataclass
+class Seen:
+    """Seconds of the accepted requests, and what else came."""
+
+    accepted: list[float] = field(default_factory=list)
+    statuses: Counter[str] = field(default_factory=Counter)
+
+
+def body() -> bytes:
+    number = next(_numbers)
+    texts = [f"{number} {i} ".ljust(CHARS, "x") for i in range(DOCUMENTS)]
+    return orjson.dumps({"query": f"q {number}", "documents": texts})
+
+
+async def ask(client: httpx.AsyncClient, url: str, seen: Seen) -> None:
+    started = time.perf_counter()
+    try:
+        answer = await client.post(
+            f"{url}/v1/rerank", content=body(), headers={"content-type": "application/json"}
+        )
+    except httpx.HTTPError as error:
+        seen.statuses[type(error).__name__] += 1
+        return
+    seen.statuses[str(answer.status_code)] += 1
+    if answer.status_code == 200:
+        seen.accepted.append(time.perf_counter() - started)
+    elif answer.status_code == 429 and int(answer.headers["retry-after"]) < 1:
+        raise SystemExit("a refusal does not say when to come again")
+
+
+async def saturating(client: httpx.AsyncClient, url: str, seconds: float) -> float:
+    """Requests a second with every slot taken and nobody refused."""
+    seen, over = Seen(), time.perf_counter() + seconds
+
+    async def work() -> None:
+        while time.perf_counter() < over:
+            await ask(client, url, seen)
+
+    await asyncio.gather(*(work() for _ in range(2 * PARALLEL)))
+    return len(seen.accepted) / seconds
+
+
+async def offered(client: httpx.AsyncClient, url: str, rate: float, seconds: float) -> Seen:
+    """Requests by a Poisson process of that rate; waits for every answer."""
+    seen, tasks = Seen(), []
+    due, over = time.perf_counter(), time.perf_counter() + seconds
+    while due < over:
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.create_task(ask(client, url, seen)))
+        due += random.expovariate(rate)
+    await asyncio.gather(*tasks)
+    return seen
+
+
+async def measure(server: servers.Server, seconds: float) -> None:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=512)
+    async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as client:
+        await saturating(client, server.url, 2)
+        peak = await saturating(client, server.url, seconds)
+        bound = 1000 * (PARALLEL + QUEUE) / peak
+        print(f"saturated at {peak:.1f} requests/s; a full queue takes {bound:.0f} ms\n")
+        print(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|", flush=True)
+        for load in LOADS:
+            server.settle(10)
+            before, started = server.cpu_s(), time.perf_counter()
+            seen = await offered(client, server.url, load * peak, seconds)
+            took = time.perf_counter() - started
+            print(f"| {load:g} | {load * peak:.0f} | {cells(seen, took)}", end="")
+            print(f" | {(server.cpu_s() - before) / took:.2f} |", flush=True)
+
+
+def cells(seen: Seen, took: float) -> str:
+    percentiles = statistics.quantiles(seen.accepted, n=100)
+    refused = seen.statuses["429"]
+    other = sum(seen.statuses.values()) - refused - len(seen.accepted)
+    texts = [f"{len(seen.accepted) / took:.1f}"]
+    texts += [f"{1000 * percentiles[i]:.0f}" for i in (49, 98)]
+    return " | ".join([*texts, str(refused), str(other)])
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20)
+    options = parser.parse_args()
+    random.seed(7)
+    env = {
+        "RERANKER_MAX_PARALLEL": str(PARALLEL),
+        "RERANKER_MAX_QUEUE": str(QUEUE),
+        "WAITING_SECONDS_PER_TOKEN": f"{MODEL_S / (DOCUMENTS * CHARS / 4):.8f}",
+    }
+    with servers.running(servers.waiting, env) as server:
+        asyncio.run(measure(server, options.seconds))
+
+
+if __name__ == "__main__":
+    main()

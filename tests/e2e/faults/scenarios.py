@@ -1,0 +1,218 @@
+"""What is done to a service while clients ask it, and what was seen of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.e2e.faults.load import Load
+from tests.e2e.faults.replica import folder
+
+if TYPE_CHECKING:
+    from tests.e2e.faults.driver import Service
+
+Seen = dict[str, Any]
+
+
+def replicas() -> list[int]:
+    """Process ids of living model replicas."""
+    names = (path.name.removeprefix("replica-") for path in folder().glob("replica-*"))
+    return [int(pid) for pid in names if Path(f"/proc/{pid}").exists()]
+
+
+def actors(what: str) -> list[int]:
+    """Process ids of this run's actors, as Ray names their processes."""
+    own = f"FAULTS_FOLDER={folder()}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (process / "cmdline").read_bytes().decode(errors="replace")
+            if name.startswith("ray::") and what in name:
+                variables = (process / "environ").read_bytes().split(b"\0")
+                found += [int(process.name)] if own in variables else []
+        except OSError:
+            continue
+    return found
+
+
+def forwarded() -> list[str]:
+    return [line for path in folder().glob("forwarded-*") for line in path.read_text().splitlines()]
+
+
+def _events(service: Service, name: str) -> int:
+    """As /metrics tells of them."""
+    upstream: Mapping[str, Mapping[str, int]] = service.metrics()["upstream_by_model"]
+    return sum(events.get(name, 0) for events in upstream.values())
+
+
+def replica_killed(service: Service) -> Seen:
+    with Load(service.url) as load:
+        for pid in replicas():
+            load.wait(100)
+            os.kill(pid, signal.SIGKILL)
+        load.wait(200)
+    return load.seen.as_json() | {"reported": _events(service, "retries")}
+
+
+def replica_hangs(service: Service) -> Seen:
+    _wait_for(lambda: len(replicas()) == 2)
+    before = set(replicas())
+    with Load(service.url) as load:
+        load.wait(50)
+        (folder() / "hang").touch()
+        # One client after the other comes to the replica that hangs, and waits for its end.
+        _wait_for(lambda: bool(before - set(replicas())), 60)
+        load.wait(200)
+    return load.seen.as_json() | {"reported": _events(service, "retries")}
+
+
+def reconfigured(service: Service) -> Seen:
+    _wait_for(lambda: len(replicas()) == 2)
+    before = set(replicas())
+    with Load(service.url, clients=8) as load:
+        load.wait(100)
+        service.user_config = {"window_ms": 30, "batch_tokens": 100_000}
+        service.deploy()
+        time.sleep(1)
+        load.wait(200)
+        merged = [int(line.split()[0]) for line in forwarded()]
+    service.user_config = {"window_ms": 0}
+    service.deploy()
+    return load.seen.as_json() | {"same": before == set(replicas()), "merged": max(merged)}
+
+
+def redis_killed(service: Service) -> Seen:
+    with Load(service.url) as load:
+        load.wait(100)
+        service.redis.kill()
+        load.wait(300)
+    return load.seen.as_json()
+
+
+def clients_gone(service: Service) -> Seen:
+    """Ten that leave at once and ten whose time is up, behind a request that keeps both busy."""
+    _wait_for(lambda: len(replicas()) == 2)
+    blocker = {"query": "b", "documents": [f"blocker-{i}" for i in range(2000)]}
+    with httpx.Client(timeout=60) as client, Load(service.url, clients=1) as load:
+        load.wait(5)
+        busy = threading.Thread(target=lambda: client.post(f"{service.url}/rerank", json=blocker))
+        busy.start()
+        time.sleep(0.4)
+        asked = []
+        for i in range(10):
+            for kind, headers in (("gone", {}), ("late", {"x-request-timeout-ms": "60"})):
+                body = {"query": "blocked", "documents": [f"{kind}-{i}-{j}" for j in range(100)]}
+                asked.append(threading.Thread(target=_leave, args=(service, kind, body, headers)))
+                asked[-1].start()
+        for thread in (*asked, busy):
+            thread.join()
+    time.sleep(1.0)
+    lines = [line.split()[1] for line in forwarded()]
+    gone = [line for line in lines if line.startswith(("gone-", "late-"))]
+    metrics = service.metrics()
+    return load.seen.as_json() | {
+        "forwarded_dead": len(gone),
+        "responses": metrics["requests_by_model"],
+        "left": _left,
+    }
+
+
+_left: list[str] = []
+
+
+def _leave(service: Service, kind: str, body: Any, headers: dict[str, str]) -> None:
+    timeout = 0.06 if kind == "gone" else 30
+    try:
+        answer = httpx.post(f"{service.url}/rerank", json=body, headers=headers, timeout=timeout)
+        _left.append(f"{kind} {answer.status_code}")
+    except httpx.TimeoutException:
+        _left.append(f"{kind} left")
+
+
+def late_in_the_replica(service: Service) -> Seen:
+    """Calls by handle, with no ingress that would cancel them: ten late, ten cancelled."""
+    from models.types import DEFAULTS
+    from serve_app.errors import DeadlineExceeded
+
+    _wait_for(lambda: len(replicas()) == 2)
+    score = service.model_handle().score
+    busy = [score.remote(f"b{i}", [f"busy-{i}-{j}" for j in range(200)]) for i in range(4)]
+    time.sleep(0.1)
+    late = [score.remote("l", [f"late-by-handle-{i}"], DEFAULTS, 0.05) for i in range(10)]
+    gone = [score.remote("g", [f"gone-by-handle-{i}"], DEFAULTS, 60.0) for i in range(10)]
+    time.sleep(0.1)
+    for call in gone:
+        call.cancel()
+    refused = 0
+    for call in late:
+        try:
+            call.result(timeout_s=30)
+        except DeadlineExceeded:
+            refused += 1
+    answered = sum(len(call.result(timeout_s=30)) for call in busy)
+    dead = [line for line in forwarded() if "-by-handle-" in line]
+    return {"answered": answered, "refused": refused, "forwarded_dead": len(dead)} | {
+        "dropped": _events(service, "dropped")
+    }
+
+
+def ingress_killed(service: Service) -> Seen:
+    with Load(service.url) as load:
+        load.wait(100)
+        os.kill(actors("Ingress")[0], signal.SIGKILL)
+        load.wait(400)
+    return load.seen.as_json()
+
+
+def ingress_killed_retried(service: Service) -> Seen:
+    """By clients, as behind Ray Serve's own proxy."""
+    _wait_for(lambda: len(actors("Ingress")) == 2)
+    with Load(service.url, retries=5) as load:
+        load.wait(100)
+        os.kill(actors("Ingress")[0], signal.SIGKILL)
+        load.wait(200)
+    return load.seen.as_json()
+
+
+def ingress_killed_with_large_requests(service: Service) -> Seen:
+    _wait_for(lambda: len(actors("Ingress")) == 2)
+    with Load(service.url, retries=5, large=True) as load:
+        load.wait(40)
+        os.kill(actors("Ingress")[0], signal.SIGKILL)
+        load.wait(100)
+    return load.seen.as_json()
+
+
+def controller_killed(service: Service) -> Seen:
+    with Load(service.url) as load:
+        load.wait(100)
+        os.kill(actors("ServeController")[0], signal.SIGKILL)
+        load.wait(600)
+    return load.seen.as_json()
+
+
+def rolling_update(service: Service) -> Seen:
+    _wait_for(lambda: len(replicas()) == 2)
+    before = set(replicas())
+    with Load(service.url) as load:
+        load.wait(100)
+        service.args["max_retries"] = 4
+        service.deploy()
+        _wait_for(lambda: not before & set(replicas()), 60)
+        load.wait(200)
+    return load.seen.as_json() | {"replaced": not before & set(replicas())}
+
+
+def _wait_for(met: Callable[[], bool], limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while not met():
+        if time.monotonic() > deadline:
+            raise AssertionError("what was waited for has not come")
+        time.sleep(0.05)

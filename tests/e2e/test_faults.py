@@ -1,0 +1,150 @@
+"""Faults under load: no answer is lost, none is wrong, and what is of no use is not forwarded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import environment
+
+ROOT = Path(__file__).parent.parent.parent
+QUICK = (
+    "replica_killed",
+    "replica_hangs",
+    "reconfigured",
+    "redis_killed",
+    "clients_gone",
+    "late_in_the_replica",
+)
+SLOW = (
+    "ingress_killed",
+    "ingress_killed_with_large_requests",
+    "rolling_update",
+    "controller_killed",
+)
+Seen = dict[str, dict[str, Any]]
+
+
+def _run(*scenarios: str, ingresses: int = 1, traffic: str = "auto") -> Seen:
+    """What the driver saw of the scenarios, one after the other on one cluster."""
+    # Short, because the paths of Ray's sockets are long and have a limit.
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        out = Path(folder) / "out.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.e2e.faults.driver", *scenarios, str(out)],
+            cwd=ROOT,
+            env=environment(
+                FAULTS_FOLDER=folder,
+                FAULTS_INGRESSES=str(ingresses),
+                FAULTS_TRAFFIC=traffic,
+                RAY_TMPDIR=folder,
+                RAY_AUTH_MODE="disabled",
+                RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+                PYTHONPATH=str(ROOT),
+            ),
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+        seen: Seen = json.loads(out.read_text())
+        return seen
+
+
+def _nothing_lost(seen: dict[str, Any], *, but: int = 0) -> None:
+    assert seen["wrong"] == 0
+    assert len(seen["failed"]) <= but, seen["failed"]
+    assert seen["answered"] > 0
+
+
+@pytest.fixture(scope="module")
+def quick() -> Seen:
+    return _run(*QUICK)
+
+
+def test_killed_replicas_take_no_request_along(quick: Seen) -> None:
+    seen = quick["replica_killed"]
+    _nothing_lost(seen)
+    assert seen["statuses"] == {"200": seen["answered"]}
+    assert seen["reported"] > 0  # the calls that the dead ones had were made again
+
+
+def test_a_replica_that_hangs_is_ended_and_its_requests_are_asked_elsewhere(quick: Seen) -> None:
+    seen = quick["replica_hangs"]
+    _nothing_lost(seen)
+    assert seen["statuses"] == {"200": seen["answered"]}
+    assert seen["reported"] > quick["replica_killed"]["reported"]
+    assert 2 < seen["slowest_s"] < 30
+
+
+def test_merging_is_changed_in_running_replicas(quick: Seen) -> None:
+    seen = quick["reconfigured"]
+    _nothing_lost(seen)
+    assert seen["same"]
+    assert seen["merged"] > 2
+
+
+def test_without_redis_requests_go_on(quick: Seen) -> None:
+    _nothing_lost(quick["redis_killed"])
+
+
+def test_what_nobody_waits_for_is_never_forwarded(quick: Seen) -> None:
+    seen = quick["clients_gone"]
+    _nothing_lost(seen)
+    assert sorted(seen["left"]) == ["gone left"] * 10 + ["late 504"] * 10
+    assert seen["forwarded_dead"] == 0
+    by_status = next(iter(seen["responses"].values()))
+    assert (by_status["499"], by_status["504"]) == (10, 10)
+
+
+def test_a_replica_drops_by_itself_what_is_late_or_cancelled(quick: Seen) -> None:
+    seen = quick["late_in_the_replica"]
+    assert (seen["answered"], seen["refused"], seen["forwarded_dead"]) == (800, 10, 0)
+    assert seen["dropped"] >= 20
+
+
+@pytest.fixture(scope="module")
+def slow() -> Seen:
+    return _run(*SLOW, ingresses=2)
+
+
+@pytest.mark.slow
+def test_haproxy_sends_the_requests_of_a_dead_ingress_to_another(slow: Seen) -> None:
+    seen = slow["ingress_killed"]
+    _nothing_lost(seen)
+    assert seen["statuses"] == {"200": seen["answered"]}
+
+
+@pytest.mark.slow
+def test_a_request_too_large_for_that_is_sent_again_by_its_client(slow: Seen) -> None:
+    _nothing_lost(slow["ingress_killed_with_large_requests"])
+
+
+@pytest.mark.slow
+def test_a_rolling_update_loses_nothing(slow: Seen) -> None:
+    seen = slow["rolling_update"]
+    _nothing_lost(seen)
+    assert seen["replaced"]
+
+
+@pytest.mark.slow
+def test_without_its_controller_the_service_goes_on(slow: Seen) -> None:
+    _nothing_lost(slow["controller_killed"])
+
+
+@pytest.mark.slow
+def test_behind_serves_own_proxy_clients_that_go_are_noticed_too() -> None:
+    seen = _run("ingress_killed_retried", "clients_gone", ingresses=2, traffic="proxy")
+    _nothing_lost(seen["ingress_killed_retried"])
+    assert seen["clients_gone"]["forwarded_dead"] == 0
+
+
+@pytest.mark.slow
+def test_a_node_that_goes_takes_no_request_along() -> None:
+    _nothing_lost(_run("node_removed")["node_removed"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The status that is counted where the client has gone before the answer.
+NO_ANSWER = 499
+
 
 class RerankError(Exception):
     """An error with an answer for the client: what is wrong and what to do about it."""

@@ -20,11 +20,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app import __version__, coding, exchange, openapi, web
 from serve_app.access import Access, Visit
-from serve_app.access.middleware import NO_ANSWER, Cors, Gate
+from serve_app.access.middleware import Cors, Gate
 from serve_app.deadline import Deadline, timeout_s
 from serve_app.dialects import ROUTES, Limits, Wire, default_for, read_json, tei
 from serve_app.dialects.routes import Rule
 from serve_app.errors import (
+    NO_ANSWER,
     MethodNotAllowed,
     NotFound,
     RerankError,

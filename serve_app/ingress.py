@@ -24,12 +24,12 @@ from serve_app.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.deadline import Deadline, positive
 from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
-from serve_app.errors import RerankError
+from serve_app.errors import NO_ANSWER, RerankError
 from serve_app.fetch import ImageFetcher
 from serve_app.http import Frontend, make_app
 from serve_app.logs import follow_serve
 from serve_app.metrics_hub import key_of, report_for_ever
-from serve_app.observation import HANDLE, NO_ANSWER, Observed, log, no_lines, observing
+from serve_app.observation import HANDLE, Observed, log, no_lines, observing
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge

@@ -19,7 +19,6 @@ logger = logging.getLogger("ray.serve.access")
 
 # The dialect of calls by handle.
 HANDLE = "handle"
-NO_ANSWER = 499
 MAX_PATH = 200
 
 

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import tracing
 from serve_app.access import Visit
-from serve_app.observation import NO_ANSWER, Observed, log, observing
+from serve_app.errors import NO_ANSWER
+from serve_app.observation import Observed, log, observing
 
 # Asked again and again by machines: no span, and a line at DEBUG alone.
 PROBES = frozenset({"/health", "/ready", "/metrics"})

@@ -19,10 +19,10 @@ from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app import tracing
 from serve_app.deadline import Deadline, within
+from serve_app.loading import LOAD_FAILED
 from serve_app.logs import follow_serve
 from serve_app.metrics_hub import report_for_ever
 from serve_app.replica_figures import ReplicaFigures
-from serve_app.replicas import LOAD_FAILED
 from serve_app.telemetry.on_ray import RayMetrics
 from serve_app.upstream import to_client
 

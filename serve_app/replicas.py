@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,7 +24,6 @@ from models.types import (
     Document,
     Encoded,
     ModelInfo,
-    ModelLoadError,
     ModelSpec,
     Score,
     ScoreOptions,
@@ -38,6 +35,7 @@ from serve_app.batch_options import BatchOptions
 from serve_app.calls import Call, told
 from serve_app.deadline import Deadline, within
 from serve_app.errors import DeadlineExceeded
+from serve_app.loading import earlier, load_scorer
 from serve_app.logs import follow_serve
 from serve_app.metrics_hub import key_of, report_for_ever
 from serve_app.replica_figures import ReplicaFigures
@@ -45,60 +43,11 @@ from serve_app.stuck import ended_after
 from serve_app.telemetry.on_ray import RayMetrics
 from serve_app.turns import Turns
 
-# The hub answers within milliseconds, or is still starting, and knows nothing then.
-RECALL_TIMEOUT_S = 0.5
-LOAD_FAILED = "MODEL CANNOT BE LOADED: "
 # One merged batch holds so many micro-batches: enough to sort rows by length, short enough
 # that a request that comes next does not wait long.
 MICRO_BATCHES_PER_BATCH = 8
 
 logger = logging.getLogger("ray.serve")
-
-
-def available_cores() -> int:
-    """Cores that this process may run on (Ray tells torch 1 for an actor with no CPU share)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def load_scorer(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Scorer:
-    """The scorer, warm and under its token budget. Raises RuntimeError with LOAD_FAILED."""
-    started = time.perf_counter()
-    # Imported here: the ingress process imports this module and must stay free of torch.
-    from models.registry import load
-
-    imported = time.perf_counter()
-    logger.info("loading model %s from %s", spec.name, spec.source)
-    threads = spec.threads or available_cores()
-    budget = spec.token_budget or (earlier.token_budget if earlier else None)
-    try:
-        scorer: Scorer = load(replace(spec, threads=threads, token_budget=budget))
-    except ModelLoadError as error:
-        # One line, so that whoever reads the deployment's status can find its end.
-        raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
-    loaded = time.perf_counter()
-    if warmup:
-        scorer.score("warm up", ["a document of a few words"] * 4)
-        # Compiled modules would be compiled anew for each budget that is tried.
-        if budget is None and not spec.compile:
-            scorer.find_budget()
-    scorer.figures.clear()
-    info = scorer.info
-    logger.info(
-        "model %s is ready in %.1f s (libraries %.1f, weights %.1f, warm-up %.1f): "
-        "%s on %s, %s, %d tokens a micro-batch",
-        info.name,
-        time.perf_counter() - started,
-        imported - started,
-        loaded - imported,
-        time.perf_counter() - loaded,
-        info.backend,
-        info.device,
-        info.dtype,
-        info.token_budget,
-    )
-    return scorer
 
 
 @dataclass(slots=True)
@@ -142,7 +91,7 @@ class ModelReplica:
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
         loop = asyncio.get_running_loop()
         self._scorer: Scorer = await loop.run_in_executor(
-            self._forwards, self._load, spec, warmup, await _earlier(hub, spec)
+            self._forwards, self._load, spec, warmup, await earlier(hub, spec)
         )
         info = self._scorer.info
         # A processor is busy for long with a chunk; a GPU would idle between two.
@@ -247,19 +196,6 @@ class ModelReplica:
             told(self._scorer, [job.call for job in jobs], self._figures),
         ):
             return await loop.run_in_executor(self._forwards, self._scorer.forward, batch)
-
-
-async def _earlier(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelInfo | None:
-    """What an earlier replica of this deployment found out: this one need not search again."""
-    if hub is None:
-        return None
-    try:
-        found: ModelInfo | None = await asyncio.wait_for(
-            hub.recall.remote(key_of(spec)), RECALL_TIMEOUT_S
-        )
-    except Exception:  # at the first start nobody knows anything
-        return None
-    return found
 
 
 def _cost(jobs: Sequence[_Job]) -> int:

@@ -208,7 +208,7 @@ def _run(settings: Settings, replica: type | None) -> None:
 
 def _load_failure(text: str) -> str | None:
     """The one line in which a model replica says why its model can't be loaded."""
-    from serve_app.replicas import LOAD_FAILED
+    from serve_app.loading import LOAD_FAILED
 
     for line in text.splitlines():
         _, found, reason = line.partition(LOAD_FAILED)

@@ -21,6 +21,7 @@ from serve_app.checks import check
 from serve_app.chunks import cut
 from serve_app.deadline import Deadline, within
 from serve_app.errors import (
+    NO_ANSWER,
     REPLACEABLE,
     DocumentTooLong,
     InvalidRequest,
@@ -95,7 +96,7 @@ class RerankService:
             status = error.status
             raise
         except asyncio.CancelledError:
-            status = 499
+            status = NO_ANSWER
             raise
         except Exception:
             status = 500

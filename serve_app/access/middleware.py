@@ -12,13 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.access.gate import Access
 from serve_app.access.limits import HEADER_NAMES
-from serve_app.errors import RerankError
+from serve_app.errors import NO_ANSWER, RerankError
 
 Find = Callable[[], Access]
 Refuse = Callable[[Request, RerankError], Response]
-
-# As where the client is gone before the answer.
-NO_ANSWER = 499
 
 
 class Gate:

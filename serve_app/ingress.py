@@ -24,12 +24,11 @@ from serve_app.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.deadline import Deadline, positive
 from serve_app.dialects import NATIVE
 from serve_app.dialects.base import Limits
-from serve_app.errors import NO_ANSWER, RerankError
 from serve_app.fetch import ImageFetcher
 from serve_app.http import Frontend, make_app
 from serve_app.logs import follow_serve
 from serve_app.metrics_hub import key_of, report_for_ever
-from serve_app.observation import HANDLE, Observed, log, no_lines, observing
+from serve_app.observation import calling, no_lines
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
@@ -189,21 +188,11 @@ class Ingress:
             "query_image_url": query_image_url,
             "explain": explain,
         }
-        with observing(Observed(dialect=HANDLE)) as observed, tracing.span("rerank", "server"):
-            status = NO_ANSWER
-            try:
-                deadline = Deadline() if timeout_s is None else Deadline.after(positive(timeout_s))
-                request = NATIVE.parse(
-                    {k: v for k, v in body.items() if v is not None}, self.limits
-                )
-                result = await self.service.rerank(replace(request, deadline=deadline.at))
-                status = 200
-            except RerankError as error:
-                status = error.status
-                raise
-            finally:
-                log(observed, status)
-        return result
+        with calling():
+            given = {name: value for name, value in body.items() if value is not None}
+            deadline = Deadline() if timeout_s is None else Deadline.after(positive(timeout_s))
+            request = NATIVE.parse(given, self.limits)
+            return await self.service.rerank(replace(request, deadline=deadline.at))
 
     @property
     def closing(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from serve_app import tracing
+from serve_app.errors import RerankError
 from serve_app.types import RerankResult
 
 # Below Serve's own, so that its lines go where the others go and can be turned off alone.
@@ -80,6 +81,24 @@ def observing(observed: Observed) -> Iterator[Observed]:
         yield observed
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def calling() -> Iterator[Observed]:
+    """Observe a call by handle: its span, and its line in the log."""
+    with observing(Observed(dialect=HANDLE)) as observed, tracing.span("rerank", "server"):
+        status = NO_ANSWER
+        try:
+            yield observed
+            status = 200
+        except RerankError as error:
+            status = error.status
+            raise
+        except Exception:
+            status = RerankError.status
+            raise
+        finally:
+            log(observed, status)
 
 
 def log(observed: Observed, status: int, *, level: int = logging.INFO) -> None:

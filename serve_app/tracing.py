@@ -14,6 +14,7 @@ logger = logging.getLogger("ray.serve")
 
 SERVICE = "rerank-serve"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _FLUSH_MS = 2000
 
 Kind = Literal["internal", "server", "client"]
@@ -57,6 +58,9 @@ def start_if_wanted(setting: bool | None) -> None:
         return
     if not installed():
         logger.warning("no traces: they need pip install 'rerank-serve[otel]'")
+        return
+    if any(os.environ.get(name, "").startswith("grpc") for name in PROTOCOLS):
+        logger.warning("no traces: they go over HTTP; set %s=http/protobuf", PROTOCOLS[-1])
         return
     start()
 

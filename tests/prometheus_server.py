@@ -51,12 +51,12 @@ class Prometheus:
 def scraping(
     folder: Path, jobs: Sequence[Mapping[str, Any]], rules: Path | None = None
 ) -> Iterator[Prometheus]:
-    """Prometheus over these scrape jobs, each second. Raises RuntimeError where there is none."""
+    """Prometheus over these scrape jobs, every two seconds. Raises RuntimeError where there is none."""
     program = shutil.which("prometheus")
     if program is None:
         raise RuntimeError("these tests need prometheus: apt-get install prometheus")
     config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
         "scrape_configs": list(jobs),
         "rule_files": [str(rules)] if rules else [],
     }

@@ -54,7 +54,7 @@ def test_ray_has_the_services_own_figures(seen: Running, name: str) -> None:
             [float(one["value"][1]) for one in seen.prometheus.query(f"sum({metric})")]
             for metric in (name, f"ray_{name}")
         )
-        if own == by_ray and own[0] > 0:
+        if own and own == by_ray and own[0] > 0:
             return
         assert time.monotonic() < deadline, (name, own, by_ray)
         time.sleep(0.5)
@@ -126,7 +126,7 @@ def test_a_requests_id_goes_its_whole_way(seen: Running) -> None:
     assert {"lookup_ms", "queue_ms", "score_ms", "rank_ms", "total_ms"} <= set(line)
     batches = [one for one in seen.lines() if "id-7" in one.get("request_ids", [])]
     assert batches
-    assert all(one["batch_calls"] >= 1 and one["deployment"] == "Model-0" for one in batches)
+    assert all(one["batch_calls"] >= 1 and one["deployment"] == "rerank_Model-0" for one in batches)
 
 
 def test_warnings_about_a_request_carry_its_id(seen: Running) -> None:
@@ -135,8 +135,8 @@ def test_warnings_about_a_request_carry_its_id(seen: Running) -> None:
     mine = [line for line in seen.lines() if line.get("request_id") == "id-8"]
     deadline = time.monotonic() + 20
     while {line["deployment"] for line in mine if line["levelname"] == "WARNING"} != {
-        "Ingress",
-        "Model-2",
+        "rerank_Ingress",
+        "rerank_Model-2",
     }:
         assert time.monotonic() < deadline, mine
         time.sleep(0.2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from models.types import ModelInfo
 from serve_app import observation
 from serve_app.access.ring import KeyRing
+from serve_app.errors import UnknownModel
 from tests.serve_app.fakes import FakeFrontend, WordOverlap
 
 SECRET = "a b c of nobody else"
@@ -26,12 +29,13 @@ class Lines(logging.Handler):
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
-    handler = Lines()
-    monkeypatch.setattr(observation.logger, "level", logging.DEBUG)
-    monkeypatch.setattr(observation.logger, "handlers", [handler])
-    observation.logger.manager._clear_cache()  # type: ignore[attr-defined]
-    return handler
+def lines() -> Iterator[Lines]:
+    handler, before = Lines(), observation.logger.level
+    observation.logger.addHandler(handler)
+    observation.logger.setLevel(logging.DEBUG)
+    yield handler
+    observation.logger.removeHandler(handler)
+    observation.logger.setLevel(before)
 
 
 async def test_one_line_for_each_request_with_what_it_took(lines: Lines) -> None:
@@ -113,7 +117,19 @@ def test_lines_can_be_turned_off(lines: Lines) -> None:
     assert lines.records == []
 
 
-def test_a_call_by_handle_has_a_line() -> None:
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, 200), (UnknownModel("no"), 404), (ValueError("odd"), 500)]
+)
+def test_a_call_by_handle_has_a_line(lines: Lines, error: Exception | None, status: int) -> None:
+    with suppress(UnknownModel, ValueError), observation.calling():
+        assert observation.dialect() == "handle"
+        if error is not None:
+            raise error
+    (line,) = lines.records
+    assert (line.status, line.method, line.dialect) == (status, "CALL", "handle")
+
+
+def test_the_dialect_is_that_of_the_request() -> None:
     assert observation.dialect() == "handle"
     with observation.observing(observation.Observed(dialect="v2")):
         assert observation.dialect() == "v2"

@@ -54,8 +54,8 @@ def bind(
     return Ingress.options(  # type: ignore[attr-defined]
         num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": 0},
-        # The service's own admission is the bound; Serve's must lie above it.
-        max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
+        # The service's own bounds answer; Serve, which has no format, must never come to its own.
+        max_ongoing_requests=1_000_000,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
     ).bind(
         settings,

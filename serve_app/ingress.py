@@ -36,6 +36,10 @@ from serve_app.types import RerankResult
 logger = logging.getLogger("ray.serve")
 
 
+# Requests that may be read, looked up and answered beside those that hold a slot or wait for one.
+UNREAD = 1000
+
+
 def _this_replica() -> Frontend:
     return cast(Frontend, serve.get_replica_context().servable_object)
 
@@ -98,6 +102,7 @@ class Ingress:
         **models: DeploymentHandle,
     ) -> None:
         self.in_flight = 0
+        self.max_in_flight = settings.max_parallel + settings.max_queue + UNREAD
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()

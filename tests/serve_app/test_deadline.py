@@ -141,6 +141,16 @@ async def test_every_format_says_that_time_is_up_and_when_to_come_again(path: st
     assert front.backend.cancelled == 1
 
 
+async def test_too_many_at_once_are_refused_unread() -> None:
+    front = FakeFrontend()
+    front.max_in_flight = 0
+    async with front.client() as client:
+        answer = await client.post("/v1/rerank", content=b"not even JSON")
+        health = await client.get("/health")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert health.status_code == 200
+
+
 async def test_a_refusal_says_how_long_the_queue_takes() -> None:
     backend = WordOverlap()
     service = make_service(backend, max_parallel=2)

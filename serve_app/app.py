@@ -16,7 +16,6 @@ from serve_app.model_settings import ModelSettings
 from serve_app.remote_replica import RemoteReplica
 from serve_app.replicas import ModelReplica
 from serve_app.settings import Settings, load
-from serve_app.stuck import health_checks
 
 APP_NAME = "rerank"
 ROUTER = "ray.serve.experimental.round_robin_router:RoundRobinRouter"
@@ -76,7 +75,6 @@ def _replica(
         # In turn: by the default a request's chunks, sent in one moment, go to the one replica
         # whose queue length is known in that moment.
         request_router_config={"request_router_class": ROUTER},
-        **health_checks(settings.hang_timeout_s),
         # A model that can't be loaded once can't be loaded twice: stop with its message.
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,

@@ -37,7 +37,8 @@ logger = logging.getLogger("ray.serve")
 
 
 # Requests that may be read, looked up and answered beside those that hold a slot or wait for one.
-UNREAD = 1000
+# The ingress works through so many within a second, and later ones would wait unseen.
+UNREAD = 256
 
 
 def _this_replica() -> Frontend:

@@ -123,7 +123,7 @@ async def test_every_format_says_that_time_is_up_and_when_to_come_again(path: st
     body = BODIES.get(path, {"query": "a", "documents": ["a"]})
     url = path.replace("{model:path}", "m")
     async with front.client() as client:
-        late = await client.post(url, json=body, headers={"x-request-timeout-ms": "20"})
+        late = await client.post(url, json=body, headers={"x-request-timeout-ms": "80"})
         wrong = await client.post(url, json=body, headers={"x-request-timeout-ms": "x"})
         front.service._admission.active = front.service._admission.max_parallel
         front.service._admission.max_queue = 0
@@ -138,7 +138,7 @@ async def test_every_format_says_that_time_is_up_and_when_to_come_again(path: st
         assert full.headers["retry-after"] == "1"
     assert "x-request-timeout-ms" in wrong.text
     assert wrong.status_code in (400, 422)
-    assert front.backend.cancelled == 1
+    assert front.backend.cancelled == len(front.backend.timeouts)  # what began is cancelled
 
 
 async def test_too_many_at_once_are_refused_unread() -> None:

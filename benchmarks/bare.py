@@ -46,6 +46,7 @@ class Bare:
     closing = False
     sets_request_id = True
     in_flight = 0
+    max_in_flight = 10_000
 
     def __init__(self, settings: Settings) -> None:
         self.created = int(time.time())

@@ -25,9 +25,7 @@ from benchmarks import servers
 LOADS = (0.5, 1.0, 2.0, 3.0)
 DOCUMENTS = 20
 CHARS = 400
-# By request: 20 documents of 100 tokens.
-MODEL_S = 0.012
-PARALLEL, QUEUE = 16, 64
+PARALLEL = 16
 HEAD = "| load | offered/s | goodput/s | p50 ms | p99 ms | refused | other | CPU s/s |"
 _numbers = itertools.count()
 
@@ -70,7 +68,7 @@ async def saturating(client: httpx.AsyncClient, url: str, seconds: float) -> flo
         while time.perf_counter() < over:
             await ask(client, url, seen)
 
-    await asyncio.gather(*(work() for _ in range(2 * PARALLEL)))
+    await asyncio.gather(*(work() for _ in range(PARALLEL)))
     return len(seen.accepted) / seconds
 
 
@@ -87,12 +85,12 @@ async def offered(client: httpx.AsyncClient, url: str, rate: float, seconds: flo
     return seen
 
 
-async def measure(server: servers.Server, seconds: float) -> None:
+async def measure(server: servers.Server, seconds: float, queue: int) -> None:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=512)
     async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as client:
         await saturating(client, server.url, 2)
         peak = await saturating(client, server.url, seconds)
-        bound = 1000 * (PARALLEL + QUEUE) / peak
+        bound = 1000 * (PARALLEL + queue) / peak
         print(f"saturated at {peak:.1f} requests/s; a full queue takes {bound:.0f} ms\n")
         print(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|", flush=True)
         for load in LOADS:
@@ -117,15 +115,17 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--model-ms", type=float, default=12, help="of a request in the model")
+    parser.add_argument("--queue", type=int, default=64, help="RERANKER_MAX_QUEUE")
     options = parser.parse_args()
     random.seed(7)
     env = {
         "RERANKER_MAX_PARALLEL": str(PARALLEL),
-        "RERANKER_MAX_QUEUE": str(QUEUE),
-        "WAITING_SECONDS_PER_TOKEN": f"{MODEL_S / (DOCUMENTS * CHARS / 4):.8f}",
+        "RERANKER_MAX_QUEUE": str(options.queue),
+        "WAITING_SECONDS_PER_TOKEN": f"{options.model_ms / 1000 / (DOCUMENTS * CHARS / 4):.8f}",
     }
     with servers.running(servers.waiting, env) as server:
-        asyncio.run(measure(server, options.seconds))
+        asyncio.run(measure(server, options.seconds, options.queue))
 
 
 if __name__ == "__main__":

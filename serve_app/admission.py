@@ -112,13 +112,18 @@ class Admission:
                 raise late from None
             raise
 
-    def _make_room(self, turn: _Turn) -> None:
-        """Refuse the last in the queue for one that goes before it."""
+    def refusal(self) -> Overloaded:
+        """What the next one is told while there is no room."""
         full = Overloaded(
             f"{self.active} requests are scored and {self.waiting} wait, which is the limit; "
             "try again in a moment"
         )
         full.retry_after_s = self.retry_after_s
+        return full
+
+    def _make_room(self, turn: _Turn) -> None:
+        """Refuse the last in the queue for one that goes before it."""
+        full = self.refusal()
         last = max(self._waiters, default=turn)
         if last.place[0] <= turn.place[0]:
             raise full

@@ -17,7 +17,6 @@ from serve_app.model_settings import ModelSettings
 from serve_app.remote_replica import RemoteReplica
 from serve_app.replicas import ModelReplica
 from serve_app.settings import Settings, load
-from serve_app.stuck import health_checks
 
 APP_NAME = "rerank"
 ROUTER = "ray.serve.experimental.round_robin_router:RoundRobinRouter"
@@ -60,8 +59,8 @@ def bind(
     return Ingress.options(  # type: ignore[attr-defined]
         num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": 0},
-        # The service's own admission is the bound; Serve's must lie above it.
-        max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
+        # The service's own bounds answer; Serve, which has no format, must never come to its own.
+        max_ongoing_requests=1_000_000,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,
         **_logging(settings),
     ).bind(
@@ -90,7 +89,6 @@ def _replica(
         # In turn: by the default a request's chunks, sent in one moment, go to the one replica
         # whose queue length is known in that moment.
         request_router_config={"request_router_class": ROUTER},
-        **health_checks(settings.hang_timeout_s),
         # A model that can't be loaded once can't be loaded twice: stop with its message.
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=settings.worker_timeout_s,

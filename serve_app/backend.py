@@ -13,6 +13,9 @@ from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app import tracing
 
 RECALL_TIMEOUT_S = 2.0
+# Whoever calls cancels at the deadline, which a replica takes without a word. What a replica is
+# told is for when that call is lost, as when the ingress has died: it writes an error then.
+GRACE_S = 0.25
 
 logger = logging.getLogger("ray.serve")
 
@@ -46,8 +49,9 @@ class HandleBackend:
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
+        told = timeout_s + GRACE_S
         scores: list[Score] = await self._call(
-            "score", query, documents, options, timeout_s, **tracing.outgoing()
+            "score", query, documents, options, told, **tracing.outgoing()
         )
         return scores
 

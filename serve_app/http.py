@@ -53,8 +53,9 @@ class Frontend(Protocol):
     created: int
     # False where the server in front sets x-request-id on answers itself, as Ray Serve does.
     sets_request_id: bool
-    # HTTP requests whose answer is not sent whole.
+    # HTTP requests whose answer is not sent whole; over the bound not even a body is read.
     in_flight: int
+    max_in_flight: int
 
     async def health(self) -> dict[str, Any]: ...
 
@@ -188,6 +189,8 @@ async def _score(front: Frontend, rule: Rule, request: Request) -> Response:
     try:
         if front.closing:
             raise ShuttingDown("the service is stopping; send the request to another one")
+        if front.in_flight > front.max_in_flight:
+            raise front.service.crowded()
         seconds = timeout_s(request.headers)
         deadline = Deadline() if seconds is None else Deadline.after(seconds)
         body = await _read(request, front.limits.max_body_bytes)

@@ -39,6 +39,11 @@ from serve_app.types import RerankResult
 logger = logging.getLogger("ray.serve")
 
 
+# Requests that may be read, looked up and answered beside those that hold a slot or wait for one.
+# The ingress works through so many within a second, and later ones would wait unseen.
+UNREAD = 256
+
+
 def _this_replica() -> Frontend:
     return cast(Frontend, serve.get_replica_context().servable_object)
 
@@ -105,6 +110,7 @@ class Ingress:
         if not settings.access_log:
             no_lines()
         self.in_flight = 0
+        self.max_in_flight = settings.max_parallel + settings.max_queue + UNREAD
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from serve_app import tracing
-from serve_app.errors import RerankError
+from serve_app.errors import NO_ANSWER, RerankError
 from serve_app.types import RerankResult
 
 # Below Serve's own, so that its lines go where the others go and can be turned off alone.

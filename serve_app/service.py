@@ -79,6 +79,10 @@ class RerankService:
         self._fallbacks = fallbacks or {}
         self._flights = SingleFlight()
 
+    def crowded(self) -> RerankError:
+        """The refusal of a request that is not read, since too many are being read already."""
+        return self._admission.refusal()
+
     async def rerank(self, request: RerankRequest) -> RerankResult:
         """Score and rank. Raises a RerankError, whose status and message are for the client."""
         started = time.perf_counter()

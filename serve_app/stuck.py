@@ -6,7 +6,6 @@ import faulthandler
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 
 @contextmanager
@@ -23,14 +22,3 @@ def ended_after(seconds: float) -> Iterator[None]:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def health_checks(hang_s: float) -> dict[str, Any]:
-    """As `serve.deployment(...).options` takes them, for a process that answers nothing at all.
-
-    Serve gives a replica up at the third failure in a row.
-    """
-    return {
-        "health_check_period_s": min(10.0, max(0.5, hang_s / 6)),
-        "health_check_timeout_s": min(30.0, max(1.0, hang_s / 3)),
-    }

@@ -106,7 +106,7 @@ def test_what_nobody_waits_for_is_never_forwarded(quick: Seen) -> None:
 def test_a_replica_drops_by_itself_what_is_late_or_cancelled(quick: Seen) -> None:
     seen = quick["late_in_the_replica"]
     assert (seen["answered"], seen["refused"], seen["forwarded_dead"]) == (800, 10, 0)
-    assert seen["dropped"] >= 20
+    assert seen["dropped"] >= 10  # of those cancelled, some had not come yet
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,7 @@ class FakeFrontend:
         self, backend: WordOverlap | None = None, limits: Limits | None = None, **access: Any
     ) -> None:
         self.in_flight = 0
+        self.max_in_flight = 1000
         self.created = 1
         self.limits = limits or Limits()
         self.backend = backend or WordOverlap()

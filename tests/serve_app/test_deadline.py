@@ -123,7 +123,7 @@ async def test_every_format_says_that_time_is_up_and_when_to_come_again(path: st
     body = BODIES.get(path, {"query": "a", "documents": ["a"]})
     url = path.replace("{model:path}", "m")
     async with front.client() as client:
-        late = await client.post(url, json=body, headers={"x-request-timeout-ms": "20"})
+        late = await client.post(url, json=body, headers={"x-request-timeout-ms": "80"})
         wrong = await client.post(url, json=body, headers={"x-request-timeout-ms": "x"})
         front.service._admission.active = front.service._admission.max_parallel
         front.service._admission.max_queue = 0
@@ -138,7 +138,17 @@ async def test_every_format_says_that_time_is_up_and_when_to_come_again(path: st
         assert full.headers["retry-after"] == "1"
     assert "x-request-timeout-ms" in wrong.text
     assert wrong.status_code in (400, 422)
-    assert front.backend.cancelled == 1
+    assert front.backend.cancelled == len(front.backend.timeouts)  # what began is cancelled
+
+
+async def test_too_many_at_once_are_refused_unread() -> None:
+    front = FakeFrontend()
+    front.max_in_flight = 0
+    async with front.client() as client:
+        answer = await client.post("/v1/rerank", content=b"not even JSON")
+        health = await client.get("/health")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert health.status_code == 200
 
 
 async def test_a_refusal_says_how_long_the_queue_takes() -> None:

@@ -201,8 +201,10 @@ async def test_a_query_may_be_an_image_where_the_model_takes_one() -> None:
 
 
 class Explains(WordOverlap):
-    async def score(self, query: str, documents: list[Any], options: Any = None) -> list[Score]:
-        scores = await super().score(query, documents, options)
+    async def score(
+        self, query: str, documents: list[Any], options: Any = None, timeout_s: float = 9.0
+    ) -> list[Score]:
+        scores = await super().score(query, documents, options, timeout_s)
         why = "It shares words." if options.explain else ""
         return [replace(score, explanation=why) for score in scores]
 

@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from serve_app.batch_options import BatchOptions
-from serve_app.stuck import health_checks
 
 PROGRAM = """
 import time
@@ -39,11 +38,6 @@ def test_also_where_a_library_holds_the_interpreters_lock() -> None:
 
 def test_what_ends_in_time_is_left_alone() -> None:
     assert _run("pass").returncode == 0
-
-
-def test_checks_come_often_enough_for_the_limit() -> None:
-    assert health_checks(60) == {"health_check_period_s": 10, "health_check_timeout_s": 20}
-    assert health_checks(1) == {"health_check_period_s": 0.5, "health_check_timeout_s": 1}
 
 
 def test_merging_options() -> None:

@@ -27,6 +27,7 @@ from models.types import (
     ScoreOptions,
     Scorer,
 )
+from models.vectors import Vectors
 from serve_app.autoscaling import METRIC, Meter
 from serve_app.metrics_hub import key_of, report_for_ever
 from serve_app.telemetry import Snapshot
@@ -101,6 +102,19 @@ class ModelReplica:
             async with self._turns.turn(query, encoded.cost):
                 scores: list[Score] = await self._forward((self._limit, encoded))
         return scores
+
+    async def embed(
+        self, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+    ) -> Vectors:
+        """Vectors [documents, hidden]. Raises ScoringError where the model has no embeddings."""
+        loop = asyncio.get_running_loop()
+        with self._meter.holding("", documents) as load:
+            encoded = await loop.run_in_executor(
+                self._encoders, self._scorer.encode_documents, documents, options
+            )
+            load.weigh(encoded.cost)
+            # Rows that are new are few: after a ranking by the same model there are none.
+            return await loop.run_in_executor(self._forwards, self._scorer.embed, encoded)
 
     async def _report(self, hub: DeploymentHandle) -> None:
         name = self._scorer.info.name

@@ -13,7 +13,8 @@ from typing import Protocol, TypeVar
 
 from models.images import ImageError
 from models.text import normalize, well_formed
-from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError, relevance
+from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError
+from models.vectors import Vectors
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
 from serve_app.catalog import Catalog
@@ -30,9 +31,14 @@ from serve_app.errors import (
 )
 from serve_app.fetch import ImageFetcher
 from serve_app.pacing import paced
+from serve_app.pipelines import UNNAMED, Pipeline
+from serve_app.pipelines.models import taken
+from serve_app.pipelines.run import run
+from serve_app.pipelines.served import Served
+from serve_app.ranking import keys_of, ranked_by
 from serve_app.spans import add_spans
 from serve_app.telemetry import Telemetry
-from serve_app.types import RankedDocument, RerankRequest, RerankResult
+from serve_app.types import RerankRequest, RerankResult
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
@@ -50,6 +56,8 @@ class Backend(Protocol):
         self, query: str, documents: list[Document], options: ScoreOptions
     ) -> list[Score]: ...
 
+    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors: ...
+
 
 class RerankService:
     """Ranks documents with named models, over one score store."""
@@ -66,6 +74,7 @@ class RerankService:
         worker_timeout_s: float = 120.0,
         images: ImageFetcher | None = None,
         fallbacks: Mapping[str, str] | None = None,
+        pipelines: Mapping[str, Pipeline] | None = None,
     ) -> None:
         self.catalog = catalog
         self._backends = backends
@@ -76,7 +85,11 @@ class RerankService:
         self._timeout_s = worker_timeout_s
         self._images = images
         self._fallbacks = fallbacks or {}
+        self.pipelines = pipelines or {}
         self._flights = SingleFlight()
+        self._served = Served(
+            catalog, self.pipelines, backends, admission, rank=self._answered, answer=self._answer
+        )
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
         """Score and rank. Raises a RerankError, whose status and message are for the client."""
@@ -84,7 +97,7 @@ class RerankService:
         timings: dict[str, float] = {}
         name, status = "unknown", 200
         try:
-            name = self.catalog.resolve(request.model)
+            name = UNNAMED if request.pipeline else self.catalog.resolve(request.model)
             result = await self._answered(name, request, timings, started)
             name = result.model
             return result
@@ -122,13 +135,24 @@ class RerankService:
     async def _whole(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
     ) -> RerankResult:
-        """The model's ranking, with the spans that were asked for."""
-        result = await self._rerank(name, request, timings, started)
-        if request.relevant_spans is None:
+        """The model's or the pipeline's ranking, with the spans that were asked for."""
+        pipeline = request.pipeline or self.pipelines.get(name)
+        if pipeline is not None:
+            if self._images is not None:
+                request = replace(request, documents=await self._images.resolve(request.documents))
+            result = await run(pipeline, name, request, self._served, started)
+            timings.update(result.timings_ms)
+            name = self._served.single(pipeline.scorer) if pipeline.scorer else name
+        elif request.budget_ms is not None:
+            raise InvalidRequest("budget_ms is for pipelines; leave it out", param="budget_ms")
+        else:
+            result = await self._rerank(name, request, timings, started)
+        if (spans := request.relevant_spans) is None:
             return result
         info = await self._answer(name, self._backends[name].info)
+        request = replace(request, options=taken(request.options, info))
         rank = partial(self._rerank, name, timings={}, started=time.perf_counter())
-        return await add_spans(result, request, request.relevant_spans, info, rank)
+        return await add_spans(result, request, spans, info, rank)
 
     async def _rerank(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
@@ -145,7 +169,9 @@ class RerankService:
         documents: Sequence[Document] = request.documents
         if self._images is not None:
             documents = await self._images.resolve(documents)
-        order, by_key = await _keys(info, PairKeys(info, query, request.options), documents, clean)
+        order, by_key = await keys_of(
+            info, PairKeys(info, query, request.options), documents, clean
+        )
 
         landed = self._flights.landed
         # Reasons are not kept: they would take more room than the scores.
@@ -185,7 +211,7 @@ class RerankService:
             raise DocumentTooLong(
                 f"document {truncated[0]} is longer than {name!r} reads", param="documents"
             )
-        ranked = await _rank(info, [scores[key] for key in order], request)
+        ranked = await ranked_by(info, [scores[key] for key in order], request)
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
         tokens = sum(scores[key].tokens for key in order)
@@ -271,44 +297,5 @@ class RerankService:
         raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
 
 
-async def _keys(
-    info: ModelInfo, keys: PairKeys, documents: Sequence[Document], clean: Callable[[str], str]
-) -> tuple[list[bytes], dict[bytes, Document]]:
-    """The documents' keys in their order, and what each stands for."""
-    texts: list[Document] = [
-        clean(d) if isinstance(d, str) else replace(d, text=clean(d.text))
-        async for d in paced(documents)
-    ]
-    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in paced(texts)]
-    by_key: dict[bytes, Document] = {}
-    for key, text in zip(order, texts, strict=True):
-        by_key.setdefault(key, text)
-    return order, by_key
-
-
 def _ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
-
-
-async def _rank(
-    info: ModelInfo, scores: Sequence[Score], request: RerankRequest
-) -> tuple[RankedDocument, ...]:
-    """By falling raw score, equal ones by index; the activations keep that order."""
-    falling = [-score.logit for score in scores]
-    order = sorted(range(len(scores)), key=falling.__getitem__)  # stable: ties stay by index
-    del order[len(order) if request.top_n is None else request.top_n :]
-    if not request.sort:
-        order.sort()
-    originals = request.originals or request.documents
-    return tuple(
-        [
-            RankedDocument(
-                index=i,
-                relevance_score=relevance(scores[i].logit, info.activation),
-                logit=scores[i].logit,
-                document=originals[i],
-                explanation=scores[i].explanation,
-            )
-            async for i in paced(order)
-        ]
-    )

@@ -14,8 +14,10 @@ from serve_app.access.settings import AccessSettings
 from serve_app.cache.settings import StoreSettings
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 from serve_app.model_settings import DTYPES, Backend, Device, ModelSettings, Quantization
+from serve_app.pipelines import Pipeline
+from serve_app.pipelines.settings import check_pipelines
 from serve_app.profiles import ProfileError, read_profile
-from serve_app.remote_settings import SHARED, ModelFields, check_fallbacks
+from serve_app.remote_settings import PIPELINE, SHARED, ModelFields, check_fallbacks
 from serve_app.scaling import ScalingSettings
 from serve_app.settings_base import env as _env
 from serve_app.traffic import Traffic
@@ -175,7 +177,7 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Settings:
-        names = [m.name for m in self.models]
+        names = list(self.catalog().names)
         taken = names + [alias for m in self.models for alias in m.aliases]
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
@@ -183,6 +185,7 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
         check_fallbacks(self.models)
         if self.default_model is not None and self.default_model not in names:
             raise ValueError(f"default_model: {self.default_model!r} is not one of {names}")
+        check_pipelines(self)
         return self
 
     @model_validator(mode="after")
@@ -193,9 +196,12 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
         return self
 
     def model_settings(self) -> tuple[ModelSettings, ...]:
-        """The models to serve: `models`, or the one that model and local_model_path name."""
-        if self.models:
-            return self.models
+        """The models to serve: those of `models`, or the one that model and local_model_path name.
+
+        That one is served, too, where `models` has pipelines alone.
+        """
+        if models := tuple(entry for entry in self.models if entry.pipeline is None):
+            return models
         source = self.local_model_path or self.model
         name = "all-MiniLM-L6-v2-maxsim" if source == EMBEDDED else source.rstrip("/")
         if self.local_model_path:
@@ -234,9 +240,16 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
             representation_cache_bytes=self.representation_cache_bytes,
         )
 
+    def pipelines(self) -> dict[str, Pipeline]:
+        """The pipelines of `models`, by name."""
+        entries = (entry for entry in self.models if entry.pipeline is not None)
+        return {entry.name: entry.as_pipeline() for entry in entries}
+
     def catalog(self) -> Catalog:
-        """Names that requests may use: models, their aliases, the well-known hosted names."""
-        models = self.model_settings()
+        """Names that requests may use: models, pipelines, their aliases, the well-known names."""
+        models = self.models
+        if len(self.pipelines()) == len(models):
+            models = (*models, *self.model_settings())
         names = tuple(m.name for m in models)
         default = self.default_model or names[0]
         explicit = {alias: m.name for m in models for alias in m.aliases}
@@ -323,12 +336,14 @@ def table() -> str:
         shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         default = "" if shown in (None, "", {}) else f"`{shown}`"
         rows.append(f"| `{env}` | `{name}` | {default} | {field.description} |")
-    remote = [name for name in ModelFields.model_fields if name not in SHARED]
-    local = [name for name in ModelSettings.model_fields if name not in (*SHARED, *remote)]
+    remote = [name for name in ModelFields.model_fields if name not in (*SHARED, *PIPELINE)]
+    every = (*SHARED, *remote, *PIPELINE)
+    local = [name for name in ModelSettings.model_fields if name not in every]
     for which, names in (
         ("Each entry of `models` takes", SHARED),
         ("One of a local model takes beside them", local),
         ("One that names a provider (docs/providers.md)", remote),
+        ("A pipeline (docs/pipelines.md) takes alone", PIPELINE),
     ):
         rows += ["", f"{which}: " + ", ".join(f"`{name}`" for name in names) + "."]
     return "\n".join(rows)

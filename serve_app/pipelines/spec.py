@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -58,13 +59,15 @@ class Rerank(Frozen):
 class Fuse(Frozen):
     """Rank what is left with each of several, and fuse the rankings by reciprocal rank."""
 
-    fuse: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_FUSED)]
+    fuse: tuple[Name, ...]
     k: Count = K
     keep: Count | None = None
 
     @field_validator("fuse")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not 2 <= len(names) <= MAX_FUSED:
+            raise ValueError(f"2 to {MAX_FUSED} rankings are fused, not {len(names)}")
         if len(set(names)) < len(names):
             raise ValueError("each is fused once")
         return names
@@ -134,7 +137,15 @@ Stage = Annotated[
     | Annotated[Threshold, Tag("threshold")],
     Discriminator(_kind, custom_error_type="stage", custom_error_message=_ONE_OF),
 ]
-Stages = Annotated[tuple[Stage, ...], Field(min_length=1, max_length=MAX_STAGES)]
+
+
+def _some(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    if not 1 <= len(stages) <= MAX_STAGES:
+        raise ValueError(f"a pipeline has 1 to {MAX_STAGES} stages, not {len(stages)}")
+    return stages
+
+
+Stages = Annotated[tuple[Stage, ...], AfterValidator(_some)]
 Milliseconds = Count
 
 
@@ -180,4 +191,4 @@ def problem(error: ValidationError) -> tuple[str, str]:
     if len(named) > 1:
         where.append(named[1])
     message = str(first["msg"]).removeprefix("Value error, ")
-    return ".".join(where), message.replace("Tuple", "List").replace("valid tuple", "list")
+    return ".".join(where), message.replace("valid tuple", "list")

@@ -61,7 +61,7 @@ class UsageSnapshot:
     def __str__(self) -> str:
         lines = [f"{'tool':16} {'model':32} {'tokens':>12} {'requests':>9} {'cost':>10}"]
         for row in self.rows:
-            cost = "-" if row.cost is None else f"{row.cost:.4f}"
+            cost = "-" if row.cost is None else f"{row.cost:.4g}"
             lines.append(
                 f"{row.tool:16} {row.model:32} {row.tokens:12} {row.requests:9} {cost:>10}"
             )

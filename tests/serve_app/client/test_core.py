@@ -21,7 +21,10 @@ FAST = Retry(base_s=0.001, cap_s=0.002)
 
 
 class Server:
-    """Scores a document by the number it is; counts what it is asked and how much at once."""
+    """Scores a document by the number it is; counts what it is asked and how much at once.
+
+    It has no route for several queries.
+    """
 
     def __init__(self, fail: Handler | None = None) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -30,6 +33,8 @@ class Server:
         self._fail = fail
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/rerank":
+            return httpx.Response(404)
         body = json.loads(request.content)
         self.bodies.append(body)
         self.headers.append(request.headers)
@@ -142,7 +147,7 @@ async def test_scores_in_the_documents_order() -> None:
     assert (empty.shape, none) == ((0,), 0)
 
 
-async def test_a_batch_of_queries() -> None:
+async def test_a_batch_of_queries_one_by_one() -> None:
     server = Server()
     seen: list[tuple[int, int]] = []
     found = await server.client().batch(

@@ -10,13 +10,13 @@ from serve_app.client.results import BatchFailure, Hit, RerankResults
 from serve_app.client.retry import Retry
 from serve_app.client.spans import Span, SpanOptions
 from serve_app.client.usage import (
-    Price,
     TokenUsageTracker,
     Usage,
     UsageSnapshot,
     shared_tracker,
 )
 from serve_app.errors import RerankError
+from serve_app.pricing import Price
 
 __all__ = [
     "AsyncReranker",

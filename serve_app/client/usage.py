@@ -12,20 +12,10 @@ from pathlib import Path
 
 from serve_app.client.locks import ForkLock
 from serve_app.client.usage_store import FileStore, MemoryStore, Store
+from serve_app.pricing import Price
 
 logger = logging.getLogger(__name__)
 USAGE_FILE = "RERANK_USAGE_FILE"
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """In one currency, the caller's."""
-
-    per_million_tokens: float = 0.0
-    per_thousand_requests: float = 0.0
-
-    def of(self, tokens: int, requests: int) -> float:
-        return tokens * self.per_million_tokens / 1e6 + requests * self.per_thousand_requests / 1e3
 
 
 @dataclass(frozen=True, slots=True)

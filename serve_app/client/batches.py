@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from serve_app.client import arguments
 from serve_app.client.documents import Readable, TextField, read
 from serve_app.client.results import BatchFailure, D, Hit, RerankResults
 from serve_app.client.wire import Answer, Job
@@ -32,8 +33,8 @@ class Question(Generic[D]):
         query: str, documents: Iterable[D], text_field: TextField | None, place: int | None
     ) -> Question[D]:
         """Raises InvalidRequest where a document has no text."""
-        given = list(documents)
         try:
+            given = arguments.documents(documents)
             readables = [read(document, i, text_field) for i, document in enumerate(given)]
         except RerankError as error:
             if place is not None:

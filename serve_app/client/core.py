@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 import httpx
 
 from serve_app.client import batches
+from serve_app.client.arguments import one_of, positive, seconds
 from serve_app.client.documents import TextField
 from serve_app.client.progress import Progress, progress_bar
 from serve_app.client.results import D, RerankResults
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 URL = "http://127.0.0.1:8000"
 BATCH_SIZE = 2000
 OnError = Literal["raise", "report"]
+ON_ERROR = ("raise", "report")
 # What a call's options are sent as, under the same names.
 _SENT = ("instruction", "max_tokens_per_doc", "long_document", "query_image_url")
 
@@ -86,11 +88,14 @@ class AsyncReranker:
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self.model = model
-        self._batch_size = _positive(batch_size, "batch_size")
+        self._batch_size = positive(batch_size, "batch_size")
+        one_of(on_error, ON_ERROR, "on_error")
         self._on_error: OnError = on_error
         self._text_field = text_field
         self._track = track_tokens
         self.tracker = tracker if tracker is not None else shared_tracker()
+        seconds(timeout_s, "timeout_s")
+        seconds(connect_timeout_s, "connect_timeout_s")
         transport: Transport
         if isinstance(target, str):
             transport = Http(
@@ -101,15 +106,20 @@ class AsyncReranker:
                 extra_body=extra_body,
                 timeout_s=timeout_s,
                 connect_timeout_s=connect_timeout_s,
-                max_connections=_positive(max_connections, "max_connections"),
+                max_connections=positive(max_connections, "max_connections"),
                 http2=http2,
                 client=client,
+            )
+        elif not hasattr(target, "rerank"):
+            raise InvalidRequest(
+                f"a target is an address or a Ray handle, not {type(target).__name__}",
+                param="target",
             )
         else:
             transport = Handle(target, timeout_s=timeout_s, extra=extra_body)
         self._sender = Sender(
             transport,
-            max_connections=_positive(max_connections, "max_connections"),
+            max_connections=positive(max_connections, "max_connections"),
             retry=retry or Retry(),
             tracker=self.tracker,
             tool=tool,
@@ -178,15 +188,17 @@ class AsyncReranker:
         started = time.perf_counter()
         top_k = options.get("top_k")
         if top_k is not None:
-            _positive(top_k, "top_k")
+            positive(top_k, "top_k")
         size = options.get("batch_size")
-        size = self._batch_size if size is None else _positive(size, "batch_size")
+        size = self._batch_size if size is None else positive(size, "batch_size")
         whole = batches.Whole(
             top_k=top_k,
             model=options.get("model") or self.model,
             options={name: options.get(name) for name in _SENT}
             | {"relevant_spans": asked(options.get("relevant_spans"))},
         )
+        on_error = options.get("on_error") or self._on_error
+        one_of(on_error, ON_ERROR, "on_error")
         where = options.get("text_field")
         where = self._text_field if where is None else where
         several = len(requests) > 1
@@ -201,7 +213,7 @@ class AsyncReranker:
         with progress_bar(options.get("progress", False), total) as advance:
             outcomes = await self._sender.send(
                 packs,
-                raises=(options.get("on_error") or self._on_error) == "raise",
+                raises=on_error == "raise",
                 track=self._track if track is None else track,
                 advance=advance,
             )
@@ -245,9 +257,3 @@ class AsyncReranker:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
-
-
-def _positive(value: int, name: str) -> int:
-    if value < 1:
-        raise InvalidRequest(f"{name} must be at least 1, not {value}", param=name)
-    return value

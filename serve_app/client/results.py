@@ -45,7 +45,7 @@ class BatchFailure:
         return f"documents {self.indices.start} to {self.indices.stop - 1}: {self.error}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RerankResults(Sequence[Hit[D]], Generic[D]):
     """Hits by falling score, equal scores by index.
 
@@ -140,6 +140,10 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
 
     def __getitem__(self, at: int | slice) -> Hit[D] | tuple[Hit[D], ...]:
         return self.hits[at]
+
+    def __repr__(self) -> str:
+        # At a prompt and in a notebook: what `print` shows, not all that it holds.
+        return str(self)
 
     def __str__(self) -> str:
         """A table of the best hits, a line each."""

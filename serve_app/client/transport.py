@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import httpx
 
 from serve_app.client import wire, wire_many
+from serve_app.client.arguments import base_url, one_of
 from serve_app.client.errors import TookTooLong, Unreachable, from_response
 from serve_app.client.spans import Span
 from serve_app.errors import RerankError
@@ -55,7 +56,8 @@ class Http:
         http2: bool | None,
         client: httpx.AsyncClient | None,
     ) -> None:
-        self._url = route(url)
+        one_of(dialect, wire.WIRES, "dialect")
+        self._url = route(base_url(url))
         self._host = httpx.URL(self._url).netloc.decode() or self._url
         self._wire = wire.WIRES[dialect]
         self.takes_many = dialect == "native"

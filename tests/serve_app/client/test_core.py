@@ -200,6 +200,44 @@ async def test_numbers_that_are_none(arguments: dict[str, int], param: str) -> N
         await Server().client().rerank("q", ["1"], **arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("target", "options", "param"),
+    [
+        ("127.0.0.1:8000", {}, "target"),
+        ("localhost", {}, "target"),
+        ("ftp://host", {}, "target"),
+        ("http://", {}, "target"),
+        ("", {}, "target"),
+        (None, {}, "target"),
+        ("http://test", {"dialect": "other"}, "dialect"),
+        ("http://test", {"on_error": "ignore"}, "on_error"),
+        ("http://test", {"timeout_s": 0}, "timeout_s"),
+        ("http://test", {"max_connections": 0}, "max_connections"),
+    ],
+)
+def test_what_can_not_work_is_refused_at_once(
+    target: Any, options: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        AsyncReranker(target, **options)
+    assert raised.value.param == param
+
+
+@pytest.mark.parametrize("alone", ["one document", b"bytes", {"text": "one document"}])
+async def test_a_document_alone_is_no_list(alone: Any) -> None:
+    server = Server()
+    with pytest.raises(InvalidRequest, match="put it into a list"):
+        await server.client().rerank("q", alone)
+    with pytest.raises(InvalidRequest, match="on_error"):
+        await server.client().rerank("q", ["1"], on_error="none")  # type: ignore[arg-type]
+    assert not server.bodies
+
+
+async def test_at_a_prompt_results_show_as_in_print() -> None:
+    found = await Server().client().rerank("q", ["1", "2"])
+    assert repr(found) == str(found)
+
+
 async def test_usage_is_counted_unless_it_is_not_wanted() -> None:
     tracker = TokenUsageTracker()
     client = Server().client(tracker=tracker, batch_size=2, tool="search")

@@ -81,6 +81,7 @@ def access_of(settings: Settings, telemetry: Telemetry) -> Access:
         tpm=settings.rate_limit_tpm,
         open_routes=settings.open_routes,
         cors_origins=settings.cors_origins,
+        prices=settings.prices,
     )
 
 

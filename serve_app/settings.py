@@ -189,6 +189,13 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings):
         return self
 
     @model_validator(mode="after")
+    def _prices_are_of_models(self) -> Settings:
+        names = [m.name for m in self.model_settings()]
+        if unknown := sorted(self.prices.keys() - set(names)):
+            raise ValueError(f"prices: {unknown[0]!r} is not one of the models {names}")
+        return self
+
+    @model_validator(mode="after")
     def _scaling_fits(self) -> Settings:
         for model in self.model_settings():
             if problem := self.scaling(model).problem():
@@ -277,8 +284,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {
         field: environ[env] for env, field in ENV_NAMES.items() if environ.get(env, "") != ""
     }
-    for field, env in (("models", "RERANKER_MODELS"), ("resources", "RERANKER_RESOURCES")):
+    for field in ("models", "resources", "prices"):
         if field in values:
+            env = f"RERANKER_{field.upper()}"
             try:
                 values[field] = json.loads(values[field])
             except ValueError as error:

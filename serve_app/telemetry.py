@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve_app import tiers
+from serve_app import usage as by_model
 
 # Log-spaced buckets, each 10% wider than the one before, from 0.1 ms to about 110 s: a quantile
 # is right within 10%, and histograms of several replicas add up without loss.
@@ -68,14 +69,15 @@ class Snapshot:
     """Totals of one process, or of several merged. Plain data.
 
     `requests` counts by (model, status); `http` by (dialect, status); `usage` by (API key's
-    name, what), where what is one of `USAGE`; `upstream` by (model, event) what happened in
-    calls to providers; `shared` by what, as in `tiers`; `representations` by (model, what), as
-    there.
+    name, what), where what is one of `USAGE`; `usage_by_model` as in `usage.py`;
+    `upstream` by (model, event) what happened in calls to providers; `shared` by what, as in
+    `tiers`; `representations` by (model, what), as there.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     http: Counter[tuple[str, int]] = field(default_factory=Counter)
     usage: Counter[tuple[str, str]] = field(default_factory=Counter)
+    usage_by_model: by_model.Counts = field(default_factory=Counter)
     upstream: Counter[tuple[str, str]] = field(default_factory=Counter)
     shared: Counter[str] = field(default_factory=Counter)
     representations: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -96,6 +98,7 @@ class Telemetry:
     def __init__(self) -> None:
         self._own = Snapshot()
         self._key_names: set[str] = set()
+        self._key_models: set[tuple[str, str]] = set()
 
     def record_http(self, dialect: str, status: int) -> None:
         self._own.http[dialect, status] += 1
@@ -125,6 +128,15 @@ class Telemetry:
         for what, amount in amounts.items():
             self._own.usage[key, what] += amount
 
+    def record_model_usage(self, key: str, model: str, **amounts: int) -> None:
+        """The same by the model that answered; the amounts are named as in `MODEL_USAGE`."""
+        if (key, model) not in self._key_models:
+            if len(self._key_models) >= by_model.MAX_PAIRS:
+                key = OTHER_KEYS
+            self._key_models.add((key, model))
+        for what, amount in amounts.items():
+            self._own.usage_by_model[key, model, what] += amount
+
     def record_fallback(self, model: str) -> None:
         """A request that another model answered in place of `model`."""
         self._own.upstream[model, "fallbacks"] += 1
@@ -152,6 +164,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
         total.requests.update(one.requests)
         total.http.update(one.http)
         total.usage.update(one.usage)
+        total.usage_by_model.update(one.usage_by_model)
         total.upstream.update(one.upstream)
         total.shared.update(one.shared)
         total.representations.update(one.representations)
@@ -200,6 +213,7 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "responses_by_dialect": _grouped(snapshot.http),
         "upstream_by_model": _grouped(snapshot.upstream),
         "usage_by_key": {name: usage_of(snapshot, name) for name in _key_names(snapshot)},
+        **by_model.to_json(snapshot.usage_by_model),
     }
 
 
@@ -246,6 +260,10 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
         for name in _key_names(snapshot):
             number = snapshot.usage[name, what]
             yield f'rerank_key_{what}_total{{key="{_escape(name)}"}} {number}'
+    for name, meaning, values in by_model.metrics(snapshot.usage_by_model):
+        yield from _head(name, "counter", meaning)
+        for key, model, number in values:
+            yield f'{name}{{key="{_escape(key)}",model="{_escape(model)}"}} {number}'
     yield from _histogram("rerank_queue_wait_seconds", "Time in the queue.", snapshot.wait)
     yield from _histogram("rerank_process_seconds", "Time in the service.", snapshot.process)
     for name, text, value in (

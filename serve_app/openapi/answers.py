@@ -154,7 +154,13 @@ def schemas() -> Json:
             answers=array(
                 {
                     "anyOf": [
-                        obj("index error status", index=INTEGER, error=fault, status=INTEGER),
+                        obj(
+                            "index error status",
+                            index=INTEGER,
+                            error=fault,
+                            status=INTEGER,
+                            retry_after_s=INTEGER,
+                        ),
                         obj("index id model results usage", index=INTEGER, **native),
                     ]
                 }

@@ -6,7 +6,7 @@
 from serve_app.client.core import AsyncReranker
 from serve_app.client.errors import BadAnswer, Refused, TookTooLong, Unreachable
 from serve_app.client.reranker import Reranker
-from serve_app.client.results import BatchFailure, Hit, RerankResults
+from serve_app.client.results import BatchFailure, Hit, RerankResults, StageScore
 from serve_app.client.retry import Retry
 from serve_app.client.spans import Span, SpanOptions
 from serve_app.client.usage import (
@@ -31,6 +31,7 @@ __all__ = [
     "Retry",
     "Span",
     "SpanOptions",
+    "StageScore",
     "TokenUsageTracker",
     "TookTooLong",
     "Unreachable",

@@ -17,6 +17,10 @@ from serve_app.errors import RerankError
 # (a character takes up to four).
 MAX_QUERIES = 64
 MAX_CHARS = 2_000_000
+APART = (
+    "the documents went in several requests, and the pipeline ranked each one's by themselves; "
+    "raise batch_size"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,11 @@ def _merged(
     """One result of all batches, under the documents' own indices."""
     answers = [(job, found) for job, found in outcomes if isinstance(found, Answer)]
     scored = [(job.start + i, score) for job, found in answers for i, score in found.scores]
-    scored.sort(key=lambda pair: (-pair[1], pair[0]))
+    piped = any(found.by_pipeline for _, found in answers)
+    if not piped or len(answers) > 1:
+        # A pipeline's own order says more than its scores, of which some may be equal.
+        scored.sort(key=lambda pair: (-pair[1], pair[0]))
+    stages = {job.start + i: own for job, found in answers for i, own in found.stages.items()}
     spans = {job.start + i: own for job, found in answers for i, own in found.spans.items()}
     documents, readables = question.documents, question.readables
     return RerankResults(
@@ -130,6 +138,7 @@ def _merged(
                 readables[index].text,
                 readables[index].metadata,
                 spans.get(index, ()),
+                stages.get(index, {}),
             )
             for index, score in scored[:top_k]
         ),
@@ -143,7 +152,8 @@ def _merged(
             for job, found in outcomes
             if isinstance(found, RerankError)
         ),
-        warnings=tuple(
+        warnings=((APART,) if piped and len(outcomes) > 1 else ())
+        + tuple(
             # The service counts within its batch.
             warning if len(outcomes) == 1 else f"batch from document {job.start}: {warning}"
             for job, found in answers

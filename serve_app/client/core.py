@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -29,7 +30,14 @@ BATCH_SIZE = 2000
 OnError = Literal["raise", "report"]
 ON_ERROR = ("raise", "report")
 # What a call's options are sent as, under the same names.
-_SENT = ("instruction", "max_tokens_per_doc", "long_document", "query_image_url")
+_SENT = (
+    "instruction",
+    "max_tokens_per_doc",
+    "long_document",
+    "query_image_url",
+    "pipeline",
+    "budget_ms",
+)
 
 
 class CallOptions(TypedDict, total=False):
@@ -42,6 +50,8 @@ class CallOptions(TypedDict, total=False):
     long_document: Literal["truncate", "max_passage"] | None
     query_image_url: str | None
     relevant_spans: Spans
+    pipeline: Sequence[Mapping[str, Any]] | None
+    budget_ms: int | None
     text_field: TextField | None
     batch_size: int | None
     on_error: OnError | None
@@ -137,6 +147,8 @@ class AsyncReranker:
         long_document: Literal["truncate", "max_passage"] | None = None,
         query_image_url: str | None = None,
         relevant_spans: Spans = None,
+        pipeline: Sequence[Mapping[str, Any]] | None = None,
+        budget_ms: int | None = None,
         text_field: TextField | None = None,
         batch_size: int | None = None,
         on_error: OnError | None = None,
@@ -149,6 +161,8 @@ class AsyncReranker:
         as it was given, its metadata beside it. No documents: no request, an empty result.
         `model`, `instruction`, `max_tokens_per_doc`, `long_document` and `query_image_url` are
         sent as they are. `relevant_spans`: True, or SpanOptions, for each hit's `spans`.
+        `pipeline`: stages in place of a model; all documents then go in one request. `budget_ms`
+        bounds a pipeline's time.
         `text_field`, `batch_size`, `on_error` and `track_tokens` win over the client's own.
         `progress`: True for a bar, or a function of (documents done, documents).
         Raises a RerankError, with a note of which documents it concerns.
@@ -161,6 +175,8 @@ class AsyncReranker:
             "long_document": long_document,
             "query_image_url": query_image_url,
             "relevant_spans": relevant_spans,
+            "pipeline": pipeline,
+            "budget_ms": budget_ms,
             "text_field": text_field,
             "batch_size": batch_size,
             "on_error": on_error,
@@ -193,7 +209,8 @@ class AsyncReranker:
         size = self._batch_size if size is None else positive(size, "batch_size")
         whole = batches.Whole(
             top_k=top_k,
-            model=options.get("model") or self.model,
+            # The stages name the models.
+            model=options.get("model") or (None if options.get("pipeline") else self.model),
             options={name: options.get(name) for name in _SENT}
             | {"relevant_spans": asked(options.get("relevant_spans"))},
         )
@@ -206,7 +223,9 @@ class AsyncReranker:
             batches.Question.of(query, documents, where, place if several else None)
             for place, (query, documents) in enumerate(requests)
         ]
-        jobs = [job for question in questions for job in batches.cut(question, whole, size)]
+        # A pipeline's ranks and cuts are of all documents together.
+        most = sys.maxsize if options.get("pipeline") else size
+        jobs = [job for question in questions for job in batches.cut(question, whole, most)]
         packs = batches.pack(jobs, size) if self._sender.takes_many else [[job] for job in jobs]
         track = options.get("track_tokens")
         total = sum(len(question.documents) for question in questions)

@@ -16,10 +16,19 @@ _SHOWN_CHARS = 72
 
 
 @dataclass(frozen=True, slots=True)
+class StageScore:
+    """A document's score in one stage of a pipeline, and its rank there, from 1."""
+
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit(Generic[D]):
     """`index` is the document's place in the caller's list, `document` what the caller gave.
 
     `spans`, where they were asked for, are the parts that answer the query, the best first.
+    `stages`: of a pipeline, by its stages' names.
     """
 
     index: int
@@ -28,6 +37,7 @@ class Hit(Generic[D]):
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
+    stages: Mapping[str, StageScore] = field(default_factory=dict)
 
     def highlight(self, before: str = "**", after: str = "**") -> str:
         """The text with `before` and `after` around its spans; nothing in it is escaped."""

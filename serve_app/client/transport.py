@@ -12,6 +12,7 @@ import httpx
 from serve_app.client import wire, wire_many
 from serve_app.client.arguments import base_url, one_of
 from serve_app.client.errors import TookTooLong, Unreachable, from_response
+from serve_app.client.results import StageScore
 from serve_app.client.spans import Span
 from serve_app.errors import RerankError
 
@@ -141,8 +142,11 @@ class Handle:
             scores=[(hit.index, hit.relevance_score) for hit in result.results],
             model=result.model,
             tokens=result.tokens,
-            warnings=_warnings(result.truncated),
+            warnings=(*_warnings(result.truncated), *getattr(result, "warnings", ())),
             spans={hit.index: _spans(hit) for hit in result.results if hit.relevant_spans},
+            # A service of an earlier release has no pipelines.
+            stages={hit.index: own for hit in result.results if (own := _stages(hit))},
+            by_pipeline=getattr(result, "pipeline", None) is not None,
         )
         wire.check(answer, job, "the handle")
         return answer
@@ -163,6 +167,11 @@ def route(url: str) -> str:
 
 def _spans(hit: Any) -> tuple[Span, ...]:
     return tuple(Span(span.start, span.end, span.score) for span in hit.relevant_spans)
+
+
+def _stages(hit: Any) -> dict[str, StageScore]:
+    stages = getattr(hit, "stages", {})
+    return {name: StageScore(stage.score, stage.rank) for name, stage in stages.items()}
 
 
 def _warnings(truncated: tuple[int, ...]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from serve_app.client.errors import BadAnswer
+from serve_app.client.results import StageScore
 from serve_app.client.spans import Span
 
 DialectName = Literal["native", "cohere", "jina", "voyage"]
@@ -42,7 +43,8 @@ class Job:
 class Answer:
     """`scores` has (index in the batch, score); `tokens` counts query and documents.
 
-    `spans` has those of the documents that have some, by index in the batch.
+    `spans` has those of the documents that have some, by index in the batch; `stages` what each
+    stage of a pipeline gave a document. `by_pipeline`: there may be fewer than were asked for.
     """
 
     scores: list[tuple[int, float]]
@@ -50,6 +52,8 @@ class Answer:
     tokens: int = 0
     warnings: tuple[str, ...] = ()
     spans: Mapping[int, tuple[Span, ...]] = field(default_factory=dict)
+    stages: Mapping[int, Mapping[str, StageScore]] = field(default_factory=dict)
+    by_pipeline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class _Scored(Part):
     index: int
     score: FiniteFloat = Field(validation_alias=AliasChoices("relevance_score", "score"))
     relevant_spans: list[Span] | None = None
+    stages: dict[str, StageScore] | None = None
 
 
 class _Usage(Part):
@@ -109,6 +114,7 @@ class _Tokens(Part):
 class _Meta(Part):
     tokens: _Tokens | None = None
     warnings: list[str] | None = None
+    pipeline: Mapping[str, Any] | None = None
 
 
 class Body(Part):
@@ -119,6 +125,7 @@ class Body(Part):
     usage: _Usage | None = None
     meta: _Meta | None = None
     warnings: list[str] | None = None
+    pipeline: Mapping[str, Any] | None = None
 
 
 def decode(content: bytes, job: Job, source: str) -> Answer:
@@ -152,6 +159,8 @@ def answer_of(body: Body, job: Job, source: str) -> Answer:
         tokens=tokens or 0,
         warnings=tuple(body.warnings or meta.warnings or ()),
         spans={h.index: tuple(h.relevant_spans) for h in body.results if h.relevant_spans},
+        stages={h.index: h.stages for h in body.results if h.stages},
+        by_pipeline=body.pipeline is not None or meta.pipeline is not None,
     )
     check(answer, job, source)
     return answer
@@ -166,5 +175,6 @@ def check(answer: Answer, job: Job, source: str) -> None:
     if len(set(indices)) < len(indices):
         raise BadAnswer(f"{source} scored a document twice")
     expected = count if job.top_k is None else min(job.top_k, count)
-    if len(indices) != expected:
+    # A pipeline answers with what its stages kept.
+    if len(indices) > expected or (len(indices) < expected and not answer.by_pipeline):
         raise BadAnswer(f"{source} sent {len(indices)} results where {expected} were asked for")

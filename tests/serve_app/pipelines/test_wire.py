@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from models.pipelines import lexical
+from serve_app.client import AsyncReranker, StageScore
 from serve_app.http import make_app
 from tests.serve_app.fakes import FakeFrontend
 from tests.serve_app.pipelines.fakes import Kit, pipeline_of
@@ -135,3 +136,22 @@ async def test_without_bm25s_a_request_is_told_what_is_missing(
     refused = await client.post("/rerank", json=body(pipeline=[{"rerank": "bm25"}]))
     assert refused.status_code == 422
     assert "rerank-serve[pipelines]" in refused.json()["error"]["message"]
+
+
+async def test_our_client_brings_the_stages_and_their_order(
+    client: httpx.AsyncClient, kit: Kit
+) -> None:
+    async with AsyncReranker("http://test", client=client, model="light", batch_size=2) as reranker:
+        found = await reranker.rerank("bamboo", DOCUMENTS, pipeline=CASCADE)
+        assert [hit.index for hit in found] == [2, 1, 0]
+        assert found.hits[0].stages["light"] == StageScore(0.7, 3)
+        assert (found.requests, found.warnings) == (1, ())
+        named = await reranker.rerank("bamboo", DOCUMENTS, model="both", batch_size=9, top_k=2)
+        assert [hit.index for hit in named] == [2, 1]
+        apart = await reranker.rerank("bamboo", DOCUMENTS, model="both")
+        assert "raise batch_size" in apart.warnings[0]
+        kit.light.pause_s = 0.05
+        late = await reranker.rerank("other", DOCUMENTS, pipeline=CASCADE, budget_ms=1)
+        assert late.warnings[0].startswith("The budget of 1 ms")
+        many = await reranker.batch([("a", DOCUMENTS), ("b", DOCUMENTS)], pipeline=CASCADE)
+        assert [[hit.index for hit in one] for one in many] == [[2, 1, 0]] * 2

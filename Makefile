@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-serving bench-large bench-overload bench-simulate bench-render bench-training clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-large bench-overload bench-simulate bench-render bench-training clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -33,6 +33,9 @@ bench-growth: $(VENV)/.dev
 
 bench-representations: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.representations
+
+bench-pipelines: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.pipelines $(BENCH_ARGS)
 
 bench-serving: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)

@@ -21,6 +21,7 @@ from models.types import (
     Score,
     ScoreOptions,
 )
+from models.vectors import Vectors
 
 # A passage repeats this share of the one before it, so that no sentence is lost at a seam.
 OVERLAP = 0.125
@@ -41,6 +42,10 @@ class _Family(Protocol):
 
     @property
     def figures(self) -> Figures: ...
+
+    def encode_documents(self, documents: Sequence[Any], options: ScoreOptions) -> Encoded: ...
+
+    def embed(self, encoded: Encoded) -> Vectors: ...
 
     def find_budget(self) -> None: ...
 
@@ -96,6 +101,18 @@ class LongDocuments:
             _best(scores, *encoded.extra["passages"]) if "passages" in encoded.extra else scores
             for scores, encoded in zip(answers, batch, strict=True)
         ]
+
+    def encode_documents(
+        self, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """Documents cut to `max_tokens_per_doc`; one vector stands for all of a long one."""
+        limit = options.max_tokens_per_doc or self.info.max_tokens_per_doc
+        if limit is not None:
+            documents, _ = self._shorten(documents, limit)
+        return self._scorer.encode_documents(documents, options)
+
+    def embed(self, encoded: Encoded) -> Vectors:
+        return self._scorer.embed(encoded)
 
     def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS

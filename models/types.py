@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from models.figures import Figures
 from models.images import ImageDocument
+
+if TYPE_CHECKING:
+    from models.vectors import Vectors
 
 Document = str | ImageDocument
 Activation = Literal["identity", "sigmoid", "clamp"]
@@ -91,7 +94,7 @@ class ModelInfo:
     prompt, where there is one, and `takes_instruction` says whether an instruction has a place
     in it. `detail` is what else scores depend on: the label or layer that is read.
     `whole_requests`: it cuts a request by itself, to what its provider takes in a call.
-    `explains`: it can give the reason for a score.
+    `explains`: it can give the reason for a score. `embeds`: it can hand out documents' vectors.
     """
 
     name: str
@@ -116,6 +119,7 @@ class ModelInfo:
     whole_requests: bool = False
     takes_query_image: bool = False
     explains: bool = False
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,16 @@ class Scorer(Protocol):
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
         """Encode and run in one call."""
+        ...
+
+    def encode_documents(
+        self, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """Tokenise documents alone, for `embed`. Raises ScoringError unless `info.embeds`."""
+        ...
+
+    def embed(self, encoded: Encoded) -> Vectors:
+        """Vectors [documents, hidden] of what `encode_documents` gave, as they are compared."""
         ...
 
 

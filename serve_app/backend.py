@@ -10,6 +10,7 @@ from typing import Any
 from ray.exceptions import RayTaskError
 
 from models.types import Document, ModelInfo, Score, ScoreOptions
+from models.vectors import Vectors
 from serve_app import tracing
 
 RECALL_TIMEOUT_S = 2.0
@@ -54,6 +55,11 @@ class HandleBackend:
             "score", query, documents, options, told, **tracing.outgoing()
         )
         return scores
+
+    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors:
+        """Vectors [documents, hidden], from a model whose info says that it embeds."""
+        vectors: Vectors = await self._call("embed", documents, options)
+        return vectors
 
     async def _call(self, method: str, *args: object, **named: object) -> Any:
         try:

@@ -122,6 +122,8 @@ def _status(options: argparse.Namespace) -> int:
     for name, model in health["models"].items():
         runs = f"{model['backend']} on {model['device']}, {model['dtype']}"
         print(f"  {name}: {runs}, from {model['source']}")
+    for name, pipeline in health["pipelines"].items():
+        print(f"  {name}: pipeline, {len(pipeline['stages'])} stages")
     return 0
 
 

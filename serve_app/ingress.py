@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, cast
@@ -15,6 +15,7 @@ from typing import Any, cast
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from models.pipelines import lexical
 from serve_app import __version__, tracing
 from serve_app.access import Access
 from serve_app.access.start import http_host, ring_of, warning_for
@@ -29,6 +30,7 @@ from serve_app.http import Frontend, make_app
 from serve_app.logs import follow_serve
 from serve_app.metrics_hub import key_of, report_for_ever
 from serve_app.observation import calling, no_lines
+from serve_app.pipelines.spec import BM25
 from serve_app.service import RerankService
 from serve_app.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge
@@ -88,6 +90,7 @@ def access_of(settings: Settings, telemetry: Telemetry) -> Access:
         tpm=settings.rate_limit_tpm,
         open_routes=settings.open_routes,
         cors_origins=settings.cors_origins,
+        prices=settings.prices,
     )
 
 
@@ -142,8 +145,12 @@ class Ingress:
             max_retries=settings.max_retries,
             worker_timeout_s=settings.worker_timeout_s,
             images=ImageFetcher() if settings.image_urls else None,
-            fallbacks={m.name: m.fallback for m in settings.model_settings() if m.fallback},
+            fallbacks={m.name: m.fallback for m in settings.models if m.fallback},
+            pipelines=settings.pipelines(),
         )
+        if any(BM25 in pipeline.names for pipeline in settings.pipelines().values()):
+            # Its import takes longer than a request may.
+            lexical.bm25("warm up", ["warm up"])
         loop = asyncio.get_event_loop()
         self._tasks = [loop.create_task(report_for_ever(self._report))]
         if warn_if_exposed:
@@ -170,6 +177,8 @@ class Ingress:
         query_image_url: str | None = None,
         explain: bool = False,
         timeout_s: float | None = None,
+        pipeline: Sequence[Mapping[str, Any]] | None = None,
+        budget_ms: int | None = None,
     ) -> RerankResult:
         """Rank documents for a query, by the same path as HTTP requests.
 
@@ -193,6 +202,8 @@ class Ingress:
             "truncate": truncate,
             "query_image_url": query_image_url,
             "explain": explain,
+            "pipeline": None if pipeline is None else list(pipeline),
+            "budget_ms": budget_ms,
         }
         with calling():
             given = {name: value for name, value in body.items() if value is not None}
@@ -237,6 +248,10 @@ class Ingress:
                 "max_queue": self._admission.max_queue,
             },
             "models": models,
+            "pipelines": {
+                name: pipeline.model_dump(by_alias=True, exclude_none=True)
+                for name, pipeline in self.service.pipelines.items()
+            },
             "traffic": str(in_use(os.environ)),
             "default_model": self.service.catalog.default,
         }

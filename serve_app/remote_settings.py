@@ -1,4 +1,4 @@
-"""The settings of a model that a provider scores: an entry of `models` that names one."""
+"""An entry of `models` that is not a local model: one that a provider scores, or a pipeline."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from models.remote.errors import RemoteConfigError
 from models.remote.forms import CHAT
 from models.remote.table import PROVIDERS
 from models.remote.types import Judge, RemoteSpec, Scale, Structured
+from serve_app.pipelines.spec import Milliseconds, Pipeline, Stages
 from serve_app.settings_base import Frozen
 
 # Settings of an entry that a provider's model has in common with a local one.
 SHARED = ("name", "aliases", "instruction", "max_tokens_per_doc", "fallback", "num_replicas")
+PIPELINE = ("name", "aliases", "fallback", "pipeline", "budget_ms")
 # A judge is asked many times for one request.
 TIMEOUT_S, JUDGE_TIMEOUT_S = 30.0, 100.0
 
@@ -48,6 +50,8 @@ class ModelFields(Frozen):
     structured: Structured = "auto"
     max_calls: Annotated[int, Field(ge=1)] = 200
     max_tokens_per_hour: Annotated[int, Field(ge=1)] | None = None
+    pipeline: Stages | None = None
+    budget_ms: Milliseconds | None = None
 
     @field_validator("base_url")
     @classmethod
@@ -61,7 +65,14 @@ class ModelFields(Frozen):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> ModelFields:
-        remote = set(ModelFields.model_fields)
+        if self.pipeline is not None:
+            if other := sorted(self.model_fields_set - set(PIPELINE)):
+                raise ValueError(f"{other[0]} belongs to a model, not to a pipeline")
+            self.as_pipeline()
+            return self
+        if self.budget_ms is not None:
+            raise ValueError("budget_ms belongs to a pipeline")
+        remote = set(ModelFields.model_fields) - set(PIPELINE)
         if self.provider is None:
             if alone := sorted((self.model_fields_set & remote) - set(SHARED)):
                 raise ValueError(f"{alone[0]} belongs to a model with a `provider`")
@@ -82,6 +93,10 @@ class ModelFields(Frozen):
     def is_remote(self) -> bool:
         return self.provider is not None
 
+    def as_pipeline(self) -> Pipeline:
+        """The pipeline of an entry that has stages."""
+        return Pipeline(stages=self.pipeline or (), budget_ms=self.budget_ms)
+
     def remote_spec(self) -> RemoteSpec:
         """The spec of an entry that names a provider."""
         provider = PROVIDERS[self.provider or ""]
@@ -93,9 +108,12 @@ class ModelFields(Frozen):
 def check_fallbacks(entries: Sequence[ModelFields]) -> None:
     """Raises ValueError where a model's stand-in is not served, or stands in for itself."""
     fallbacks = {entry.name: entry.fallback for entry in entries}
+    pipelines = {entry.name for entry in entries if entry.pipeline is not None}
     for name, other in fallbacks.items():
         if other is not None and other not in fallbacks:
             raise ValueError(f"models: the fallback {other!r} of {name!r} is not one of them")
+        if other in pipelines:
+            raise ValueError(f"models: the fallback {other!r} of {name!r} is a pipeline")
         seen = {name}
         while other is not None:
             if other in seen:

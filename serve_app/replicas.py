@@ -29,6 +29,7 @@ from models.types import (
     ScoreOptions,
     Scorer,
 )
+from models.vectors import Vectors
 from serve_app import tracing
 from serve_app.autoscaling import METRIC, Meter
 from serve_app.batch_options import BatchOptions
@@ -169,6 +170,19 @@ class ModelReplica:
                 scores: list[Score] = await self._forward(job)
             job.call.ended(len(documents))
         return scores
+
+    async def embed(
+        self, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+    ) -> Vectors:
+        """Vectors [documents, hidden]. Raises ScoringError where the model has no embeddings."""
+        loop = asyncio.get_running_loop()
+        with self._meter.holding("", documents) as load:
+            encoded = await loop.run_in_executor(
+                self._encoders, self._scorer.encode_documents, documents, options
+            )
+            load.weigh(encoded.cost)
+            # Rows that are new are few: after a ranking by the same model there are none.
+            return await loop.run_in_executor(self._forwards, self._scorer.embed, encoded)
 
     async def _report(self, hub: DeploymentHandle) -> None:
         own = self._figures.snapshot(self._scorer.figures, self._scorer.stats())

@@ -12,7 +12,8 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from models.text import normalize, well_formed
-from models.types import Document, ModelInfo, Score, ScoreOptions, relevance
+from models.types import Document, ModelInfo, Score, ScoreOptions
+from models.vectors import Vectors
 from serve_app import observation, tracing
 from serve_app.admission import Admission
 from serve_app.cache import PairKeys, ScoreStore, SingleFlight
@@ -30,10 +31,15 @@ from serve_app.errors import (
 )
 from serve_app.fetch import ImageFetcher
 from serve_app.pacing import paced
+from serve_app.pipelines import UNNAMED, Pipeline
+from serve_app.pipelines.models import taken
+from serve_app.pipelines.run import run
+from serve_app.pipelines.served import Served
+from serve_app.ranking import keys_of, ranked_by
 from serve_app.spans import add_spans
 from serve_app.telemetry import Telemetry
 from serve_app.tries import Tries
-from serve_app.types import RankedDocument, RerankRequest, RerankResult
+from serve_app.types import RerankRequest, RerankResult
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
@@ -52,6 +58,8 @@ class Backend(Protocol):
         """Raises DeadlineExceeded, and spends no forward pass, after `timeout_s` seconds."""
         ...
 
+    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors: ...
+
 
 class RerankService:
     """Ranks documents with named models, over one score store."""
@@ -68,6 +76,7 @@ class RerankService:
         worker_timeout_s: float = 120.0,
         images: ImageFetcher | None = None,
         fallbacks: Mapping[str, str] | None = None,
+        pipelines: Mapping[str, Pipeline] | None = None,
     ) -> None:
         self.catalog = catalog
         self._backends = backends
@@ -77,7 +86,11 @@ class RerankService:
         self._tries = Tries(max_retries, worker_timeout_s)
         self._images = images
         self._fallbacks = fallbacks or {}
+        self.pipelines = pipelines or {}
         self._flights = SingleFlight()
+        self._served = Served(
+            catalog, self.pipelines, backends, admission, rank=self._answered, answer=self._answer
+        )
 
     def crowded(self) -> RerankError:
         """The refusal of a request that is not read, since too many are being read already."""
@@ -89,7 +102,7 @@ class RerankService:
         timings: dict[str, float] = {}
         name, status = "unknown", 200
         try:
-            name = self.catalog.resolve(request.model)
+            name = UNNAMED if request.pipeline else self.catalog.resolve(request.model)
             async with within(request.deadline):
                 result = await self._answered(name, request, timings, started)
             name = result.model
@@ -134,13 +147,24 @@ class RerankService:
     async def _whole(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
     ) -> RerankResult:
-        """The model's ranking, with the spans that were asked for."""
-        result = await self._rerank(name, request, timings, started)
-        if request.relevant_spans is None:
+        """The model's or the pipeline's ranking, with the spans that were asked for."""
+        pipeline = request.pipeline or self.pipelines.get(name)
+        if pipeline is not None:
+            if self._images is not None:
+                request = replace(request, documents=await self._images.resolve(request.documents))
+            result = await run(pipeline, name, request, self._served, started)
+            timings.update(result.timings_ms)
+            name = self._served.single(pipeline.scorer) if pipeline.scorer else name
+        elif request.budget_ms is not None:
+            raise InvalidRequest("budget_ms is for pipelines; leave it out", param="budget_ms")
+        else:
+            result = await self._rerank(name, request, timings, started)
+        if (spans := request.relevant_spans) is None:
             return result
         info = await self._info(name)
+        request = replace(request, options=taken(request.options, info))
         rank = partial(self._rerank, name, timings={}, started=time.perf_counter())
-        return await add_spans(result, request, request.relevant_spans, info, rank)
+        return await add_spans(result, request, spans, info, rank)
 
     async def _rerank(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
@@ -156,7 +180,9 @@ class RerankService:
         documents: Sequence[Document] = request.documents
         if self._images is not None:
             documents = await self._images.resolve(documents)
-        order, by_key = await _keys(info, PairKeys(info, query, request.options), documents, clean)
+        order, by_key = await keys_of(
+            info, PairKeys(info, query, request.options), documents, clean
+        )
 
         landed = self._flights.landed
         looking = time.perf_counter()
@@ -206,7 +232,7 @@ class RerankService:
             raise DocumentTooLong(
                 f"document {truncated[0]} is longer than {name!r} reads", param="documents"
             )
-        ranked = await _rank(info, [scores[key] for key in order], request)
+        ranked = await ranked_by(info, [scores[key] for key in order], request)
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
         tokens = sum(scores[key].tokens for key in order)
@@ -281,44 +307,5 @@ class RerankService:
         return await self._tries.run(name, call, until, again)
 
 
-async def _keys(
-    info: ModelInfo, keys: PairKeys, documents: Sequence[Document], clean: Callable[[str], str]
-) -> tuple[list[bytes], dict[bytes, Document]]:
-    """The documents' keys in their order, and what each stands for."""
-    texts: list[Document] = [
-        clean(d) if isinstance(d, str) else replace(d, text=clean(d.text))
-        async for d in paced(documents)
-    ]
-    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in paced(texts)]
-    by_key: dict[bytes, Document] = {}
-    for key, text in zip(order, texts, strict=True):
-        by_key.setdefault(key, text)
-    return order, by_key
-
-
 def _ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
-
-
-async def _rank(
-    info: ModelInfo, scores: Sequence[Score], request: RerankRequest
-) -> tuple[RankedDocument, ...]:
-    """By falling raw score, equal ones by index; the activations keep that order."""
-    falling = [-score.logit for score in scores]
-    order = sorted(range(len(scores)), key=falling.__getitem__)  # stable: ties stay by index
-    del order[len(order) if request.top_n is None else request.top_n :]
-    if not request.sort:
-        order.sort()
-    originals = request.originals or request.documents
-    return tuple(
-        [
-            RankedDocument(
-                index=i,
-                relevance_score=relevance(scores[i].logit, info.activation),
-                logit=scores[i].logit,
-                document=originals[i],
-                explanation=scores[i].explanation,
-            )
-            async for i in paced(order)
-        ]
-    )

@@ -16,8 +16,10 @@ from serve_app.catalog import HOSTED_ALIASES, Catalog
 from serve_app.conversions import Conversions, folder_of
 from serve_app.model_settings import DTYPES, Backend, Device, ModelSettings, Quantization
 from serve_app.observation_settings import ObservationSettings
+from serve_app.pipelines import Pipeline
+from serve_app.pipelines.settings import check_pipelines
 from serve_app.profiles import ProfileError, read_profile
-from serve_app.remote_settings import SHARED, ModelFields, check_fallbacks
+from serve_app.remote_settings import PIPELINE, SHARED, ModelFields, check_fallbacks
 from serve_app.scaling import ScalingSettings
 from serve_app.settings_base import env as _env
 from serve_app.traffic import Traffic
@@ -189,7 +191,7 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettin
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Settings:
-        names = [m.name for m in self.models]
+        names = list(self.catalog().names)
         taken = names + [alias for m in self.models for alias in m.aliases]
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
@@ -197,6 +199,14 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettin
         check_fallbacks(self.models)
         if self.default_model is not None and self.default_model not in names:
             raise ValueError(f"default_model: {self.default_model!r} is not one of {names}")
+        check_pipelines(self)
+        return self
+
+    @model_validator(mode="after")
+    def _prices_are_of_models(self) -> Settings:
+        names = [m.name for m in self.model_settings()]
+        if unknown := sorted(self.prices.keys() - set(names)):
+            raise ValueError(f"prices: {unknown[0]!r} is not one of the models {names}")
         return self
 
     @model_validator(mode="after")
@@ -207,9 +217,12 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettin
         return self
 
     def model_settings(self) -> tuple[ModelSettings, ...]:
-        """The models to serve: `models`, or the one that model and local_model_path name."""
-        if self.models:
-            return self.models
+        """The models to serve: those of `models`, or the one that model and local_model_path name.
+
+        That one is served, too, where `models` has pipelines alone.
+        """
+        if models := tuple(entry for entry in self.models if entry.pipeline is None):
+            return models
         source = self.local_model_path or self.model
         name = "all-MiniLM-L6-v2-maxsim" if source == EMBEDDED else source.rstrip("/")
         if self.local_model_path:
@@ -249,9 +262,16 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettin
             conversions=folder_of(self.conversions),
         )
 
+    def pipelines(self) -> dict[str, Pipeline]:
+        """The pipelines of `models`, by name."""
+        entries = (entry for entry in self.models if entry.pipeline is not None)
+        return {entry.name: entry.as_pipeline() for entry in entries}
+
     def catalog(self) -> Catalog:
-        """Names that requests may use: models, their aliases, the well-known hosted names."""
-        models = self.model_settings()
+        """Names that requests may use: models, pipelines, their aliases, the well-known names."""
+        models = self.models
+        if len(self.pipelines()) == len(models):
+            models = (*models, *self.model_settings())
         names = tuple(m.name for m in models)
         default = self.default_model or names[0]
         explicit = {alias: m.name for m in models for alias in m.aliases}
@@ -279,8 +299,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {
         field: environ[env] for env, field in ENV_NAMES.items() if environ.get(env, "") != ""
     }
-    for field, env in (("models", "RERANKER_MODELS"), ("resources", "RERANKER_RESOURCES")):
+    for field in ("models", "resources", "prices"):
         if field in values:
+            env = f"RERANKER_{field.upper()}"
             try:
                 values[field] = json.loads(values[field])
             except ValueError as error:
@@ -338,12 +359,14 @@ def table() -> str:
         shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         default = "" if shown in (None, "", {}) else f"`{shown}`"
         rows.append(f"| `{env}` | `{name}` | {default} | {field.description} |")
-    remote = [name for name in ModelFields.model_fields if name not in SHARED]
-    local = [name for name in ModelSettings.model_fields if name not in (*SHARED, *remote)]
+    remote = [name for name in ModelFields.model_fields if name not in (*SHARED, *PIPELINE)]
+    every = (*SHARED, *remote, *PIPELINE)
+    local = [name for name in ModelSettings.model_fields if name not in every]
     for which, names in (
         ("Each entry of `models` takes", SHARED),
         ("One of a local model takes beside them", local),
         ("One that names a provider (docs/providers.md)", remote),
+        ("A pipeline (docs/pipelines.md) takes alone", PIPELINE),
     ):
         rows += ["", f"{which}: " + ", ".join(f"`{name}`" for name in names) + "."]
     return "\n".join(rows)

@@ -22,6 +22,7 @@ from models.types import (
     ScoringError,
     TokenRow,
 )
+from models.vectors import Vectors
 
 
 class Family(ABC):
@@ -88,6 +89,16 @@ class Family(ABC):
     ) -> list[Score]:
         """Encode and run in one call."""
         return self.forward([self.encode(query, documents, options)])[0]
+
+    def encode_documents(
+        self, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """Tokenise documents alone. Raises ScoringError where the model has no embeddings."""
+        raise ScoringError(f"{self.info.name} gives no embeddings")
+
+    def embed(self, encoded: Encoded) -> Vectors:
+        """Vectors [documents, hidden]. Raises ScoringError where the model has no embeddings."""
+        raise ScoringError(f"{self.info.name} gives no embeddings")
 
     def _clean(self, text: str) -> str:
         return normalize(text) if self.info.normalize_text else well_formed(text)

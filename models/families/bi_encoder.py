@@ -19,7 +19,16 @@ from models.engines import engine_for
 from models.families.embedding import Embedding
 from models.families.lengths import max_length_of
 from models.representations import Representation
-from models.types import EMBEDDED, Activation, ModelLoadError, TokenRow
+from models.types import (
+    DEFAULTS,
+    EMBEDDED,
+    Activation,
+    Encoded,
+    ModelLoadError,
+    ScoreOptions,
+    TokenRow,
+)
+from models.vectors import Vectors
 
 Layer = Callable[[torch.Tensor], torch.Tensor]
 
@@ -103,7 +112,21 @@ class BiEncoder(Embedding):
             max_length=max_length_of(checkpoint, length),
             activation=activation,
             detail=similarity,
+            embeds=True,
         )
+
+    def encode_documents(
+        self, documents: Sequence[str], options: ScoreOptions = DEFAULTS
+    ) -> Encoded:
+        """Rows of the documents that are not known, under the document's prompt."""
+        return self._encode_documents(documents)
+
+    def embed(self, encoded: Encoded) -> Vectors:
+        """Vectors [documents, hidden], as they are compared with a query's."""
+        outputs = iter(self._engine.run_once(encoded.rows) if encoded.rows else [])
+        documents = self._represented(encoded, encoded.rows, outputs)
+        vectors: Vectors = self._stack(documents).numpy()
+        return vectors
 
     def _query_row(self, query: str) -> tuple[TokenRow, bool]:
         rows, cut = self._rows([query], self._query_prompt)
@@ -128,6 +151,9 @@ class BiEncoder(Embedding):
         scales = torch.tensor([document.scale for document in documents])
         # Row by row: a matrix product may round equal documents differently.
         return (vectors * query).sum(dim=1) * scales
+
+    def _stack(self, documents: Sequence[Representation]) -> torch.Tensor:
+        return torch.stack([document.vectors.float() * document.scale for document in documents])
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
         for layer in self._layers:

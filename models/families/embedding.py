@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -56,6 +57,26 @@ class Embedding(Family):
         on what was asked before.
         """
         asked, cut_query = self._query_row(self._clean(query))
+        documents_alone = self._encode_documents(documents)
+        return replace(
+            documents_alone,
+            rows=[asked, *documents_alone.rows],
+            tokens=[len(asked) + tokens for tokens in documents_alone.tokens],
+            truncated=[cut_query or cut for cut in documents_alone.truncated],
+        )
+
+    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
+        outputs = iter(self._engine.run_once([row for encoded in batch for row in encoded.rows]))
+        scores: list[list[Score]] = []
+        for encoded in batch:
+            query = self._embed_query(next(outputs))
+            documents = self._represented(encoded, encoded.rows[1:], outputs)
+            values = self._compare(query, documents).tolist() if documents else []
+            scores.append(self._scores(values, encoded))
+        return scores
+
+    def _encode_documents(self, documents: Sequence[str]) -> Encoded:
+        """Rows of the documents that are not known; tokens and cuts of all."""
         texts = [self._clean(document) for document in documents]
         known = self._documents.get_many(texts)
         new = [text for text, found in zip(texts, known, strict=True) if found is None]
@@ -68,32 +89,28 @@ class Embedding(Family):
             else:
                 row, was_cut = next(each)
                 length = len(row)
-            tokens.append(len(asked) + length)
-            truncated.append(cut_query or was_cut)
-        extra = {"known": known, "new": new, "cut": cut}
-        return Encoded([asked, *rows], tokens, truncated, extra)
+            tokens.append(length)
+            truncated.append(was_cut)
+        return Encoded(rows, tokens, truncated, {"known": known, "new": new, "cut": cut})
 
-    def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        outputs = iter(self._engine.run_once([row for encoded in batch for row in encoded.rows]))
-        scores: list[list[Score]] = []
-        for encoded in batch:
-            query = self._embed_query(next(outputs))
-            made = [
-                self._represent(next(outputs), row, cut)
-                for row, cut in zip(encoded.rows[1:], encoded.extra["cut"], strict=True)
-            ]
-            for text, representation in zip(encoded.extra["new"], made, strict=True):
-                self._documents.put(text, representation)
-            new = iter(made)
-            documents = [next(new) if r is None else r for r in encoded.extra["known"]]
-            values = self._compare(query, documents).tolist() if documents else []
-            scores.append(self._scores(values, encoded))
-            self._documents.count(
-                hits=len(documents) - len(made),
-                misses=len(made),
-                saved_tokens=sum(r.tokens for r in encoded.extra["known"] if r is not None),
-            )
-        return scores
+    def _represented(
+        self, encoded: Encoded, rows: Sequence[TokenRow], outputs: Iterator[torch.Tensor]
+    ) -> list[Representation]:
+        """What stands for each document: known, or made of its row's output, and kept."""
+        made = [
+            self._represent(next(outputs), row, cut)
+            for row, cut in zip(rows, encoded.extra["cut"], strict=True)
+        ]
+        for text, representation in zip(encoded.extra["new"], made, strict=True):
+            self._documents.put(text, representation)
+        new = iter(made)
+        known = encoded.extra["known"]
+        self._documents.count(
+            hits=len(known) - len(made),
+            misses=len(made),
+            saved_tokens=sum(r.tokens for r in known if r is not None),
+        )
+        return [next(new) if r is None else r for r in known]
 
     def stats(self) -> dict[str, int]:
         return self._documents.stats()

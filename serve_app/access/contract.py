@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serve_app.telemetry import USAGE
+from serve_app.usage import MODEL_USAGE
 
 Json = dict[str, Any]
 
@@ -51,13 +52,21 @@ def usage_schema() -> Json:
     limit: Json = {"type": ["integer", "null"], "description": "null: no limit."}
     limits = {"requests_per_minute": limit, "tokens_per_minute": limit}
     counts = {what: {**count, "description": f"{text}."} for what, text in USAGE.items()}
+    by_model = {what: {**count, "description": f"{text}."} for what, text in MODEL_USAGE.items()}
+    cost: Json = {"type": ["number", "null"], "description": "null: no price is set."}
+    model: Json = {"model": {"type": "string"}, **by_model, "cost": cost}
     return {
         "type": "object",
-        "required": ["object", "key", *USAGE, "limits"],
+        "required": ["object", "key", *USAGE, "models", "cost", "limits"],
         "properties": {
             "object": {"const": "usage"},
             "key": {"type": "string", "description": "The key's name."},
             **counts,
+            "models": {
+                "type": "array",
+                "items": {"type": "object", "required": list(model), "properties": model},
+            },
+            "cost": cost,
             "limits": {"type": "object", "required": list(limits), "properties": limits},
         },
     }
@@ -71,5 +80,16 @@ USAGE_EXAMPLE: Json = {
     "tokens": 31_000,
     "cached_tokens": 9_200,
     "errors": 0,
+    "models": [
+        {
+            "model": "all-MiniLM-L6-v2-maxsim",
+            "queries": 12,
+            "documents": 480,
+            "tokens": 31_000,
+            "cached_tokens": 9_200,
+            "cost": 0.00062,
+        }
+    ],
+    "cost": 0.00062,
     "limits": {"requests_per_minute": 60, "tokens_per_minute": None},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from starlette.types import Scope
@@ -14,8 +14,10 @@ from serve_app.access.keys import ANONYMOUS, Key, KeySet
 from serve_app.access.limits import Budget, Limiter
 from serve_app.access.ring import KeyRing
 from serve_app.errors import RateLimited, RerankError, Unauthorized
+from serve_app.pricing import Price
 from serve_app.telemetry import Snapshot, Telemetry, usage_of
 from serve_app.types import RerankRequest, RerankResult
+from serve_app.usage import of_key
 
 # Probes carry no key.
 ALWAYS_OPEN = frozenset({"/health", "/ready"})
@@ -89,12 +91,14 @@ class Visit:
         if bucket is not None:
             # The score store's answers cost no forward pass, and so no tokens.
             bucket.take(result.tokens - result.cached_tokens - held, self._access.now())
-        self._access.telemetry.record_usage(
-            self.name,
-            documents=len(request.documents),
-            tokens=result.tokens,
-            cached_tokens=result.cached_tokens,
-        )
+        used = {
+            "documents": len(request.documents),
+            "tokens": result.tokens,
+            "cached_tokens": result.cached_tokens,
+        }
+        telemetry = self._access.telemetry
+        telemetry.record_usage(self.name, **used)
+        telemetry.record_model_usage(self.name, result.model, queries=1, **used)
         return result
 
     def ended(self, status: int) -> None:
@@ -115,11 +119,13 @@ class Access:
         tpm: int = 0,
         open_routes: Collection[str] = (),
         cors_origins: tuple[str, ...] = (),
+        prices: Mapping[str, Price] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.telemetry = telemetry
         self.cors_origins = cors_origins
         self.now = clock
+        self._prices = prices or {}
         self._ring = ring
         self._keys: KeySet | None = None
         self._limiter = Limiter(rpm, tpm, clock)
@@ -168,12 +174,13 @@ class Access:
         )
 
     def usage(self, visit: Visit, snapshot: Snapshot) -> dict[str, Any]:
-        """What the visit's client has used, over all ingress replicas, and its limits."""
+        """What the visit's client has used, over all ingress replicas, its cost and limits."""
         budget = visit._budget or Budget()
         return {
             "object": "usage",
             "key": visit.name,
             **usage_of(snapshot, visit.name),
+            **of_key(snapshot.usage_by_model, visit.name, self._prices),
             "limits": {
                 "requests_per_minute": budget.requests.capacity if budget.requests else None,
                 "tokens_per_minute": budget.tokens.capacity if budget.tokens else None,

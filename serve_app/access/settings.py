@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from serve_app.access.options import KeyEntries, KeyFile, Origins, PerMinute, Routes
+from serve_app.pricing import Price
 from serve_app.settings_base import Frozen, env
 
 
@@ -41,4 +44,10 @@ class AccessSettings(Frozen):
         "RERANKER_CORS_ORIGINS",
         (),
         "Origins whose pages may call the service, separated by commas, or `*`; empty: none.",
+    )
+    prices: Mapping[str, Price] = env(
+        "RERANKER_PRICES",
+        {},
+        "What models cost, for `/v1/usage` (JSON in the environment): each one's "
+        "`per_million_tokens`, `per_thousand_requests`.",
     )

@@ -6,16 +6,17 @@
 from serve_app.client.core import AsyncReranker
 from serve_app.client.errors import BadAnswer, Refused, TookTooLong, Unreachable
 from serve_app.client.reranker import Reranker
-from serve_app.client.results import BatchFailure, Hit, RerankResults
+from serve_app.client.results import BatchFailure, Hit, RerankResults, StageScore
 from serve_app.client.retry import Retry
+from serve_app.client.spans import Span, SpanOptions
 from serve_app.client.usage import (
-    Price,
     TokenUsageTracker,
     Usage,
     UsageSnapshot,
     shared_tracker,
 )
 from serve_app.errors import RerankError
+from serve_app.pricing import Price
 
 __all__ = [
     "AsyncReranker",
@@ -28,6 +29,9 @@ __all__ = [
     "RerankResults",
     "Reranker",
     "Retry",
+    "Span",
+    "SpanOptions",
+    "StageScore",
     "TokenUsageTracker",
     "TookTooLong",
     "Unreachable",

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import httpx
 
 from serve_app.client import batches
-from serve_app.client.documents import TextField, read
+from serve_app.client.arguments import one_of, positive, seconds
+from serve_app.client.documents import TextField
 from serve_app.client.progress import Progress, progress_bar
 from serve_app.client.results import D, RerankResults
 from serve_app.client.retry import Retry
+from serve_app.client.sender import Sender
+from serve_app.client.spans import Spans, asked
 from serve_app.client.transport import Handle, Http, Transport
 from serve_app.client.usage import TokenUsageTracker, shared_tracker
-from serve_app.client.wire import Answer, DialectName, Job
-from serve_app.errors import InvalidRequest, RerankError
+from serve_app.client.wire import DialectName
+from serve_app.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +28,16 @@ if TYPE_CHECKING:
 URL = "http://127.0.0.1:8000"
 BATCH_SIZE = 2000
 OnError = Literal["raise", "report"]
-T = TypeVar("T")
+ON_ERROR = ("raise", "report")
+# What a call's options are sent as, under the same names.
+_SENT = (
+    "instruction",
+    "max_tokens_per_doc",
+    "long_document",
+    "query_image_url",
+    "pipeline",
+    "budget_ms",
+)
 
 
 class CallOptions(TypedDict, total=False):
@@ -37,6 +49,9 @@ class CallOptions(TypedDict, total=False):
     max_tokens_per_doc: int | None
     long_document: Literal["truncate", "max_passage"] | None
     query_image_url: str | None
+    relevant_spans: Spans
+    pipeline: Sequence[Mapping[str, Any]] | None
+    budget_ms: int | None
     text_field: TextField | None
     batch_size: int | None
     on_error: OnError | None
@@ -83,17 +98,17 @@ class AsyncReranker:
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self.model = model
-        self._batch_size = _positive(batch_size, "batch_size")
+        self._batch_size = positive(batch_size, "batch_size")
+        one_of(on_error, ON_ERROR, "on_error")
         self._on_error: OnError = on_error
         self._text_field = text_field
-        self._retry = retry or Retry()
-        self._tool = tool
         self._track = track_tokens
         self.tracker = tracker if tracker is not None else shared_tracker()
-        self._gate = asyncio.Semaphore(_positive(max_connections, "max_connections"))
-        self._transport: Transport
+        seconds(timeout_s, "timeout_s")
+        seconds(connect_timeout_s, "connect_timeout_s")
+        transport: Transport
         if isinstance(target, str):
-            self._transport = Http(
+            transport = Http(
                 target,
                 dialect=dialect,
                 api_key=api_key,
@@ -101,12 +116,24 @@ class AsyncReranker:
                 extra_body=extra_body,
                 timeout_s=timeout_s,
                 connect_timeout_s=connect_timeout_s,
-                max_connections=max_connections,
+                max_connections=positive(max_connections, "max_connections"),
                 http2=http2,
                 client=client,
             )
+        elif not hasattr(target, "rerank"):
+            raise InvalidRequest(
+                f"a target is an address or a Ray handle, not {type(target).__name__}",
+                param="target",
+            )
         else:
-            self._transport = Handle(target, timeout_s=timeout_s, extra=extra_body)
+            transport = Handle(target, timeout_s=timeout_s, extra=extra_body)
+        self._sender = Sender(
+            transport,
+            max_connections=positive(max_connections, "max_connections"),
+            retry=retry or Retry(),
+            tracker=self.tracker,
+            tool=tool,
+        )
 
     async def rerank(
         self,
@@ -119,6 +146,9 @@ class AsyncReranker:
         max_tokens_per_doc: int | None = None,
         long_document: Literal["truncate", "max_passage"] | None = None,
         query_image_url: str | None = None,
+        relevant_spans: Spans = None,
+        pipeline: Sequence[Mapping[str, Any]] | None = None,
+        budget_ms: int | None = None,
         text_field: TextField | None = None,
         batch_size: int | None = None,
         on_error: OnError | None = None,
@@ -129,60 +159,85 @@ class AsyncReranker:
 
         A document is a string, a dict with a text field, or an object with one; it comes back
         as it was given, its metadata beside it. No documents: no request, an empty result.
+        `model`, `instruction`, `max_tokens_per_doc`, `long_document` and `query_image_url` are
+        sent as they are. `relevant_spans`: True, or SpanOptions, for each hit's `spans`.
+        `pipeline`: stages in place of a model; all documents then go in one request. `budget_ms`
+        bounds a pipeline's time.
+        `text_field`, `batch_size`, `on_error` and `track_tokens` win over the client's own.
         `progress`: True for a bar, or a function of (documents done, documents).
         Raises a RerankError, with a note of which documents it concerns.
         """
-        started = time.perf_counter()
-        given = list(documents)
-        if top_k is not None:
-            _positive(top_k, "top_k")
-        where = text_field if text_field is not None else self._text_field
-        readables = [read(document, i, where) for i, document in enumerate(given)]
-        jobs = batches.cut(
-            query,
-            readables,
-            self._batch_size if batch_size is None else _positive(batch_size, "batch_size"),
-            top_k=top_k,
-            model=model or self.model,
-            options={
-                "instruction": instruction,
-                "max_tokens_per_doc": max_tokens_per_doc,
-                "long_document": long_document,
-                "query_image_url": query_image_url,
-            },
-        )
-        track = self._track if track_tokens is None else track_tokens
-        with progress_bar(progress, len(given)) as advance:
-            outcomes = await self._send_all(jobs, on_error or self._on_error, track, advance)
-        elapsed_ms = (time.perf_counter() - started) * 1000
-        return batches.merge(query, given, readables, outcomes, top_k=top_k, elapsed_ms=elapsed_ms)
+        options: CallOptions = {
+            "top_k": top_k,
+            "model": model,
+            "instruction": instruction,
+            "max_tokens_per_doc": max_tokens_per_doc,
+            "long_document": long_document,
+            "query_image_url": query_image_url,
+            "relevant_spans": relevant_spans,
+            "pipeline": pipeline,
+            "budget_ms": budget_ms,
+            "text_field": text_field,
+            "batch_size": batch_size,
+            "on_error": on_error,
+            "progress": progress,
+            "track_tokens": track_tokens,
+        }
+        return (await self._ranked([(query, documents)], options))[0]
 
     async def batch(
-        self, requests: Iterable[tuple[str, Sequence[D]]], **options: Unpack[CallOptions]
+        self, requests: Iterable[tuple[str, Iterable[D]]], **options: Unpack[CallOptions]
     ) -> list[RerankResults[D]]:
         """One result for each (query, documents), in their order, all in flight at once.
 
-        `options` are those of `rerank`, for every request.
+        Several go in one request where the server takes them so. With `on_error="report"` a
+        query that fails has its error in its own result. `options` are those of `rerank`, for
+        every query; `elapsed_ms` is the whole call's.
         """
-        asked = list(requests)
-        total = sum(len(documents) for _, documents in asked)
+        if unknown := options.keys() - CallOptions.__annotations__.keys():
+            raise TypeError(f"batch() got an unexpected keyword argument {min(unknown)!r}")
+        return await self._ranked(list(requests), options)
+
+    async def _ranked(
+        self, requests: Sequence[tuple[str, Iterable[D]]], options: CallOptions
+    ) -> list[RerankResults[D]]:
+        started = time.perf_counter()
+        top_k = options.get("top_k")
+        if top_k is not None:
+            positive(top_k, "top_k")
+        size = options.get("batch_size")
+        size = self._batch_size if size is None else positive(size, "batch_size")
+        whole = batches.Whole(
+            top_k=top_k,
+            # The stages name the models.
+            model=options.get("model") or (None if options.get("pipeline") else self.model),
+            options={name: options.get(name) for name in _SENT}
+            | {"relevant_spans": asked(options.get("relevant_spans"))},
+        )
+        on_error = options.get("on_error") or self._on_error
+        one_of(on_error, ON_ERROR, "on_error")
+        where = options.get("text_field")
+        where = self._text_field if where is None else where
+        several = len(requests) > 1
+        questions = [
+            batches.Question.of(query, documents, where, place if several else None)
+            for place, (query, documents) in enumerate(requests)
+        ]
+        # A pipeline's ranks and cuts are of all documents together.
+        most = sys.maxsize if options.get("pipeline") else size
+        jobs = [job for question in questions for job in batches.cut(question, whole, most)]
+        packs = batches.pack(jobs, size) if self._sender.takes_many else [[job] for job in jobs]
+        track = options.get("track_tokens")
+        total = sum(len(question.documents) for question in questions)
         with progress_bar(options.get("progress", False), total) as advance:
-
-            def watcher() -> Callable[[int, int], None]:
-                seen = 0
-
-                def report(done: int, _: int) -> None:
-                    nonlocal seen
-                    advance(done - seen)
-                    seen = done
-
-                return report
-
-            every: list[CallOptions] = [{**options, "progress": watcher()} for _ in asked]
-            return await _all(
-                self.rerank(query, documents, **own)
-                for (query, documents), own in zip(asked, every, strict=True)
+            outcomes = await self._sender.send(
+                packs,
+                raises=on_error == "raise",
+                track=self._track if track is None else track,
+                advance=advance,
             )
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        return batches.merge(questions, outcomes, top_k=top_k, elapsed_ms=elapsed_ms)
 
     async def compute_scores(
         self, query: str, texts: Sequence[Any], **options: Unpack[CallOptions]
@@ -214,72 +269,10 @@ class AsyncReranker:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._transport.aclose()
+        await self._sender.aclose()
 
     async def __aenter__(self) -> AsyncReranker:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
-
-    async def _send_all(
-        self,
-        jobs: Sequence[Job],
-        on_error: OnError,
-        track: bool,
-        advance: Callable[[int], None],
-    ) -> list[tuple[Job, batches.Outcome]]:
-        async def one(job: Job) -> tuple[Job, batches.Outcome]:
-            try:
-                answer = await self._send(job, track)
-            except RerankError as error:
-                failed = batches.indices(job)
-                error.add_note(f"documents {failed.start} to {failed.stop - 1}")
-                if on_error == "raise":
-                    raise
-                return job, error
-            finally:
-                advance(len(job.documents))
-            return job, answer
-
-        return await _all(one(job) for job in jobs)
-
-    async def _send(self, job: Job, track: bool) -> Answer:
-        """The batch's answer, tried again where that may help."""
-        tried = 0
-        # The slot is kept through the pauses: a server that is full gets no more meanwhile.
-        async with self._gate:
-            while True:
-                try:
-                    answer = await self._transport.send(job)
-                    break
-                except RerankError as error:
-                    tried += 1
-                    pause = self._retry.pause(tried, error)
-                    if pause is None:
-                        raise
-                await asyncio.sleep(pause)
-        if track:
-            name = answer.model or job.model or "default"
-            self.tracker.record(self._tool, name, answer.tokens)
-        return answer
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order; the first error, once the others are cancelled."""
-    # No TaskGroup: before Python 3.11.9 one that fails leaves its task marked as cancelled,
-    # which breaks callers that run on anyio.
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
-def _positive(value: int, name: str) -> int:
-    if value < 1:
-        raise InvalidRequest(f"{name} must be at least 1, not {value}", param=name)
-    return value

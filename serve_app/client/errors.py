@@ -65,14 +65,29 @@ def from_response(
     Its message is the answer's own, whichever shape that has; `source` is named in it.
     """
     message, code, param = _read(content)
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, Refused)
-    error = kind(f"{source} answered {status}: {message}", param=param)
-    error.status = status
+    error = from_fault(status, message, code, param, source)
     # A class has a default; what this answer says, or doesn't, counts.
     error.retry_after_s = _retry_after(headers.get("retry-after"))
     if request_id := headers.get("x-request-id"):
         error.add_note(f"request id: {request_id}")
     return error
+
+
+def from_fault(status: int, message: str, code: str, param: str | None, source: str) -> RerankError:
+    """The exception for what an answer says of one failure."""
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, Refused)
+    error = kind(f"{source} answered {status}: {message}", param=param)
+    error.status = status
+    return error
+
+
+def copy_of(error: RerankError) -> RerankError:
+    """The same failure for another query: notes of one are not the other's."""
+    other = type(error)(error.message, param=error.param)
+    other.status, other.retry_after_s = error.status, error.retry_after_s
+    for note in getattr(error, "__notes__", ()):
+        other.add_note(note)
+    return other
 
 
 def _read(content: bytes) -> tuple[str, str, str | None]:

@@ -75,7 +75,7 @@ class Reranker:
         return await loop.join(core.rerank(query, documents, **options))
 
     def batch(
-        self, requests: Iterable[tuple[str, Sequence[D]]], **options: Unpack[CallOptions]
+        self, requests: Iterable[tuple[str, Iterable[D]]], **options: Unpack[CallOptions]
     ) -> list[RerankResults[D]]:
         """See AsyncReranker.batch."""
         loop, core = self._core()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
+from serve_app.client.spans import Span, marked
 from serve_app.errors import RerankError
 
 D = TypeVar("D")
@@ -15,14 +16,32 @@ _SHOWN_CHARS = 72
 
 
 @dataclass(frozen=True, slots=True)
+class StageScore:
+    """A document's score in one stage of a pipeline, and its rank there, from 1."""
+
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit(Generic[D]):
-    """`index` is the document's place in the caller's list, `document` what the caller gave."""
+    """`index` is the document's place in the caller's list, `document` what the caller gave.
+
+    `spans`, where they were asked for, are the parts that answer the query, the best first.
+    `stages`: of a pipeline, by its stages' names.
+    """
 
     index: int
     score: float
     document: D
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
+    stages: Mapping[str, StageScore] = field(default_factory=dict)
+
+    def highlight(self, before: str = "**", after: str = "**") -> str:
+        """The text with `before` and `after` around its spans; nothing in it is escaped."""
+        return marked(self.text, self.spans, before, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +55,13 @@ class BatchFailure:
         return f"documents {self.indices.start} to {self.indices.stop - 1}: {self.error}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RerankResults(Sequence[Hit[D]], Generic[D]):
     """Hits by falling score, equal scores by index.
 
     `total` is the number of documents that were given, `requests` of requests that were
-    answered. `tokens` counts every scored pair. `elapsed_ms` is as the caller saw it.
+    answered (one that several queries share counts for each). `tokens` counts every scored
+    pair. `elapsed_ms` is as the caller saw it.
     """
 
     query: str
@@ -76,7 +96,10 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
         return [by_index[index] for index in range(self.total)]
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain data: rank (from 1), index, score, text and metadata of each hit."""
+        """Plain data: rank (from 1), index, score, text and metadata of each hit.
+
+        Where hits have spans also these: start, end and score of each.
+        """
         return [
             {
                 "rank": rank,
@@ -84,6 +107,7 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
                 "score": hit.score,
                 "text": hit.text,
                 "metadata": dict(hit.metadata),
+                **({"spans": [asdict(span) for span in hit.spans]} if self._has_spans else {}),
             }
             for rank, hit in enumerate(self.hits, 1)
         ]
@@ -91,11 +115,13 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
     def to_pandas(self) -> Any:
         """A frame with a row a hit: index (a column), score, text, then each metadata key.
 
+        Where hits have spans, a column of these comes before the metadata.
+
         The frame's own index is the rank, from 1. Raises ModuleNotFoundError without pandas.
         """
         import pandas as pd
 
-        own = ("index", "score", "text")
+        own = ("index", "score", "text", *(("spans",) if self._has_spans else ()))
         rows = [
             {
                 **{name: getattr(hit, name) for name in own},
@@ -105,6 +131,10 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
         ]
         ranks = pd.RangeIndex(1, len(rows) + 1, name="rank")
         return pd.DataFrame(rows, index=ranks, columns=None if rows else list(own))
+
+    @property
+    def _has_spans(self) -> bool:
+        return any(hit.spans for hit in self.hits)
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -121,6 +151,10 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
     def __getitem__(self, at: int | slice) -> Hit[D] | tuple[Hit[D], ...]:
         return self.hits[at]
 
+    def __repr__(self) -> str:
+        # At a prompt and in a notebook: what `print` shows, not all that it holds.
+        return str(self)
+
     def __str__(self) -> str:
         """A table of the best hits, a line each."""
         lines = [f"{len(self.hits)} of {self.total} documents for {_line(self.query)!r}"]
@@ -130,6 +164,9 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
             lines.append("rank  index    score  text")
         for rank, hit in enumerate(self.hits[:_SHOWN_ROWS], 1):
             lines.append(f"{rank:4}  {hit.index:5}  {hit.score:7.4f}  {_line(hit.text)}")
+            lines += [
+                f"{'':13}{span.score:7.4f}  > {_line(span.of(hit.text))}" for span in hit.spans
+            ]
         if (more := len(self.hits) - _SHOWN_ROWS) > 0:
             lines.append(f"… and {more} more")
         lines += [f"failed: {failure}" for failure in self.failures]

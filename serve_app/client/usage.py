@@ -12,20 +12,10 @@ from pathlib import Path
 
 from serve_app.client.locks import ForkLock
 from serve_app.client.usage_store import FileStore, MemoryStore, Store
+from serve_app.pricing import Price
 
 logger = logging.getLogger(__name__)
 USAGE_FILE = "RERANK_USAGE_FILE"
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """In one currency, the caller's."""
-
-    per_million_tokens: float = 0.0
-    per_thousand_requests: float = 0.0
-
-    def of(self, tokens: int, requests: int) -> float:
-        return tokens * self.per_million_tokens / 1e6 + requests * self.per_thousand_requests / 1e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +51,7 @@ class UsageSnapshot:
     def __str__(self) -> str:
         lines = [f"{'tool':16} {'model':32} {'tokens':>12} {'requests':>9} {'cost':>10}"]
         for row in self.rows:
-            cost = "-" if row.cost is None else f"{row.cost:.4f}"
+            cost = "-" if row.cost is None else f"{row.cost:.4g}"
             lines.append(
                 f"{row.tool:16} {row.model:32} {row.tokens:12} {row.requests:9} {cost:>10}"
             )

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from serve_app.client.errors import BadAnswer
+from serve_app.client.results import StageScore
+from serve_app.client.spans import Span
 
 DialectName = Literal["native", "cohere", "jina", "voyage"]
 
@@ -18,7 +20,8 @@ DialectName = Literal["native", "cohere", "jina", "voyage"]
 class Job:
     """One batch to score: a request. `options` are fields that are sent where they are not None.
 
-    `start` is the first document's place in the caller's list.
+    `start` is the first document's place in the caller's list; `place` the query's own, where
+    several are asked together.
     """
 
     query: str
@@ -27,6 +30,7 @@ class Job:
     top_k: int | None = None
     model: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    place: int | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -37,12 +41,19 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`scores` has (index in the batch, score); `tokens` counts query and documents."""
+    """`scores` has (index in the batch, score); `tokens` counts query and documents.
+
+    `spans` has those of the documents that have some, by index in the batch; `stages` what each
+    stage of a pipeline gave a document. `by_pipeline`: there may be fewer than were asked for.
+    """
 
     scores: list[tuple[int, float]]
     model: str | None
     tokens: int = 0
     warnings: tuple[str, ...] = ()
+    spans: Mapping[int, tuple[Span, ...]] = field(default_factory=dict)
+    stages: Mapping[int, Mapping[str, StageScore]] = field(default_factory=dict)
+    by_pipeline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,11 @@ def encode(job: Job, wire: WireFormat, extra: Mapping[str, Any]) -> bytes:
     body: dict[str, Any] = {"query": job.query, "documents": job.documents, **wire.fixed}
     if job.top_k is not None:
         body[wire.top] = job.top_k
-    body |= {**job.fields, **extra}
+    return dumps(body | {**job.fields, **extra})
+
+
+def dumps(body: Mapping[str, Any]) -> bytes:
+    """JSON in UTF-8."""
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -75,47 +90,65 @@ def encode(job: Job, wire: WireFormat, extra: Mapping[str, Any]) -> bytes:
         return json.dumps(body, separators=(",", ":")).encode()
 
 
-class _Model(BaseModel):
+class Part(BaseModel):
+    """A part of an answer: strict in what it reads, and blind to the rest."""
+
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class _Scored(_Model):
+class _Scored(Part):
     index: int
     score: FiniteFloat = Field(validation_alias=AliasChoices("relevance_score", "score"))
+    relevant_spans: list[Span] | None = None
+    stages: dict[str, StageScore] | None = None
 
 
-class _Usage(_Model):
+class _Usage(Part):
     total_tokens: int | None = None
 
 
-class _Tokens(_Model):
+class _Tokens(Part):
     input_tokens: float | None = None
 
 
-class _Meta(_Model):
+class _Meta(Part):
     tokens: _Tokens | None = None
     warnings: list[str] | None = None
+    pipeline: Mapping[str, Any] | None = None
 
 
-class _Body(_Model):
+class Body(Part):
+    """One query's answer, in the shapes of all dialects."""
+
     results: list[_Scored] = Field(validation_alias=AliasChoices("results", "data"))
     model: str | None = None
     usage: _Usage | None = None
     meta: _Meta | None = None
     warnings: list[str] | None = None
+    pipeline: Mapping[str, Any] | None = None
 
 
 def decode(content: bytes, job: Job, source: str) -> Answer:
     """The answer to `job`. Raises BadAnswer, naming `source`, where it is not one."""
     try:
-        body = _Body.model_validate_json(content)
+        body = Body.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        raise BadAnswer(
-            f"{source} sent no answer to a rerank request: {where}: {first['msg']}; "
-            f"it begins {content[:120]!r}"
-        ) from None
+        raise no_answer(error, content, source) from None
+    return answer_of(body, job, source)
+
+
+def no_answer(error: ValidationError, content: bytes, source: str) -> BadAnswer:
+    """What is said of a body that is none."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the body"
+    return BadAnswer(
+        f"{source} sent no answer to a rerank request: {where}: {first['msg']}; "
+        f"it begins {content[:120]!r}"
+    )
+
+
+def answer_of(body: Body, job: Job, source: str) -> Answer:
+    """The body as an answer to `job`. Raises BadAnswer where it has other documents."""
     meta = body.meta or _Meta()
     tokens = body.usage.total_tokens if body.usage else None
     if tokens is None and meta.tokens is not None:
@@ -125,6 +158,9 @@ def decode(content: bytes, job: Job, source: str) -> Answer:
         model=body.model,
         tokens=tokens or 0,
         warnings=tuple(body.warnings or meta.warnings or ()),
+        spans={h.index: tuple(h.relevant_spans) for h in body.results if h.relevant_spans},
+        stages={h.index: h.stages for h in body.results if h.stages},
+        by_pipeline=body.pipeline is not None or meta.pipeline is not None,
     )
     check(answer, job, source)
     return answer
@@ -139,5 +175,6 @@ def check(answer: Answer, job: Job, source: str) -> None:
     if len(set(indices)) < len(indices):
         raise BadAnswer(f"{source} scored a document twice")
     expected = count if job.top_k is None else min(job.top_k, count)
-    if len(indices) != expected:
+    # A pipeline answers with what its stages kept.
+    if len(indices) > expected or (len(indices) < expected and not answer.by_pipeline):
         raise BadAnswer(f"{source} sent {len(indices)} results where {expected} were asked for")

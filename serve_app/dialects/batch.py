@@ -54,6 +54,8 @@ class Batch(ManyDialect):
                 problem = outcome if isinstance(outcome, RerankError) else call
                 assert isinstance(problem, RerankError)
                 answer |= {"error": fault(problem), "status": problem.status}
+                if problem.retry_after_s is not None:
+                    answer["retry_after_s"] = problem.retry_after_s
             else:
                 tokens += outcome.tokens
                 answer |= payload(outcome, call)

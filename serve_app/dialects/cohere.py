@@ -51,6 +51,8 @@ class Cohere:
         }
         if warnings := fields.warnings(result):
             meta["warnings"] = warnings
+        if result.pipeline is not None:
+            meta["pipeline"] = hits.report(result.pipeline)
         payload = {
             "id": result.id,
             "object": "list",

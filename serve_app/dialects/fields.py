@@ -105,6 +105,10 @@ def model(body: Mapping[str, Any]) -> str | None:
 
 def warnings(result: RerankResult) -> list[str]:
     """What the client should know about a result that is otherwise good."""
+    return [*_cut(result), *result.warnings]
+
+
+def _cut(result: RerankResult) -> list[str]:
     if not result.truncated:
         return []
     named = ", ".join(map(str, result.truncated[:_NAMED_INDICES]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from serve_app.types import RerankRequest, RerankResult
+from serve_app.types import PipelineReport, RerankRequest, RerankResult
 
 Hits = list[dict[str, Any]]
 
@@ -33,6 +33,15 @@ def full(result: RerankResult, request: RerankRequest, name: str = "relevance_sc
         if ranked.explanation:
             hit["explanation"] = ranked.explanation
     return hits
+
+
+def report(pipeline: PipelineReport) -> dict[str, Any]:
+    """What the stages did, and which one the budget ended."""
+    stages = [
+        {"name": s.name, "documents": s.documents, "kept": s.kept, "ms": round(s.ms, 3)}
+        for s in pipeline.stages
+    ]
+    return {"stages": stages, "stopped_early": pipeline.stopped_early}
 
 
 def add_objects(hits: Hits, request: RerankRequest, *, objects: bool = True) -> None:

@@ -38,8 +38,13 @@ class Native:
 def payload(result: RerankResult, request: RerankRequest) -> dict[str, Any]:
     """The answer to one query."""
     results = hits.full(result, request, "score")
-    for hit in results:
+    for hit, ranked in zip(results, result.results, strict=True):
         hit["relevance_score"] = hit["score"]
+        if ranked.stages:
+            hit["stages"] = {
+                name: {"score": stage.score, "rank": stage.rank}
+                for name, stage in ranked.stages.items()
+            }
     if request.return_documents:
         texts = hits.as_text(request)
         for hit in results:
@@ -57,6 +62,8 @@ def payload(result: RerankResult, request: RerankRequest) -> dict[str, Any]:
     }
     if warnings := fields.warnings(result):
         answer["warnings"] = warnings
+    if result.pipeline is not None:
+        answer["pipeline"] = hits.report(result.pipeline)
     return answer
 
 

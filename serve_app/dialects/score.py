@@ -67,6 +67,12 @@ class Score(ManyDialect):
             if isinstance(outcome, RerankError):
                 raise outcome
             raw = isinstance(call, RerankRequest) and call.raw_scores
+            if isinstance(call, RerankRequest) and len(outcome.results) < len(call.documents):
+                raise InvalidRequest(
+                    f"the pipeline {outcome.model!r} does not keep all documents, and every pair "
+                    "needs a score here; name a model",
+                    param="model",
+                )
             for r in outcome.results:
                 place = r.index if alone else places[r.index]
                 scores[place] = r.logit if raw else r.relevance_score

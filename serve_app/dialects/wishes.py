@@ -8,7 +8,7 @@ from typing import Any
 from models.images import DATA_URI
 from models.text import well_formed
 from models.types import LongDocument, ScoreOptions
-from serve_app.dialects import documents, fields
+from serve_app.dialects import documents, fields, pipeline
 from serve_app.dialects.base import Limits, json_type
 from serve_app.errors import InvalidRequest
 from serve_app.types import RerankRequest, SpanOptions
@@ -41,6 +41,8 @@ def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) 
         sort=fields.flag(body, "sort", True),
         raw_scores=raw_scores(body),
         truncate=fields.flag(body, "truncation", True) and fields.flag(body, "truncate", True),
+        pipeline=pipeline.pipeline(body),
+        budget_ms=pipeline.budget_ms(body),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serve_app.openapi import pipelines
 from serve_app.openapi.parts import INTEGER, NUMBER, TEXT, Json, array, nullable, obj, ref
 from serve_app.openapi.remote import EXPLANATION
 
@@ -24,11 +25,13 @@ def schemas() -> Json:
                 passages=_passages(),
                 relevant_spans=_spans(),
                 explanation=EXPLANATION,
+                **pipelines.hit_fields(),
             )
         ),
         "processing_time_ms": NUMBER,
         "usage": usage,
         "warnings": warnings,
+        "pipeline": pipelines.report(),
     }
     data = array(obj("index relevance_score", index=INTEGER, relevance_score=NUMBER, document={}))
     fault = obj(
@@ -151,7 +154,13 @@ def schemas() -> Json:
             answers=array(
                 {
                     "anyOf": [
-                        obj("index error status", index=INTEGER, error=fault, status=INTEGER),
+                        obj(
+                            "index error status",
+                            index=INTEGER,
+                            error=fault,
+                            status=INTEGER,
+                            retry_after_s=INTEGER,
+                        ),
                         obj("index id model results usage", index=INTEGER, **native),
                     ]
                 }
@@ -186,6 +195,7 @@ def _meta(warnings: Json) -> Json:
         tokens=obj("input_tokens output_tokens", input_tokens=INTEGER, output_tokens=INTEGER),
         cached_tokens={**INTEGER, "description": "Tokens that the cache answered."},
         warnings=warnings,
+        pipeline=pipelines.report(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve_app.openapi import pipelines
 from serve_app.openapi.parts import (
     NOTHING,
     NUMBER,
@@ -126,9 +127,10 @@ def _request(*, returns: bool, **more: Json) -> Json:
         use_activation=flag(True, "vLLM's name: false for raw scores."),
         priority=_priority(),
         relevant_spans=_spans(),
+        **pipelines.request_fields(),
         **more,
     )
-    return _ranked(schema, "documents")
+    return {**_ranked(schema, "documents"), "not": pipelines.BOTH}
 
 
 def _ranked(schema: Json, documents: str) -> Json:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.figures import BUCKETS, COUNTS, ROWS, SECONDS, Distribution
-from serve_app import tiers
+from serve_app import tiers, usage
 from serve_app.telemetry.snapshot import USAGE, Snapshot, key_names
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -66,6 +66,9 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
         numbers = {(name,): snapshot.usage[name, what] for name in key_names(snapshot)}
         text = f"{meaning}, by API key's name."
         yield Family(f"rerank_key_{what}_total", "counter", text, ("key",), numbers)
+    for name, text, values in usage.metrics(snapshot.usage_by_model):
+        by_model = {(key, model): number for key, model, number in values}
+        yield Family(name, "counter", text, ("key", "model"), by_model)
 
 
 def _requests(snapshot: Snapshot) -> Iterator[Family]:

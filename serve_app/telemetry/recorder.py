@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from serve_app.telemetry.histogram import Histogram
 from serve_app.telemetry.snapshot import Snapshot, merge
+from serve_app.usage import MAX_PAIRS
 
 # Names come and go with the file of keys; those over this many are counted together.
 MAX_KEY_NAMES = 2000
@@ -18,6 +19,7 @@ class Telemetry:
     def __init__(self) -> None:
         self._own = Snapshot()
         self._key_names: set[str] = set()
+        self._key_models: set[tuple[str, str]] = set()
 
     def record_http(self, dialect: str, status: int) -> None:
         self._own.http[dialect, status] += 1
@@ -43,6 +45,15 @@ class Telemetry:
             self._key_names.add(key)
         for what, amount in amounts.items():
             self._own.usage[key, what] += amount
+
+    def record_model_usage(self, key: str, model: str, **amounts: int) -> None:
+        """The same by the model that answered; the amounts are named as in `MODEL_USAGE`."""
+        if (key, model) not in self._key_models:
+            if len(self._key_models) >= MAX_PAIRS:
+                key = OTHER_KEYS
+            self._key_models.add((key, model))
+        for what, amount in amounts.items():
+            self._own.usage_by_model[key, model, what] += amount
 
     def record_fallback(self, model: str) -> None:
         """A request that another model answered in place of `model`."""

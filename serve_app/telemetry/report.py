@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from models.figures import COUNTS, Distribution
-from serve_app import tiers
+from serve_app import tiers, usage
 from serve_app.telemetry.families import DISTRIBUTIONS, PAIRS
 from serve_app.telemetry.histogram import Histogram
 from serve_app.telemetry.snapshot import Snapshot, key_names, usage_of
@@ -45,6 +45,7 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "models": _models(snapshot),
         "upstream_by_model": _grouped(snapshot.upstream),
         "usage_by_key": {name: usage_of(snapshot, name) for name in key_names(snapshot)},
+        **usage.to_json(snapshot.usage_by_model),
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from models.figures import Distribution
 from serve_app import tiers
 from serve_app.telemetry.histogram import Histogram
+from serve_app.usage import Counts
 
 # What is counted for each API key, by its name, and what Prometheus is told of it.
 USAGE: Mapping[str, str] = {
@@ -26,16 +27,18 @@ class Snapshot:
 
     `requests` counts by (dialect, model, status); `http` by (dialect, status); `pairs` by
     (model, what) what became of the documents; `usage` by (API key's name, what), where what is
-    one of `USAGE`; `upstream` by (model, event) what happened in calls to models; `shared` by
-    what, as in `tiers`; `representations` by (model, what), as there; `engine` by (model, what),
-    as in `models.figures`. `wait` and `process` are by model, `distributions` by (model, what) as
-    in `families`. `waiting`, `active` and `replicas` (by model) are of this moment.
+    one of `USAGE`; `usage_by_model` as in `usage.py`; `upstream` by (model, event) what happened
+    in calls to models; `shared` by what, as in `tiers`; `representations` by (model, what), as
+    there; `engine` by (model, what), as in `models.figures`. `wait` and `process` are by model,
+    `distributions` by (model, what) as in `families`. `waiting`, `active` and `replicas` (by
+    model) are of this moment.
     """
 
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     http: Counter[tuple[str, int]] = field(default_factory=Counter)
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage: Counter[tuple[str, str]] = field(default_factory=Counter)
+    usage_by_model: Counts = field(default_factory=Counter)
     upstream: Counter[tuple[str, str]] = field(default_factory=Counter)
     shared: Counter[str] = field(default_factory=Counter)
     representations: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -50,7 +53,7 @@ class Snapshot:
 
 _COUNTERS = (
     *("requests", "http", "pairs", "usage", "upstream", "shared", "representations"),
-    *("engine", "replicas"),
+    *("engine", "replicas", "usage_by_model"),
 )
 
 

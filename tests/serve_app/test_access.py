@@ -214,6 +214,17 @@ async def test_usage_is_counted_by_key_and_told_to_its_own_alone() -> None:
         "tokens": 3,
         "cached_tokens": 0,
         "errors": 2,
+        "models": [
+            {
+                "model": "words",
+                "queries": 1,
+                "documents": 2,
+                "tokens": 3,
+                "cached_tokens": 0,
+                "cost": None,
+            }
+        ],
+        "cost": None,
         "limits": {"requests_per_minute": 2, "tokens_per_minute": None},
     }
     assert (await send(front, None, "/v1/usage", None)).status_code == 401

@@ -21,6 +21,39 @@ DOC = openapi.document("1.2.3")
 routes = pytest.mark.parametrize("path", ROUTES)
 
 
+PIPELINES: list[dict[str, Any]] = [
+    {"pipeline": None, "budget_ms": None},
+    {"pipeline": [{"rerank": "words", "keep": 1.0}], "budget_ms": 1000},
+    {"pipeline": [{"fuse": ["bm25", "words"], "k": 9}, {"threshold": 0}]},
+    {"pipeline": [{"rerank": "bm25"}], "model": "words"},
+    {"pipeline": [{"rerank": "bm25"}], "model": ""},
+    *(
+        {"pipeline": wrong}
+        for wrong in (
+            [],
+            "words",
+            [1],
+            [{}],
+            [{"threshold": 0.5}],
+            [{"rerank": 3}],
+            [{"rerank": "bm25", "keep": 0}],
+            [{"rerank": "bm25", "keep": "1"}],
+            [{"rerank": "bm25", "keep": True}],
+            [{"rerank": "bm25", "mmr": "words"}],
+            [{"rerank": "bm25"}, {"threshold": "0.5"}],
+            [{"fuse": ["words"]}],
+            [{"fuse": ["words", "words"]}],
+            [{"mmr": "bm25"}],
+            [{"mmr": "words", "lambda": 2}],
+            [{"mmr": "words", "trade": 0.5}],
+            [{"rerank": "bm25"}] * 9,
+        )
+    ),
+    {"pipeline": [{"rerank": "bm25"}], "budget_ms": 0},
+    {"pipeline": [{"rerank": "bm25"}], "budget_ms": 1.5},
+]
+
+
 def valid(schema: dict[str, Any], value: Any) -> bool:
     return Draft202012Validator({**schema, "components": DOC["components"]}).is_valid(value)
 
@@ -161,6 +194,7 @@ def test_examples_fit_their_schemas(path: str) -> None:
         {"query_image_url": "data:image/png;base64,AAAA", "query": {}},
         {"query_image_url": "file:///a.png"},
         {"query_image_url": 1},
+        *PIPELINES,
     ],
     ids=str,
 )

@@ -21,7 +21,10 @@ FAST = Retry(base_s=0.001, cap_s=0.002)
 
 
 class Server:
-    """Scores a document by the number it is; counts what it is asked and how much at once."""
+    """Scores a document by the number it is; counts what it is asked and how much at once.
+
+    It has no route for several queries.
+    """
 
     def __init__(self, fail: Handler | None = None) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -30,6 +33,8 @@ class Server:
         self._fail = fail
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/rerank":
+            return httpx.Response(404)
         body = json.loads(request.content)
         self.bodies.append(body)
         self.headers.append(request.headers)
@@ -142,7 +147,7 @@ async def test_scores_in_the_documents_order() -> None:
     assert (empty.shape, none) == ((0,), 0)
 
 
-async def test_a_batch_of_queries() -> None:
+async def test_a_batch_of_queries_one_by_one() -> None:
     server = Server()
     seen: list[tuple[int, int]] = []
     found = await server.client().batch(
@@ -193,6 +198,44 @@ async def test_what_is_sent() -> None:
 async def test_numbers_that_are_none(arguments: dict[str, int], param: str) -> None:
     with pytest.raises(InvalidRequest, match=param):
         await Server().client().rerank("q", ["1"], **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "param"),
+    [
+        ("127.0.0.1:8000", {}, "target"),
+        ("localhost", {}, "target"),
+        ("ftp://host", {}, "target"),
+        ("http://", {}, "target"),
+        ("", {}, "target"),
+        (None, {}, "target"),
+        ("http://test", {"dialect": "other"}, "dialect"),
+        ("http://test", {"on_error": "ignore"}, "on_error"),
+        ("http://test", {"timeout_s": 0}, "timeout_s"),
+        ("http://test", {"max_connections": 0}, "max_connections"),
+    ],
+)
+def test_what_can_not_work_is_refused_at_once(
+    target: Any, options: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        AsyncReranker(target, **options)
+    assert raised.value.param == param
+
+
+@pytest.mark.parametrize("alone", ["one document", b"bytes", {"text": "one document"}])
+async def test_a_document_alone_is_no_list(alone: Any) -> None:
+    server = Server()
+    with pytest.raises(InvalidRequest, match="put it into a list"):
+        await server.client().rerank("q", alone)
+    with pytest.raises(InvalidRequest, match="on_error"):
+        await server.client().rerank("q", ["1"], on_error="none")  # type: ignore[arg-type]
+    assert not server.bodies
+
+
+async def test_at_a_prompt_results_show_as_in_print() -> None:
+    found = await Server().client().rerank("q", ["1", "2"])
+    assert repr(found) == str(found)
 
 
 async def test_usage_is_counted_unless_it_is_not_wanted() -> None:

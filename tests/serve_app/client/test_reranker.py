@@ -35,7 +35,7 @@ def test_rank_score_and_batch(reranker: Reranker, tracker: TokenUsageTracker) ->
     first, second = reranker.batch([("stocks", DOCUMENTS), ("bears", DOCUMENTS)], top_k=1)
     assert (first[0].index, second[0].index) == (0, 2)
     (row,) = tracker.snapshot().rows
-    assert (row.model, row.requests, row.tokens) == ("words", 6, 3 + 7 * 5)
+    assert (row.model, row.requests, row.tokens) == ("words", 5, 3 + 7 * 5)
 
 
 def test_the_services_errors_are_the_clients(reranker: Reranker) -> None:

@@ -177,7 +177,10 @@ class FakeHandle:
         self.asked.append((query, documents, fields))
         if self.failures:
             raise self.failures.pop(0)
-        hits = [SimpleNamespace(index=i, relevance_score=float(i)) for i in range(len(documents))]
+        hits = [
+            SimpleNamespace(index=i, relevance_score=float(i), relevant_spans=())
+            for i in range(len(documents))
+        ]
         return SimpleNamespace(results=hits[::-1], model="m", tokens=5, truncated=(1,))
 
 

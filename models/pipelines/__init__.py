@@ -1,0 +1,1 @@
+"""How several rankings become one, and how a ranking gets varied: no model, no service."""

@@ -1,0 +1,119 @@
+"""The service's models as stages ask for them: by its own way for a single one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from models.types import Document, ModelInfo, ScoreOptions
+from models.vectors import Vectors
+from serve_app.admission import Admission
+from serve_app.catalog import Catalog
+from serve_app.checks import check
+from serve_app.deadline import Deadline
+from serve_app.errors import InvalidRequest
+from serve_app.pipelines.spec import Pipeline
+from serve_app.types import RerankRequest, RerankResult
+
+# Documents of one call for vectors: a replica has other calls to answer.
+EMBEDDED_AT_ONCE = 256
+
+Rank = Callable[[str, RerankRequest, dict[str, float], float], Awaitable[RerankResult]]
+
+
+class Embedder(Protocol):
+    """One model's replicas, as far as this needs them."""
+
+    async def info(self) -> ModelInfo: ...
+
+    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors: ...
+
+
+class Served:
+    """Ranks, describes and embeds by name.
+
+    A stage takes a slot of the service's admission only while its pairs are scored, and a
+    pipeline none: requests can't wait for each other's slots with one in their hands.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pipelines: Mapping[str, Pipeline],
+        backends: Mapping[str, Embedder],
+        admission: Admission,
+        *,
+        rank: Rank,
+        answer: Callable[[str, Callable[[float], Awaitable[Any]], Deadline], Awaitable[Any]],
+    ) -> None:
+        """`rank` ranks by a single model; `answer` calls a replica with retries and a deadline."""
+        self._catalog = catalog
+        self._pipelines = pipelines
+        self._backends = backends
+        self._admission = admission
+        self._rank = rank
+        self._answer = answer
+
+    def single(self, name: str) -> str:
+        """The model's own name. Raises UnknownModel; InvalidRequest where it is a pipeline."""
+        found = self._catalog.resolve(name)
+        if found in self._pipelines:
+            raise InvalidRequest(f"{name!r} is a pipeline; a stage names a model", param="pipeline")
+        return found
+
+    async def rank(self, name: str, request: RerankRequest) -> RerankResult:
+        """A single model's ranking, or that of the one that stands in for it."""
+        return await self._rank(self.single(name), request, {}, time.perf_counter())
+
+    async def info(self, name: str) -> ModelInfo:
+        name = self.single(name)
+        info: ModelInfo = await self._answer(
+            name, lambda _: self._backends[name].info(), Deadline()
+        )
+        return info
+
+    async def embed(self, name: str, request: RerankRequest) -> Vectors:
+        """Vectors [documents, hidden]. Raises InvalidRequest where the model has no embeddings."""
+        name = self.single(name)
+        info = await self.info(name)
+        if not info.embeds:
+            raise InvalidRequest(
+                f"mmr needs a bi-encoder here; the model {name!r} ({info.family}) gives no "
+                "embeddings",
+                param="pipeline",
+            )
+        check(info, request)
+        documents, backend = list(request.documents), self._backends[name]
+        parts = [
+            documents[i : i + EMBEDDED_AT_ONCE] for i in range(0, len(documents), EMBEDDED_AT_ONCE)
+        ]
+        async with self._admission.slot(priority=request.priority):
+            until = Deadline(request.deadline)
+
+            async def one(part: list[Document]) -> Vectors:
+                ask = partial(backend.embed, part, request.options)
+                found: Vectors = await self._answer(name, lambda _: ask(), until)
+                return found
+
+            calls = [one(part) for part in parts]
+            vectors: list[Vectors] = await _all(calls)
+        return _joined(vectors)
+
+
+async def _all(calls: Sequence[Awaitable[Any]]) -> list[Any]:
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _joined(parts: list[Vectors]) -> Vectors:
+    # Imported here, as in the stages: other requests do without numpy.
+    import numpy as np
+
+    return np.concatenate(parts)

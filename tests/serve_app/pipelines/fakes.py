@@ -32,7 +32,11 @@ class Numbers(WordOverlap):
         self.pause_s = 0.0
 
     async def score(
-        self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
+        self,
+        query: str,
+        documents: Sequence[Document],
+        options: ScoreOptions = DEFAULTS,
+        timeout_s: float = 9.0,
     ) -> list[Score]:
         texts = [str(document) for document in documents]
         self.asked.append(texts)

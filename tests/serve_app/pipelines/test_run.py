@@ -185,7 +185,9 @@ async def test_a_document_that_may_not_be_cut_fails_in_any_stage() -> None:
     kit = Kit()
     long = "0.5 0.5 " + "word " * 100
 
-    async def score(query: str, documents: list[str], options: ScoreOptions) -> list[Score]:
+    async def score(
+        query: str, documents: list[str], options: ScoreOptions, timeout_s: float
+    ) -> list[Score]:
         return [Score(0.5, 1, truncated=True) for _ in documents]
 
     kit.heavy.score = score  # type: ignore[method-assign, assignment]

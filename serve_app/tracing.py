@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,7 +16,7 @@ logger = logging.getLogger("ray.serve")
 SERVICE = "rerank-serve"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_FLUSH_MS = 2000
+FLUSH_S = 2.0
 
 Kind = Literal["internal", "server", "client"]
 # Where a span belongs, as it goes from process to process: W3C's headers.
@@ -76,16 +77,29 @@ def start() -> None:
 
     # The environment's name for the service wins over ours.
     resource = Resource.create({SERVICE_NAME: SERVICE}).merge(OTELResourceDetector().detect())
-    provider = TracerProvider(resource=resource)
+    # `flush` sends the last spans; by itself the provider would hold up the process's end.
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _tell_in_our_log()
     _state.provider = provider
     _state.tracer = provider.get_tracer(SERVICE)
 
 
+def _tell_in_our_log() -> None:
+    """What the exporter says, of a collector that is away for example, in the log's own format."""
+    theirs = logging.getLogger("opentelemetry")
+    theirs.handlers = list(logger.handlers)
+    theirs.propagate = False
+
+
 def flush() -> None:
-    """Send what is held back, when the process is about to end."""
-    if _state.provider is not None:
-        _state.provider.force_flush(_FLUSH_MS)
+    """Send what is held back, when the process is about to end; at most for FLUSH_S."""
+    if _state.provider is None:
+        return
+    # A collector that does not answer is tried again and again, by a call that knows no end.
+    sending = threading.Thread(target=_state.provider.force_flush, daemon=True)
+    sending.start()
+    sending.join(FLUSH_S)
 
 
 def enabled() -> bool:

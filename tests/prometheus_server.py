@@ -51,7 +51,7 @@ class Prometheus:
 def scraping(
     folder: Path, jobs: Sequence[Mapping[str, Any]], rules: Path | None = None
 ) -> Iterator[Prometheus]:
-    """Prometheus over these scrape jobs, every two seconds. Raises RuntimeError without it."""
+    """Prometheus over these jobs, every two seconds. Raises RuntimeError where there is none."""
     program = shutil.which("prometheus")
     if program is None:
         raise RuntimeError("these tests need prometheus: apt-get install prometheus")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -50,6 +52,26 @@ def test_off_no_exporter_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_collector_that_never_answers_holds_nothing_up() -> None:
+    code = (
+        "import serve_app.tracing as t; t.start(); t.past('a', 1.0)\n"
+        "with t.span('b'): print(sorted(t.outgoing()['trace']))\n"
+        "t.flush()"
+    )
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stdout.strip()) == (0, "['traceparent']"), done.stderr
 
 
 def test_asked_for_without_the_extra_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:

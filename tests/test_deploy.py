@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
+from serve_app.app import bind
 from serve_app.cli import _parser
 from serve_app.runtime import RAY
 from serve_app.settings import load
@@ -109,3 +111,17 @@ def test_the_container_copies_what_there_is_and_starts_the_service() -> None:
     command = re.search(r'^CMD \["rerank", "(\w+)"\]$', CONTAINER, re.MULTILINE)
     assert command is not None
     assert callable(_parser().parse_args([command[1]]).run)
+
+
+def test_json_logs_are_set_for_every_deployment_and_text_is_left_to_serve() -> None:
+    def configured(log_format: str) -> list[Any]:
+        ingress = bind(load({"log_format": log_format, "log_level": "DEBUG"}, {}))
+        root = ingress._bound_deployment
+        bound = (*root.init_args, *root.init_kwargs.values())
+        deployments = [b._bound_deployment for b in bound if isinstance(b, Application)]
+        return [one._deployment_config.logging_config for one in (root, *deployments)]
+
+    assert configured("text") == [None] * 3
+    for found in configured("json"):
+        assert (found["encoding"], found["log_level"]) == ("JSON", "DEBUG")
+        assert found["enable_access_log"] is False

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -134,9 +135,9 @@ class Engine(ABC):
 
     def _timed(self, forward: Forward, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
         """A micro-batch's outputs; each engine has them in the processor's memory by then."""
-        started = time.perf_counter()
+        started = perf_counter()
         found = forward(rows)
-        seconds = time.perf_counter() - started
+        seconds = perf_counter() - started
         tokens = sum(map(len, rows))
         packed = self.packs and all(row.attended is None for row in rows)
         padding = 0 if packed else len(rows) * max(map(len, rows)) - tokens

@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-large bench-overload bench-simulate bench-render bench-training clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-large bench-overload bench-simulate bench-render bench-training clean bench-training-memory
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -51,6 +51,9 @@ bench-simulate: $(VENV)/.dev
 
 bench-render: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.render
+
+bench-training-memory: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.training_memory $(BENCH_ARGS)
 
 bench-training: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)

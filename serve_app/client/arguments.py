@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import httpx
@@ -12,9 +13,9 @@ from serve_app.errors import InvalidRequest
 
 def positive(value: int, name: str) -> int:
     """The whole number, at least 1. Raises InvalidRequest."""
-    if value < 1:
-        raise InvalidRequest(f"{name} must be at least 1, not {value}", param=name)
-    return value
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise InvalidRequest(f"{name} must be a whole number from 1, not {value!r}", param=name)
+    return int(value)
 
 
 def seconds(value: float, name: str) -> float:
@@ -45,11 +46,36 @@ def base_url(value: str) -> str:
 
 
 def documents(given: Iterable[Any]) -> list[Any]:
-    """The documents as a list. Raises InvalidRequest for one document that stands alone."""
-    if isinstance(given, str | bytes | Mapping):
+    """The documents as a list; the rows of a pandas frame as dicts.
+
+    Raises InvalidRequest for one document that stands alone, and for what is no list.
+    """
+    if hasattr(given, "columns") and hasattr(given, "to_dict"):
+        # To go over a frame is to go over its columns' names.
+        rows: list[Any] = given.to_dict("records")
+        return rows
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise InvalidRequest(
             f"documents must be a list of documents, not a {type(given).__name__}; for one "
             "document, put it into a list",
             param="documents",
         )
     return list(given)
+
+
+def query(value: Any) -> str:
+    """The query. Raises InvalidRequest where it is no string."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"a query must be a string, not {type(value).__name__}", param="query")
+    return value
+
+
+def pairs(given: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Queries with their documents. Raises InvalidRequest for what is no such pair."""
+    found = list(given)
+    for i, pair in enumerate(found):
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise InvalidRequest(
+                f"requests[{i}] must be a query and its documents", param=f"requests[{i}]"
+            )
+    return [(pair[0], pair[1]) for pair in found]

@@ -36,8 +36,9 @@ class Question(Generic[D]):
     def of(
         query: str, documents: Iterable[D], text_field: TextField | None, place: int | None
     ) -> Question[D]:
-        """Raises InvalidRequest where a document has no text."""
+        """Raises InvalidRequest where the query is no string, or a document has no text."""
         try:
+            arguments.query(query)
             given = arguments.documents(documents)
             readables = [read(document, i, text_field) for i, document in enumerate(given)]
         except RerankError as error:

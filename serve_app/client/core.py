@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 import httpx
 
 from serve_app.client import batches
-from serve_app.client.arguments import one_of, positive, seconds
+from serve_app.client.arguments import one_of, pairs, positive, seconds
 from serve_app.client.documents import TextField
 from serve_app.client.progress import Progress, progress_bar
 from serve_app.client.results import D, RerankResults
@@ -196,7 +196,7 @@ class AsyncReranker:
         """
         if unknown := options.keys() - CallOptions.__annotations__.keys():
             raise TypeError(f"batch() got an unexpected keyword argument {min(unknown)!r}")
-        return await self._ranked(list(requests), options)
+        return await self._ranked(pairs(requests), options)
 
     async def _ranked(
         self, requests: Sequence[tuple[str, Iterable[D]]], options: CallOptions
@@ -204,7 +204,7 @@ class AsyncReranker:
         started = time.perf_counter()
         top_k = options.get("top_k")
         if top_k is not None:
-            positive(top_k, "top_k")
+            top_k = positive(top_k, "top_k")
         size = options.get("batch_size")
         size = self._batch_size if size is None else positive(size, "batch_size")
         whole = batches.Whole(

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,7 +195,12 @@ async def test_what_is_sent() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "param"),
-    [({"top_k": 0}, "top_k"), ({"batch_size": 0}, "batch_size")],
+    [
+        ({"top_k": 0}, "top_k"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"top_k": True}, "top_k"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
 )
 async def test_numbers_that_are_none(arguments: dict[str, int], param: str) -> None:
     with pytest.raises(InvalidRequest, match=param):
@@ -223,7 +230,7 @@ def test_what_can_not_work_is_refused_at_once(
     assert raised.value.param == param
 
 
-@pytest.mark.parametrize("alone", ["one document", b"bytes", {"text": "one document"}])
+@pytest.mark.parametrize("alone", ["one document", b"bytes", {"text": "one document"}, 3])
 async def test_a_document_alone_is_no_list(alone: Any) -> None:
     server = Server()
     with pytest.raises(InvalidRequest, match="put it into a list"):
@@ -231,6 +238,22 @@ async def test_a_document_alone_is_no_list(alone: Any) -> None:
     with pytest.raises(InvalidRequest, match="on_error"):
         await server.client().rerank("q", ["1"], on_error="none")  # type: ignore[arg-type]
     assert not server.bodies
+
+
+async def test_a_query_is_a_string() -> None:
+    with pytest.raises(InvalidRequest, match="a query must be a string, not int"):
+        await Server().client().rerank(3, ["1"])  # type: ignore[arg-type]
+    for requests in (["ab"], [("a",)], [3]):
+        with pytest.raises(InvalidRequest, match=r"requests\[0\]"):
+            await Server().client().batch(requests)  # type: ignore[arg-type]
+
+
+async def test_arrays_and_frames() -> None:
+    frame = pd.DataFrame({"text": ["1", "2"], "source": ["x", "y"]})
+    found = await Server().client().rerank("q", frame, top_k=np.int64(1))  # type: ignore[arg-type]
+    assert (found[0].index, found[0].metadata) == (1, {"source": "y"})
+    assert len(await Server().client().rerank("q", frame["text"])) == 2
+    assert len(await Server().client().rerank("q", np.array(["1", "2"]))) == 2
 
 
 async def test_at_a_prompt_results_show_as_in_print() -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from serve_app.evaluate.dataset import EvalError
 from serve_app.evaluate.report import Report, System
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 KINDS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers differ too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LOG_FROM = 5.0
+NAME_CHARS = 28
 
 
 def check(path: Path) -> None:
@@ -30,6 +37,14 @@ def draw(report: Report, path: Path) -> None:
     A ranking without a known cost is a line across. Names stand beside the axes, where none
     covers another.
     """
+    import matplotlib
+
+    # Names are no formulas, though one may hold a `$`.
+    with matplotlib.rc_context({"text.parse_math": False}):
+        _figure(report).savefig(path, dpi=160)
+
+
+def _figure(report: Report) -> Figure:
     from matplotlib.figure import Figure
 
     measure = report.measures[0]
@@ -62,17 +77,15 @@ def draw(report: Report, path: Path) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.suptitle(f"{measure} against cost", x=0.01, ha="left", fontweight="bold")
-    axes.set_title(report.title, loc="left", fontsize="small", color="#555555")
+    axes.set_title(f"{measure} against cost", loc="left", fontweight="bold", pad=24)
+    axes.text(0, 1.02, report.title, transform=axes.transAxes, fontsize="small", color="#555555")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=1.1)
-    figure.savefig(path, dpi=160)
+    return figure
 
 
-def _scale(axes: object, times: list[float]) -> None:
-    from matplotlib.axes import Axes
+def _scale(axes: Axes, times: list[float]) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    assert isinstance(axes, Axes)
     if not times:
         axes.set_xticks([])
         axes.set_xlabel("no ranking here has a known cost")
@@ -88,8 +101,7 @@ def _scale(axes: object, times: list[float]) -> None:
 
 def _label(system: System) -> str:
     ms = system.cost.ms_per_query
-    # A `_` at its start would hide it from the legend; a `$` would begin a formula.
-    name = system.name.replace("$", r"\$")
-    return f"{' ' if name.startswith('_') else ''}{name}" + (
-        "\n(cost not known)" if ms is None else ""
-    )
+    # A `_` at its start would hide the name from the legend.
+    name = "\n".join(wrap(system.name, NAME_CHARS))
+    name = f" {name}" if name.startswith("_") else name
+    return name if ms is not None else f"{name}\n(cost not known)"

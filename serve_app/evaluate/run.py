@@ -43,13 +43,14 @@ def evaluate(
     A source that fails has no row; the others go on. Raises EvalError where none is left, or the
     baseline is not among the rows.
     """
+    first = [] if dataset.first_stage is None else [dataset.first_stage]
+    check_names([*first, *given, *(source.name for source in sources)], baseline)
     runs: dict[str, tuple[Run, Cost]] = {}
     failures: dict[str, str] = {}
     if dataset.first_stage is not None:
         runs[dataset.first_stage] = (dataset.candidates, Cost(dataset.first_stage_ms))
     for name, run in given.items():
         runs[name] = (run, Cost())
-    check_names([*runs, *(source.name for source in sources)], baseline)
     for source in sources:
         watcher.begin(source.name, sum(bool(found) for found in dataset.candidates.values()))
         try:

@@ -20,7 +20,7 @@ def query(topic: str) -> str:
 
 
 def document(topic: str) -> str:
-    return f"The {topic} of our valley is known far and wide."
+    return f"Our guides explain the {topic} of the valley."
 
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:

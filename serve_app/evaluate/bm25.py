@@ -17,7 +17,7 @@ NAME = "BM25"
 class Bm25:
     """An index of documents by id: English stop words are left out, nothing is stemmed.
 
-    What is kept while it is built is four bytes a word and the ids, never a text.
+    Word numbers are kept while it is built (four bytes each) and the ids, never a text.
     """
 
     def __init__(self, documents: Iterable[tuple[str, str]]) -> None:

@@ -231,9 +231,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--host", help="address (HOST)")
         sub.add_argument("--port", type=int, help="port (PORT)")
         if model:
-            sub.add_argument(
-                "--model", help="`embedded`, a Hugging Face name or a folder (RERANKER_MODEL)"
-            )
+            sub.add_argument("--model", help="`embedded`, a hub name or a folder (RERANKER_MODEL)")
         sub.add_argument("--device", help="auto, cuda, mps, mlx, cpu (RERANKER_DEVICE)")
         sub.add_argument("--log-level", help="DEBUG, INFO, WARNING, ERROR (LOG_LEVEL)")
         return sub
@@ -292,7 +290,6 @@ def _parser() -> argparse.ArgumentParser:
         "rerank eval --beir scifact --model embedded --model BAAI/bge-reranker-base",
         model=False,
     )
-    evaluate.description = arguments.DESCRIPTION
     arguments.add(evaluate)
     return parser
 

@@ -14,7 +14,8 @@ key, if it needs one, is read from RERANK_API_KEY."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments to the command's parser."""
+    """Add the description and the arguments to the command's parser."""
+    parser.description = DESCRIPTION
     _data(parser.add_argument_group("data"))
     _compared(parser.add_argument_group("what is compared"))
     _results(parser.add_argument_group("results"))

@@ -29,32 +29,22 @@ CANDIDATES = 100
 PIPED_WIDTH = 120
 
 
-def run(
-    options: argparse.Namespace,
-    settings: Settings,
-    url: str,
-    roots: Sequence[Path] | None = None,
-) -> int:
-    """Measure, print and write; returns the exit status. `url`: this machine's service.
-
-    `roots`: where the docstrings' packages are; default is this interpreter's.
-    """
+def run(options: argparse.Namespace, settings: Settings, url: str) -> int:
+    """Measure, print and write; returns the exit status. `url`: this machine's service."""
     try:
-        return _run(options, settings, url, roots)
+        return _run(options, settings, url)
     except EvalError as error:
         print(f"rerank: {error}", file=sys.stderr)
         return 1
 
 
-def _run(
-    options: argparse.Namespace, settings: Settings, url: str, roots: Sequence[Path] | None
-) -> int:
+def _run(options: argparse.Namespace, settings: Settings, url: str) -> int:
     _check_outputs(options)
     measured = measures.parse(options.metrics or measures.DEFAULT)
     # A service that is not there, a model that can't be had: known before the data is read.
     sources = _sources(options, settings, url)
     console = Console(stderr=True)
-    dataset = _dataset(options, roots, lambda text: console.print(f"{text} …", highlight=False))
+    dataset = _dataset(options, lambda text: console.print(f"{text} …", highlight=False))
     if options.bm25 or (dataset.first_stage is None and dataset.candidates):
         sources.insert(0, _bm25(dataset))
     if not dataset.candidates and sources:
@@ -93,7 +83,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
         plot.check(options.plot)
 
 
-def _dataset(options: argparse.Namespace, roots: Sequence[Path] | None, status: Status) -> Dataset:
+def _dataset(options: argparse.Namespace, status: Status) -> Dataset:
     queries = options.queries if isinstance(options.queries, Path) else None
     limit = options.limit or (options.queries if isinstance(options.queries, int) else None)
     trec = {"--queries": queries, "--corpus": options.corpus, "--qrels": options.qrels}
@@ -122,7 +112,6 @@ def _dataset(options: argparse.Namespace, roots: Sequence[Path] | None, status: 
             limit=limit,
             seed=seed,
             status=status,
-            roots=roots,
         )
     elif chosen == ["--qrels"] and options.candidates_run is None:
         return collection.judgements(options.qrels, limit=limit, seed=seed)

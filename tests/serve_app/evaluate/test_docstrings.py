@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from serve_app import cli
+from serve_app.evaluate import docstrings
 from serve_app.evaluate.dataset import EvalError
 from serve_app.evaluate.docstrings import build, read
-from tests.serve_app.evaluate.data import TOPICS, query
+from tests.serve_app.evaluate.data import TOPICS, oracle, query, service
 
 
 @pytest.fixture
@@ -59,3 +62,17 @@ def test_bm25_finds_the_right_document_first(packages: Path) -> None:
 def test_packages_without_docstrings(tmp_path: Path) -> None:
     with pytest.raises(EvalError, match="too few docstrings"):
         read(9, depth=3, limit=None, seed=0, status=print, roots=[tmp_path])
+
+
+def test_a_service_is_measured_on_docstrings_by_default(
+    packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(docstrings.sysconfig, "get_path", lambda name: str(packages))
+    with service(oracle) as url:
+        assert cli.main(["eval", "--port", url.rpartition(":")[2], "--queries", "6", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["queries"], report["documents"]) == (6, len(TOPICS))
+    bm25, served = report["rows"]
+    assert (bm25["name"], served["name"]) == ("BM25", "served")
+    assert served["measures"]["P@1"]["mean"] == 1.0
+    assert bm25["ms_per_query"] > 0

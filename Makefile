@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-large bench-overload bench-simulate bench-render bench-training clean bench-training-memory
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-large bench-overload bench-simulate bench-render bench-training bench-training-memory clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up

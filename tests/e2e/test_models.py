@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ import pytest
 
 from models.registry import load
 from models.types import ModelSpec, ScoreOptions, relevance
-from tests.e2e.conftest import Service, environment, start, stop
+from serve_app import cli
+from tests.e2e.conftest import Service, start, stop
 from tests.models.checkpoints import tiny_bert_cross_encoder
 from tests.models.decoder_checkpoints import minicpm_layerwise, qwen3
 from tests.models.encoder_checkpoints import bert_encoder, folder, stanford_colbert
@@ -119,17 +118,17 @@ def test_images_are_scored_by_the_model_that_reads_them(
 
 
 @pytest.mark.parametrize("family", ["cross-encoder", "causal", "seq2seq"])
-def test_rerank_score_ranks_by_each(folders: dict[str, Path], tmp_path: Path, family: str) -> None:
+def test_rerank_score_ranks_by_each(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    family: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RERANKER_QUANTIZATION", "fp32")
     (tmp_path / "docs.txt").write_text("\n".join(d for d in DOCUMENTS if d))
-    command = [sys.executable, "-m", "serve_app.cli", "score", "--model", str(folders[family])]
-    done = subprocess.run(
-        [*command, QUERY, str(tmp_path / "docs.txt")],
-        env=environment(RERANKER_QUANTIZATION="fp32"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    scores = [float(line.split("\t")[0]) for line in done.stdout.splitlines()]
+    command = ["score", "--model", str(folders[family]), QUERY, str(tmp_path / "docs.txt")]
+    assert cli.main(command) == 0
+    scores = [float(line.split("\t")[0]) for line in capsys.readouterr().out.splitlines()]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)

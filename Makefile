@@ -13,7 +13,7 @@ serve: $(VENV)/.serve
 
 test: $(VENV)/.dev
 # Two processes, a file's tests in one of them; `PYTEST_ARGS='-n 0'` runs one, for a debugger.
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

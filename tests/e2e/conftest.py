@@ -1,15 +1,14 @@
 """Real services, started as a user starts them.
 
 `service` is one `rerank up` with its default settings and the embedded model, made once for this
-folder. Take it (or `url`, `client`, `proxy`) in every test that only talks to a service: it costs
+folder by each process that tests in it. Take it (or `url`, `client`, `proxy`) in every test that only talks to a service: it costs
 nothing more. Such tests leave it as it was, and expect other tests' requests in its figures.
 
 A test that needs other settings, or that stops or breaks the service, calls `start` and `stop`
 itself: ten seconds each on a quiet machine, so share what it starts in its file by a fixture of
 module scope with a name of its own, and look first whether another file's service will do.
 
-Files that take the shared service run one after another in one process, and last in this folder,
-so that no service idles beside other tests.
+Tests that take the shared service come last in this folder, so that it idles beside no other.
 """
 
 from __future__ import annotations
@@ -37,20 +36,20 @@ os.environ |= {
 }
 # What a test asks for when it uses the shared service.
 SHARED = {"service", "url", "client", "proxy"}
-GROUP = pytest.mark.xdist_group("shared-service")
+FOLDER = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)
+def _shares(item: pytest.Item) -> bool:
+    return bool(SHARED & set(getattr(item, "fixturenames", ())))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring the files that use the shared service together, after the others of this folder."""
-    folder = Path(__file__).parent
-    here = [item for item in items if folder in item.path.parents]
-    shared = {item.path for item in here if SHARED & set(getattr(item, "fixturenames", ()))}
-    for item in here:
-        if item.path in shared:
-            item.add_marker(GROUP)
-    ordered = iter(sorted(here, key=lambda item: item.path in shared))
-    items[:] = [next(ordered) if folder in item.path.parents else item for item in items]
+    """Bring the tests of the shared service together, after the others of this folder.
+
+    The folder itself is among the first, so that no long file is left for the end.
+    """
+    here = iter(sorted((item for item in items if FOLDER in item.path.parents), key=_shares))
+    items[:] = [next(here) if FOLDER in item.path.parents else item for item in items]
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Real services, started as a user starts them.
 
 `service` is one `rerank up` with its default settings and the embedded model, made once for this
-folder by each process that tests in it. Take it (or `url`, `client`, `proxy`) in every test that only talks to a service: it costs
-nothing more. Such tests leave it as it was, and expect other tests' requests in its figures.
+folder by each process that tests in it. Take it (or `url`, `client`, `proxy`) in every test that
+only talks to a service: it costs nothing more. Such tests leave it as it was, and expect other
+tests' requests in its figures.
 
 A test that needs other settings, or that stops or breaks the service, calls `start` and `stop`
 itself: ten seconds each on a quiet machine, so share what it starts in its file by a fixture of

@@ -143,6 +143,11 @@ def test_int8_is_refused_where_it_can_not_be_had(
         load(ModelSpec("m", dtype="int8", backend="auto"))
 
 
+def test_int8_says_nothing_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    load(ModelSpec("m", backend="openvino", dtype="int8"))
+    assert capfd.readouterr().out == ""
+
+
 def test_calibration_rows_have_many_lengths() -> None:
     rows = int8.calibration_rows(AutoTokenizer.from_pretrained(embedded.folder()))
     assert len(rows) == int8.PAIRS
@@ -150,7 +155,7 @@ def test_calibration_rows_have_many_lengths() -> None:
     assert max(map(len, rows)) == int8.MAX_TOKENS
 
 
-def test_int8_reports_nothing_to_a_third_party_and_nothing_on_standard_output() -> None:
+def test_nothing_is_reported_to_a_third_party() -> None:
     code = """
 import sys
 from models.registry import load
@@ -160,5 +165,4 @@ assert sys.modules["openvino_telemetry"] is None
 from nncf.telemetry.wrapper import NNCFTelemetryStub, telemetry
 assert isinstance(telemetry, NNCFTelemetryStub)
 """
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
-    assert done.stdout == b""
+    subprocess.run([sys.executable, "-c", code], check=True)

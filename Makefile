@@ -12,7 +12,8 @@ serve: $(VENV)/.serve
 	@$(BIN)/rerank up
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+# Two processes, a file's tests in one of them; `PYTEST_ARGS='-n 0'` runs one, for a debugger.
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

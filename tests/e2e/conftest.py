@@ -1,4 +1,16 @@
-"""A real service, started as a user starts it, shared by the tests that only talk to it."""
+"""Real services, started as a user starts them.
+
+`service` is one `rerank up` with its default settings and the embedded model, made once for this
+folder by each process that tests in it. Take it (or `url`, `client`, `proxy`) in every test that
+only talks to a service: it costs nothing more. Such tests leave it as it was, and expect other
+tests' requests in its figures.
+
+A test that needs other settings, or that stops or breaks the service, calls `start` and `stop`
+itself: ten seconds each on a quiet machine, so share what it starts in its file by a fixture of
+module scope with a name of its own, and look first whether another file's service will do.
+
+Tests that take the shared service come last in this folder, so that it idles beside no other.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +35,22 @@ os.environ |= {
     "HAYSTACK_TELEMETRY_ENABLED": "False",
     "AGNO_TELEMETRY": "false",
 }
+# What a test asks for when it uses the shared service.
+SHARED = {"service", "url", "client", "proxy"}
+FOLDER = Path(__file__).parent
+
+
+def _shares(item: pytest.Item) -> bool:
+    return bool(SHARED & set(getattr(item, "fixturenames", ())))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the tests of the shared service together, after the others of this folder.
+
+    The folder itself is among the first, so that no long file is left for the end.
+    """
+    here = iter(sorted((item for item in items if FOLDER in item.path.parents), key=_shares))
+    items[:] = [next(here) if FOLDER in item.path.parents else item for item in items]
 
 
 @dataclass
@@ -41,7 +69,12 @@ def free_port() -> int:
 
 def environment(**extra: str) -> dict[str, str]:
     """This process's environment without settings of the service's, plus `extra`."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("RERANKER_")}
+    # The number of threads is for the tests' own process; Ray gives a replica its own.
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("RERANKER_") and k != "OMP_NUM_THREADS"
+    }
     return {**kept, "HF_HUB_OFFLINE": "1", **extra}
 
 
@@ -73,14 +106,14 @@ def stop(service: Service, timeout_s: float = 60) -> int:
     return service.process.wait(timeout_s)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     running = start(tmp_path_factory.mktemp("service") / "log")
     yield running
     stop(running)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def url(request: pytest.FixtureRequest) -> str:
     """Where the service is: one that runs already, where the environment names it."""
     if running := os.environ.get("RERANK_E2E_URL"):
@@ -96,7 +129,7 @@ def proxy(url: str) -> Iterator[Flaky]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as shared:
         yield shared

@@ -113,14 +113,6 @@ def test_keys_come_and_go_without_a_restart_and_have_limits(guarded: Service, ke
     assert key not in guarded.log.read_text()
 
 
-def test_an_open_service_on_every_address_is_warned_of(tmp_path: Path) -> None:
-    service = start(tmp_path / "log", HOST="0.0.0.0")
-    try:
-        assert service.log.read_text().count("WITHOUT API KEYS") == 1
-    finally:
-        stop(service)
-
-
 def test_a_wrong_file_stops_the_start(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "serve_app.cli", "up"],

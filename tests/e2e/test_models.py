@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ import pytest
 
 from models.registry import load
 from models.types import ModelSpec, ScoreOptions, relevance
-from tests.e2e.conftest import Service, environment, start, stop
+from serve_app import cli
+from tests.e2e.conftest import Service, start, stop
 from tests.models.checkpoints import tiny_bert_cross_encoder
 from tests.models.decoder_checkpoints import minicpm_layerwise, qwen3
 from tests.models.encoder_checkpoints import bert_encoder, folder, stanford_colbert
@@ -52,22 +51,22 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def service(
+def running(
     folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     models = [{"name": name, "source": str(path)} for name, path in folders.items()]
-    running = start(
+    started = start(
         tmp_path_factory.mktemp("service") / "log",
         RERANKER_MODELS=json.dumps(models),
         RERANKER_QUANTIZATION="fp32",
     )
-    yield running
-    stop(running)
+    yield started
+    stop(started)
 
 
-def _ask(service: Service, **body: Any) -> dict[int, float]:
+def _ask(running: Service, **body: Any) -> dict[int, float]:
     sent = {"query": QUERY, "documents": DOCUMENTS, **body}
-    answer = httpx.post(f"{service.url}/rerank", json=sent, timeout=60)
+    answer = httpx.post(f"{running.url}/rerank", json=sent, timeout=60)
     assert answer.status_code == 200, answer.text
     return {hit["index"]: hit["score"] for hit in answer.json()["results"]}
 
@@ -75,36 +74,36 @@ def _ask(service: Service, **body: Any) -> dict[int, float]:
 @pytest.mark.parametrize("family", MAKERS)
 @pytest.mark.parametrize("options", [ScoreOptions(), ScoreOptions(max_tokens_per_doc=3)])
 def test_the_service_scores_as_the_library(
-    service: Service, folders: dict[str, Path], family: str, options: ScoreOptions
+    running: Service, folders: dict[str, Path], family: str, options: ScoreOptions
 ) -> None:
     scorer = load(ModelSpec(family, source=str(folders[family]), dtype="float32"))
     assert scorer.info.family == family
     scores = scorer.score(QUERY, DOCUMENTS, options)
     expected = [relevance(score.logit, scorer.info.activation) for score in scores]
-    found = _ask(service, model=family, max_tokens_per_doc=options.max_tokens_per_doc)
+    found = _ask(running, model=family, max_tokens_per_doc=options.max_tokens_per_doc)
     # Kept representations are rounded to fp16.
     tolerance = 1e-3 if family in ("late-interaction", "colbert", "bi-encoder") else 1e-4
     assert [found[i] for i in range(len(DOCUMENTS))] == pytest.approx(expected, abs=tolerance)
 
 
-def test_an_instruction_changes_the_scores_of_a_prompted_model_alone(service: Service) -> None:
-    plain = _ask(service, model="causal")
-    assert _ask(service, model="causal", instruction="Find what cats eat") != plain
+def test_an_instruction_changes_the_scores_of_a_prompted_model_alone(running: Service) -> None:
+    plain = _ask(running, model="causal")
+    assert _ask(running, model="causal", instruction="Find what cats eat") != plain
     body = {"query": QUERY, "documents": DOCUMENTS, "model": "cross-encoder", "instruction": "x"}
-    refused = httpx.post(f"{service.url}/v1/rerank", json=body, timeout=60)
+    refused = httpx.post(f"{running.url}/v1/rerank", json=body, timeout=60)
     assert refused.status_code == 422
     assert "takes no instruction" in refused.json()["message"]
 
 
 def test_images_are_scored_by_the_model_that_reads_them(
-    service: Service, folders: dict[str, Path]
+    running: Service, folders: dict[str, Path]
 ) -> None:
     image = document(picture(96, 64))
     scorer = load(ModelSpec("m", source=str(folders["multimodal"]), dtype="float32"))
     scores = scorer.score(QUERY, [image, "Pandas eat bamboo."])
     expected = [relevance(score.logit, scorer.info.activation) for score in scores]
     sent = [{"image": image.data_uri}, {"text": "Pandas eat bamboo."}]
-    found = _ask(service, model="multimodal", documents=sent)
+    found = _ask(running, model="multimodal", documents=sent)
     assert [found[0], found[1]] == pytest.approx(expected, abs=1e-4)
 
     for model, given, said in (
@@ -113,23 +112,23 @@ def test_images_are_scored_by_the_model_that_reads_them(
         ("multimodal", "https://example.org/a.png", "does not fetch"),
     ):
         body = {"query": QUERY, "documents": [{"image": given}], "model": model}
-        refused = httpx.post(f"{service.url}/v1/rerank", json=body, timeout=60)
+        refused = httpx.post(f"{running.url}/v1/rerank", json=body, timeout=60)
         assert refused.status_code == 422, refused.text
         assert said in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("family", ["cross-encoder", "causal", "seq2seq"])
-def test_rerank_score_ranks_by_each(folders: dict[str, Path], tmp_path: Path, family: str) -> None:
+def test_rerank_score_ranks_by_each(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    family: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RERANKER_QUANTIZATION", "fp32")
     (tmp_path / "docs.txt").write_text("\n".join(d for d in DOCUMENTS if d))
-    command = [sys.executable, "-m", "serve_app.cli", "score", "--model", str(folders[family])]
-    done = subprocess.run(
-        [*command, QUERY, str(tmp_path / "docs.txt")],
-        env=environment(RERANKER_QUANTIZATION="fp32"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    scores = [float(line.split("\t")[0]) for line in done.stdout.splitlines()]
+    command = ["score", "--model", str(folders[family]), QUERY, str(tmp_path / "docs.txt")]
+    assert cli.main(command) == 0
+    scores = [float(line.split("\t")[0]) for line in capsys.readouterr().out.splitlines()]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)

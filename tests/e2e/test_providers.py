@@ -39,7 +39,7 @@ def _judge(body: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def service(
+def running(
     cohere: fake.Provider, judge: fake.Provider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     chat = {"provider": "local-chat", "model": "m", "base_url": judge.url}
@@ -57,39 +57,39 @@ def service(
         {"name": "pointwise", **chat, "aliases": ["judge"], "retries": 0},
         {"name": "own"},
     ]
-    running = start(
+    started = start(
         tmp_path_factory.mktemp("service") / "log",
         RERANKER_MODELS=json.dumps(models),
         A_PROVIDERS_KEY=KEY,
     )
-    yield running
-    stop(running)
+    yield started
+    stop(started)
 
 
-def _ask(service: Service, path: str = "/v1/rerank", **body: Any) -> httpx.Response:
+def _ask(running: Service, path: str = "/v1/rerank", **body: Any) -> httpx.Response:
     sent = {"query": "what do pandas eat?", "documents": DOCUMENTS, **body}
-    return httpx.post(f"{service.url}{path}", json=sent, timeout=60)
+    return httpx.post(f"{running.url}{path}", json=sent, timeout=60)
 
 
 def test_a_hosted_model_goes_through_cache_dialects_and_metrics(
-    service: Service, cohere: fake.Provider
+    running: Service, cohere: fake.Provider
 ) -> None:
-    answer = _ask(service, model="hosted", top_n=2).json()
+    answer = _ask(running, model="hosted", top_n=2).json()
     found = [(hit["index"], hit["relevance_score"]) for hit in answer["results"]]
     assert found == [(1, 0.75), (2, 0.5)]
     assert (answer["model"], answer["usage"]["total_tokens"]) == ("hosted", 34)
     assert cohere.asked[0].headers["authorization"] == f"Bearer {KEY}"
     assert cohere.asked[0].body["model"] == "rerank-v3.5"
 
-    native = _ask(service, "/rerank", model="hosted").json()
+    native = _ask(running, "/rerank", model="hosted").json()
     assert [hit["score"] for hit in native["results"]] == [0.75, 0.5, 0.25]
     assert len(cohere.asked) == 1, "the scores were kept"
-    _ask(service, model="hosted", documents=[*DOCUMENTS, "0.9 more"])
+    _ask(running, model="hosted", documents=[*DOCUMENTS, "0.9 more"])
     assert cohere.asked[1].body["documents"] == ["0.9 more"]
 
     deadline = time.monotonic() + 20
     while True:
-        metrics = httpx.get(f"{service.url}/metrics", timeout=10).json()
+        metrics = httpx.get(f"{running.url}/metrics", timeout=10).json()
         if metrics["upstream_by_model"].get("hosted", {}).get("calls") == 2:
             break
         assert time.monotonic() < deadline, metrics
@@ -97,46 +97,46 @@ def test_a_hosted_model_goes_through_cache_dialects_and_metrics(
     assert metrics["upstream_by_model"]["hosted"]["tokens"] == 68
 
 
-def test_judges_rank_and_explain(service: Service, judge: fake.Provider) -> None:
-    answer = _ask(service, model="listwise").json()
+def test_judges_rank_and_explain(running: Service, judge: fake.Provider) -> None:
+    answer = _ask(running, model="listwise").json()
     assert [hit["index"] for hit in answer["results"]] == [1, 2, 0]
     calls = len(judge.asked)
-    assert _ask(service, model="listwise").json()["results"] == answer["results"]
+    assert _ask(running, model="listwise").json()["results"] == answer["results"]
     assert len(judge.asked) == calls, "a listwise answer is kept by request"
-    assert _ask(service, model="listwise", documents=DOCUMENTS[:2]).status_code == 200
+    assert _ask(running, model="listwise", documents=DOCUMENTS[:2]).status_code == 200
     assert len(judge.asked) == calls + 1
 
-    answer = _ask(service, model="judge", explain=True).json()
+    answer = _ask(running, model="judge", explain=True).json()
     assert answer["model"] == "pointwise"
     first = answer["results"][0]
     assert (first["index"], first["relevance_score"]) == (1, 0.8)
     assert first["explanation"] == "It has 0.75."
-    assert _ask(service, model="hosted", explain=True).status_code == 422
+    assert _ask(running, model="hosted", explain=True).status_code == 422
 
 
 def test_a_failing_provider_is_an_error_or_another_models_answer(
-    service: Service, cohere: fake.Provider, judge: fake.Provider
+    running: Service, cohere: fake.Provider, judge: fake.Provider
 ) -> None:
     cohere.replies = [fake.as_json({"message": f"bad key {KEY}"}, 401)]
-    answer = _ask(service, model="hosted", query="another question").json()
+    answer = _ask(running, model="hosted", query="another question").json()
     assert answer["model"] == "own"
     assert len(answer["results"]) == 3
     judge.replies = [fake.as_json({"error": {"message": "slow down"}}, 429, retry_after="9")]
-    refused = _ask(service, model="pointwise", documents=["0.1 new"])
+    refused = _ask(running, model="pointwise", documents=["0.1 new"])
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "9")
     assert "slow down" in refused.json()["message"]
     judge.replies = [fake.as_json({"error": "no"}, 401)]
-    refused = _ask(service, model="pointwise", documents=["0.1 new"])
+    refused = _ask(running, model="pointwise", documents=["0.1 new"])
     assert (refused.status_code, refused.json()["code"]) == (502, "upstream_failed")
 
 
-def test_the_key_is_nowhere_to_be_seen(service: Service) -> None:
-    health = httpx.get(f"{service.url}/health", timeout=10)
+def test_the_key_is_nowhere_to_be_seen(running: Service) -> None:
+    health = httpx.get(f"{running.url}/health", timeout=10)
     assert health.json()["models"]["hosted"]["source"] == "cohere:rerank-v3.5"
     for path in ("/health", "/metrics", "/v1/models"):
-        assert KEY not in httpx.get(f"{service.url}{path}", timeout=10).text
-    assert KEY not in service.log.read_text(errors="replace")
-    assert "bad key ***" in service.log.read_text(errors="replace")
+        assert KEY not in httpx.get(f"{running.url}{path}", timeout=10).text
+    assert KEY not in running.log.read_text(errors="replace")
+    assert "bad key ***" in running.log.read_text(errors="replace")
 
 
 def test_a_start_without_the_key_ends_with_its_name(tmp_path: Path) -> None:

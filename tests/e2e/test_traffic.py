@@ -27,9 +27,10 @@ def path(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def narrow(path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One request at a time, none waiting."""
+    """One request at a time, none waiting, on every address of this machine."""
     running = start(
         tmp_path_factory.mktemp("narrow") / "log",
+        HOST="0.0.0.0",
         RERANKER_TRAFFIC=path,
         RERANKER_MAX_PARALLEL="1",
         RERANKER_MAX_QUEUE="0",
@@ -41,6 +42,10 @@ def narrow(path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
 def test_the_path_is_said(narrow: Service, path: str) -> None:
     assert f"traffic: {NAMES[path]}" in narrow.log.read_text()
     assert httpx.get(f"{narrow.url}/health").json()["traffic"] == NAMES[path]
+
+
+def test_an_open_service_on_every_address_is_warned_of(narrow: Service) -> None:
+    assert narrow.log.read_text().count("WITHOUT API KEYS") == 1
 
 
 @pytest.mark.parametrize("route", ["/health", "/ready", "/metrics", "/v1/models", "/docs"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,13 @@ def _bert_config(positions: int, labels: int) -> BertConfig:
     )
 
 
+# Kept, because it reads and hashes the weights each time.
+_embedded_folder = cache(embedded.folder)
+
+
 def embedded_tokenizer(path: Path, positions: int) -> None:
     for name in TOKENIZER_FILES:
-        shutil.copy(embedded.folder() / name, path / name)
+        shutil.copy(_embedded_folder() / name, path / name)
     edit_config(path, "tokenizer_config.json", model_max_length=positions)
 
 

@@ -3,7 +3,8 @@
     python -m benchmarks.pipelines [QUERIES]
 
 The corpus is made as that of `rerank eval`, of the standard library's docstrings alone, which any
-Python has; each query has BM25's top 50. Cost is processor time, of all cores, where nothing is known from before.
+Python has; each query has BM25's top 50. Cost is processor time, of all cores, where nothing is
+known from before.
 """
 
 from __future__ import annotations

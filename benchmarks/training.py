@@ -44,8 +44,8 @@ from models.training import (
 )
 from models.training.prefilter import Preset
 from models.types import ModelSpec
-from serve_app.evaluate.corpus import Corpus, build
-from serve_app.evaluate.metrics import bootstrap_interval, reciprocal_rank
+from serve_app.evaluate.docstrings import Corpus, build
+from serve_app.evaluate.significance import bootstrap_interval
 
 FULL_BATCH = 2048
 FULL = "full"
@@ -143,7 +143,7 @@ def reciprocal_ranks(model: SentenceTransformer, queries: Any, documents: Any) -
     ]
     cosines = sides[0] @ sides[1].T
     ranks = (cosines > cosines.diagonal()[:, None]).sum(dim=1) + 1
-    return [reciprocal_rank(int(rank)) for rank in ranks]
+    return [1 / int(rank) if rank <= 10 else 0.0 for rank in ranks]
 
 
 def count() -> None:

@@ -14,6 +14,7 @@ import httpx
 from serve_app import __version__, daemon
 from serve_app.access import KeysError, new_key, parse_entry
 from serve_app.access.start import check_keys, warning_for
+from serve_app.evaluate import arguments
 from serve_app.profiles import names
 from serve_app.settings import Settings, SettingsError, load
 
@@ -192,21 +193,11 @@ def _key(options: argparse.Namespace) -> int:
 
 def _eval(options: argparse.Namespace) -> int:
     try:
-        from serve_app.evaluate import run_eval
+        from serve_app.evaluate.command import run
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing: pip install 'rerank-serve[eval]'")
-    return run_eval(
-        options.url or _url(_settings(options)),
-        queries=options.queries,
-        corpus_size=options.corpus_size,
-        seed=options.seed,
-        model=options.model,
-        concurrency=options.concurrency,
-        as_json=options.json,
-        output=options.output,
-        # No flag: other users of a machine see a command's words.
-        api_key=os.environ.get("RERANK_API_KEY"),
-    )
+    settings = _settings(options)
+    return run(options, settings, _url(settings))
 
 
 def _mcp(options: argparse.Namespace) -> int:
@@ -228,7 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, run: object, text: str, example: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: object, text: str, example: str, *, model: bool = True
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=text,
@@ -239,9 +232,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run, daemon=False)
         sub.add_argument("--host", help="address (HOST)")
         sub.add_argument("--port", type=int, help="port (PORT)")
-        sub.add_argument(
-            "--model", help="`embedded`, a Hugging Face name or a folder (RERANKER_MODEL)"
-        )
+        if model:
+            sub.add_argument(
+                "--model", help="`embedded`, a Hugging Face name or a folder (RERANKER_MODEL)"
+            )
         sub.add_argument("--device", help="auto, cuda, mps, mlx, cpu (RERANKER_DEVICE)")
         sub.add_argument("--log-level", help="DEBUG, INFO, WARNING, ERROR (LOG_LEVEL)")
         return sub
@@ -296,17 +290,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command(
         "eval",
         _eval,
-        "measure ranking quality on docstrings of installed packages, beside BM25; the service's "
-        "key, if it needs one, is read from RERANK_API_KEY",
-        "rerank eval --queries 500",
+        "measure ranking quality, and compare models with one another",
+        "rerank eval --beir scifact --model embedded --model BAAI/bge-reranker-base",
+        model=False,
     )
-    evaluate.add_argument("--url", help="the service (default: this machine's)")
-    evaluate.add_argument("--queries", type=int, default=500)
-    evaluate.add_argument("--corpus-size", type=int, default=2500)
-    evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("--concurrency", type=int, default=4)
-    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    evaluate.add_argument("--output", type=Path, help="write the JSON to this file too")
+    evaluate.description = arguments.DESCRIPTION
+    arguments.add(evaluate)
     return parser
 
 

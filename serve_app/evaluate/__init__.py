@@ -1,5 +1,1 @@
-"""Ranking quality on docstrings of installed packages: BM25's order beside the service's."""
-
-from serve_app.evaluate.run import run_eval
-
-__all__ = ["run_eval"]
+"""Ranking quality: models, services and given rankings side by side on labelled data."""

@@ -6,11 +6,16 @@ import ast
 import random
 import re
 import sysconfig
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from serve_app.evaluate import bm25
+from serve_app.evaluate.dataset import Dataset, EvalError, Status, sample
+
+LIMIT = 500
 QUERY_CHARS = range(20, 201)
 BODY_CHARS = range(100, 4001)
 PER_PACKAGE = 150
@@ -48,6 +53,41 @@ def build(size: int, seed: int, roots: Sequence[Path] | None = None) -> Corpus:
                 taken += 1
     chosen = chooser.sample(sorted(found), min(size, len(found)))
     return Corpus(tuple(chosen), tuple(found[query] for query in chosen))
+
+
+def read(
+    size: int,
+    *,
+    depth: int,
+    limit: int | None,
+    seed: int,
+    status: Status,
+    roots: Sequence[Path] | None = None,
+) -> Dataset:
+    """The corpus as a dataset: at most `limit` (500) queries, BM25's best `depth` for each.
+
+    Raises EvalError where the packages have too few docstrings.
+    """
+    status(f"reading docstrings of installed packages (corpus of {size:,})")
+    corpus = build(size, seed, roots)
+    if len(corpus.documents) < 2:
+        raise EvalError("too few docstrings in the installed packages")
+    texts = {str(i): text for i, text in enumerate(corpus.documents)}
+    asked = sample(list(texts), limit or LIMIT, seed)
+    queries = {key: corpus.queries[int(key)] for key in asked}
+    index = bm25.Bm25(texts.items())
+    started = time.perf_counter()
+    candidates = {key: index.search(query, depth) for key, query in queries.items()}
+    return Dataset(
+        name="docstrings of installed packages",
+        queries=queries,
+        qrels={key: {key: 1} for key in asked},
+        candidates=candidates,
+        texts=texts,
+        size=len(texts),
+        first_stage=bm25.NAME,
+        first_stage_ms=1000 * (time.perf_counter() - started) / len(asked),
+    )
 
 
 def _packages(root: Path) -> Iterator[Path]:

@@ -1,0 +1,65 @@
+"""BM25 over documents that are read once and not kept."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+
+import bm25s
+import numpy as np
+from bm25s.tokenization import Tokenized, Tokenizer
+
+from serve_app.evaluate.dataset import EvalError
+
+NAME = "BM25"
+
+
+class Bm25:
+    """An index of documents by id: English stop words are left out, nothing is stemmed.
+
+    Word numbers are kept while it is built (four bytes each) and the ids, never a text.
+    """
+
+    def __init__(self, documents: Iterable[tuple[str, str]]) -> None:
+        """Index (id, text) pairs. Raises EvalError where an id comes twice, or no word at all."""
+        self._tokenizer = Tokenizer(stopwords="en")
+        self.places: dict[str, int] = {}
+        words: list[array[int]] = []
+        for ids in self._tokenizer.streaming_tokenize(self._texts(documents)):
+            words.append(array("i", ids))
+        if len(self._tokenizer.word_to_id) < 2:  # the empty word has a number too
+            raise EvalError("the corpus holds no words to search")
+        self._ids = list(self.places)
+        self._index = bm25s.BM25()
+        self._index.index(
+            Tokenized(ids=words, vocab=self._tokenizer.get_vocab_dict()), show_progress=False
+        )
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def search(self, query: str, k: int) -> list[tuple[str, float]]:
+        """The k best documents that share a word with the query, best first, with scores."""
+        scores = self._scores(query)
+        found = np.flatnonzero(scores > 0)
+        if len(found) > k:
+            found = found[np.argpartition(-scores[found], k - 1)[:k]]
+        order = found[np.lexsort((found, -scores[found]))]
+        return [(self._ids[i], float(scores[i])) for i in order]
+
+    def scores(self, query: str, ids: Sequence[str]) -> list[float]:
+        """The scores of documents that are in the index."""
+        scores = self._scores(query)
+        return [float(scores[self.places[key]]) for key in ids]
+
+    def _texts(self, documents: Iterable[tuple[str, str]]) -> Iterator[str]:
+        for key, text in documents:
+            if key in self.places:
+                raise EvalError(f"the corpus holds the document {key!r} twice")
+            self.places[key] = len(self.places)
+            yield text
+
+    def _scores(self, query: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        (ids,) = self._tokenizer.streaming_tokenize([query], update_vocab="never")
+        scores: np.ndarray[tuple[int], np.dtype[np.float32]] = self._index.get_scores_from_ids(ids)
+        return scores

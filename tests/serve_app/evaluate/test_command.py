@@ -1,0 +1,277 @@
+"""`rerank eval` as it is called, on small data and a small HTTP server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_app import cli
+from serve_app.evaluate import measures
+from serve_app.evaluate.collection import beir, read
+from serve_app.evaluate.dataset import EvalError
+from serve_app.evaluate.rankers import Ranking, Source
+from serve_app.evaluate.report import as_markdown
+from serve_app.evaluate.run import evaluate, write_runs
+from serve_app.evaluate.trec import read_run
+from tests.serve_app.evaluate import data
+from tests.serve_app.evaluate.data import TOPICS, backwards, oracle, service
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where `rerank eval` runs: TREC files, and a BEIR folder `zoo`."""
+    monkeypatch.chdir(tmp_path)
+    data.trec(tmp_path)
+    data.beir(tmp_path / "zoo")
+    return tmp_path
+
+
+def _eval(*words: str) -> int:
+    return cli.main(["eval", *words])
+
+
+def _report(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[Json, Json]:
+    """The JSON that is printed, and its rows by name."""
+    assert _eval(*words, "--json") == 0, capsys.readouterr().err
+    report = json.loads(capsys.readouterr().out)
+    return report, {row["name"]: row for row in report["rows"]}
+
+
+def _error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert _eval(*words) == 1
+    return capsys.readouterr().err
+
+
+TREC = (
+    *("--queries", "topics.tsv", "--corpus", "collection.tsv"),
+    *("--qrels", "qrels.txt", "--run", "first.run"),
+)
+
+
+def test_a_service_beside_the_run_that_it_reranks(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with service(oracle) as url:
+        report, rows = _report(capsys, *TREC, "--url", url)
+    assert (report["dataset"], report["queries"], report["documents"]) == ("qrels.txt", 8, 8)
+    assert list(rows) == ["first", "served"]
+    assert rows["first"]["measures"]["RR@10"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert rows["first"]["ms_per_query"] is rows["first"]["tokens"] is None
+    assert rows["served"]["measures"]["RR@10"]["mean"] == 1.0
+    assert (rows["served"]["pairs"], rows["served"]["tokens"]) == (16, 7 * 16)
+    assert rows["served"]["ms_per_query"] > 0
+    found = next(c for c in report["comparisons"] if c["measure"] == "RR@10")
+    assert (found["baseline"], found["difference"], found["wins"]) == ("first", 0.5, 8)
+    # All eight won: two of the 2^8 signs are as extreme.
+    assert found["p"] == found["p_holm"] == pytest.approx(2 / 2**8)
+
+
+def test_models_of_a_service_and_given_runs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*TREC, "--compare-run", "second.run", "--compare-run", "again=second.run", "--bm25")
+    with service(backwards) as url:
+        models = ("--url", url, "--model", "one", "--model", "other=two")
+        report, rows = _report(capsys, *words, *models, "--baseline", "second", "--test", "t-test")
+    assert list(rows) == ["first", "second", "again", "BM25", "one", "other"]
+    means = {name: row["measures"]["P@1"]["mean"] for name, row in rows.items()}
+    assert means == {"first": 0, "second": 1, "again": 1, "BM25": 1, "one": 1, "other": 1}
+    assert {c["baseline"] for c in report["comparisons"]} == {"second"}
+    assert len(report["comparisons"]) == 5 * len(report["measures"])
+    assert report["test"]["name"] == "t-test"
+
+
+def test_samples_without_an_order_are_compared_with_bm25(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {
+            "query": data.query(topic),
+            "positive": [data.document(topic)],
+            "negative": [data.document(t) for t in TOPICS if t != topic],
+        }
+        for topic in TOPICS
+    ]
+    data.jsonl(folder / "samples.jsonl.gz", rows)
+    with service(backwards) as url:
+        words = ("--jsonl", "samples.jsonl.gz", "--url", url, "--metrics", "P@1", "MRR")
+        report, found = _report(capsys, *words, "--limit", "6")
+    assert report["queries"] == 6
+    assert report["measures"] == ["P@1", "RR"]
+    assert list(found) == ["BM25", "served"]
+    assert found["BM25"]["measures"]["P@1"]["mean"] == 1.0
+    assert found["served"]["measures"]["P@1"]["mean"] < 1.0
+
+
+def test_runs_alone_need_neither_texts_nor_a_model(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ("--compare-run", "first.run", "--compare-run", "second.run")
+    assert _eval("--qrels", "qrels.txt", *runs) == 0
+    shown = capsys.readouterr().out
+    assert "qrels.txt: 8 queries " in shown
+    assert "candidate" not in shown
+    assert "against first" in shown
+    assert "ms/query" not in shown
+    assert "8/0/0" in shown
+    assert "texts are needed" in _error(capsys, "--qrels", "qrels.txt", "--bm25")
+
+
+def test_everything_that_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with service(oracle) as url:
+        words = ("--beir", "zoo", "--candidates", "3", "--url", url, "--model", "org/a model")
+        outputs = ("--output", "r.json", "--markdown", "r.md", "--write-run", "runs")
+        report, _ = _report(capsys, *words, *outputs, "--plot", "r.png")
+        assert _eval(*words, "--plot", "r.svg") == 0
+    assert json.loads((folder / "r.json").read_text()) == report
+    table = (folder / "r.md").read_text().splitlines()
+    assert table[0] == "**zoo (test): 8 queries, 8 documents, up to 3 candidates each**"
+    assert table[2].startswith("| ranker | nDCG@10 | 95% interval | RR@10 |")
+    assert len({line.count("|") for line in table if line.startswith("| ranker | nDCG")}) == 1
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == [
+        "BM25.run",
+        "org-a-model.run",
+    ]
+    written = read_run(folder / "runs" / "org-a-model.run", {f"q-{t}" for t in TOPICS})
+    assert [ranked[0][0] for ranked in written.run.values()] == [f"d-{t}" for t in TOPICS]
+    assert (folder / "r.png").read_bytes().startswith(b"\x89PNG")
+    picture = (folder / "r.svg").read_text()
+    assert "<svg" in picture
+    assert picture.count("<path") > 10
+    assert "org/a model" in capsys.readouterr().out
+
+
+def test_a_written_run_measures_as_its_ranker_did(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with service(backwards) as url:
+        _, rows = _report(capsys, "--beir", "zoo", "--url", url, "--write-run", "runs")
+    words = ("--compare-run", "x=runs/served.run", "--compare-run", "y=runs/BM25.run")
+    _, again = _report(capsys, "--qrels", "zoo/qrels/test.tsv", *words)
+    assert again["x"]["measures"] == rows["served"]["measures"]
+    assert again["y"]["measures"] == rows["BM25"]["measures"]
+
+
+def test_a_service_that_asks_for_a_key(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with service(oracle, key="k") as url:
+        assert "answered 401" in _error(capsys, "--beir", "zoo", "--url", url)
+        monkeypatch.setenv("RERANK_API_KEY", "k")
+        assert _eval("--beir", "zoo", "--url", url) == 0
+
+
+def test_a_service_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with service(oracle) as url:
+        pass  # now nothing listens there
+    assert f"nothing answers at {url}" in _error(capsys, "--beir", "zoo", "--url", url)
+    port = url.rpartition(":")[2]
+    # No data and no model named: this machine's service is asked before anything is read.
+    said = _error(capsys, "--port", port)
+    assert f"nothing answers at http://127.0.0.1:{port}" in said
+    assert "start it by `rerank up`, or give --model" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--beir", "zoo", "--jsonl", "a"), "--beir and --jsonl are different data"),
+        (("--beir", "zoo", "--qrels", "qrels.txt"), "--beir and --qrels are different data"),
+        (("--qrels", "qrels.txt", "--run", "a"), "--queries and --corpus is missing"),
+        (("--run", "first.run"), "--run goes with --beir"),
+        (("--beir", "zoo", "--baseline", "none"), "the baseline 'none' is not a row"),
+        (("--beir", "zoo", "--compare-run", "BM25=first.run"), "named 'BM25'"),
+        (("--beir", "zoo", "--metrics", "Fun@3"), "'Fun@3' is not a measure"),
+        (("--beir", "zoo", "--plot", "a.gif"), "a plot's name ends in"),
+        (("--beir", "zoo", "--plot", "none/a.png"), "the folder of none/a.png does not exist"),
+        (("--beir", "zoo", "--markdown", "zoo"), "zoo is a folder"),
+        (("--beir", "zoo", "--write-run", "qrels.txt"), "qrels.txt is a file"),
+        (("--beir", "zoo", "--compare-run", "lost.run"), "lost.run can't be read"),
+        (("--beir", "zoo", "--split", "dev"), "dev.tsv is missing"),
+        (("--beir", "zoo", "--model", "./none"), "'./none' does not exist"),
+    ],
+)
+def test_what_can_not_be_is_told_at_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str], message: str
+) -> None:
+    # One given run, so that no service is asked.
+    assert message in _error(capsys, *words, "--compare-run", "given=first.run")
+
+
+def test_wrong_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("--limit", "0"), ("--candidates", "-1"), ("--queries", "0")):
+        with pytest.raises(SystemExit):
+            _eval(*words)
+        assert "a whole number from 1 on" in capsys.readouterr().err
+
+
+class Halves:
+    """A ranker of another kind: a first stage keeps half, a second scores those."""
+
+    name, concurrency = "halves", 2
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def rank(self, query: str, documents: Sequence[str]) -> Ranking:
+        kept = oracle(query, list(documents))[: len(documents) // 2]
+        return Ranking([(i, -float(n)) for n, i in enumerate(kept)], len(documents) + len(kept))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Broken(Halves):
+    name = "broken"
+
+    def rank(self, query: str, documents: Sequence[str]) -> Ranking:
+        raise EvalError("out of order")
+
+
+class Silent:
+    def begin(self, name: str, queries: int) -> None: ...
+
+    def advance(self) -> None: ...
+
+    def failed(self, name: str, reason: str) -> None: ...
+
+
+def test_rankers_of_other_kinds_and_one_that_fails(folder: Path, tmp_path: Path) -> None:
+    dataset = read(
+        beir(folder / "zoo", "test", None), depth=4, limit=None, seed=0, status=lambda text: None
+    )
+    halves, broken = Halves(), Broken()
+
+    def run(sources: list[Source], baseline: str | None = None) -> Any:
+        return evaluate(
+            dataset,
+            sources,
+            {},
+            measures.parse(["P@1", "R@10"]),
+            baseline=baseline,
+            test="randomization",
+            seed=0,
+            watcher=Silent(),
+        )
+
+    both = [Source("broken", lambda: broken), Source("halves", lambda: halves)]
+    report = run(both)
+    assert report.failures == {"broken": "out of order"}
+    assert [system.name for system in report.systems] == ["BM25", "halves"]
+    system = report.systems[1]
+    assert all(len(ranked) == 2 for ranked in system.run.values())
+    assert (system.mean("P@1"), system.mean("R@10") <= 1.0) == (1.0, True)
+    assert (system.cost.pairs, system.cost.tokens) == (8 * 6, None)
+    assert halves.closed
+    assert broken.closed
+    assert "- broken failed: out of order" in as_markdown(report)
+    assert run(both, "broken").comparisons == ()
+    assert [path.name for path in write_runs(report, tmp_path / "r")] == ["BM25.run", "halves.run"]
+    with pytest.raises(EvalError, match="out of order"):
+        run(both[:1])

@@ -1,0 +1,61 @@
+"""The corpus of docstrings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve_app.evaluate.dataset import EvalError
+from serve_app.evaluate.docstrings import build, read
+from tests.serve_app.evaluate.data import TOPICS, query
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """Two packages of documented functions, with what must be left out beside them."""
+    root = tmp_path / "site-packages"
+    for name, topics in (("alpha", TOPICS[:4]), ("beta", TOPICS[4:])):
+        (root / name / "tests").mkdir(parents=True)
+        (root / name / "__init__.py").write_text("")
+        (root / name / "tests" / "test_it.py").write_text(_function("hidden", "tests are left out"))
+        (root / name / "code.py").write_text("\n".join(_function(t, t) for t in topics))
+    (root / "broken.py").write_text("def (:")
+    (root / "brief.py").write_text('def f():\n    """Too short."""\n')
+    return root
+
+
+def _function(name: str, topic: str) -> str:
+    body = f"    The rest speaks of {topic} at length, since a body of a useful size is needed.\n"
+    return f'def {name}():\n    """{query(topic)}\n\n{body * 2}    """\n'
+
+
+def test_the_corpus_pairs_first_paragraphs_with_the_rest(packages: Path) -> None:
+    corpus = build(100, 0, [packages])
+    assert len(corpus.queries) == len(corpus.documents) == len(TOPICS)
+    for question, document in zip(corpus.queries, corpus.documents, strict=True):
+        topic = next(t for t in TOPICS if t in question)
+        assert topic in document
+        assert question not in document
+    assert "left out" not in " ".join(corpus.documents)
+
+
+def test_the_corpus_depends_on_the_seed_alone(packages: Path) -> None:
+    assert build(5, 7, [packages]) == build(5, 7, [packages])
+    assert len(build(5, 7, [packages]).queries) == 5
+    assert build(5, 7, [packages]) != build(5, 8, [packages])
+
+
+def test_bm25_finds_the_right_document_first(packages: Path) -> None:
+    said: list[str] = []
+    found = read(100, depth=3, limit=5, seed=0, status=said.append, roots=[packages])
+    assert len(found.queries) == len(found.candidates) == 5
+    assert all(ranked[0][0] == key for key, ranked in found.candidates.items())
+    assert found.first_stage == "BM25"
+    assert found.first_stage_ms is not None
+    assert "corpus of 100" in said[0]
+
+
+def test_packages_without_docstrings(tmp_path: Path) -> None:
+    with pytest.raises(EvalError, match="too few docstrings"):
+        read(9, depth=3, limit=None, seed=0, status=print, roots=[tmp_path])

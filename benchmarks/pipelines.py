@@ -2,17 +2,19 @@
 
     python -m benchmarks.pipelines [QUERIES]
 
-The corpus is that of `rerank eval`: docstrings of the installed packages, of which each query has
-BM25's top 50. Cost is processor time, of all cores, where nothing is known from before.
+The corpus is made as that of `rerank eval`, of the standard library's docstrings alone, which any
+Python has; each query has BM25's top 50. Cost is processor time, of all cores, where nothing is
+known from before.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
+import sysconfig
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from models.registry import load
@@ -21,9 +23,8 @@ from models.vectors import Vectors
 from serve_app.admission import Admission
 from serve_app.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.catalog import Catalog
-from serve_app.evaluate.corpus import Corpus, build
-from serve_app.evaluate.metrics import Rank, mean, ndcg, reciprocal_rank
-from serve_app.evaluate.run import bm25_candidates
+from serve_app.evaluate import docstrings, measures
+from serve_app.evaluate.dataset import Dataset, Ranked
 from serve_app.pipelines import Pipeline
 from serve_app.service import RerankService
 from serve_app.telemetry import Telemetry
@@ -72,39 +73,36 @@ class Local:
         return await asyncio.to_thread(self._scorer.embed, encoded)
 
 
-async def ranks_of(
-    service: RerankService,
-    stages: list[dict[str, Any]],
-    corpus: Corpus,
-    found: Mapping[int, Sequence[int]],
-) -> list[Rank]:
-    """The right answer's rank for each query, whose candidates are in `found`."""
+async def run_of(
+    service: RerankService, stages: list[dict[str, Any]], data: Dataset, queries: Sequence[str]
+) -> dict[str, Ranked]:
+    """Each query's documents as the stages leave them."""
     pipeline = Pipeline.model_validate({"stages": stages})
-    ranks: list[Rank] = []
-    for query, candidates in found.items():
-        documents = tuple(corpus.documents[i] for i in candidates)
-        request = RerankRequest(corpus.queries[query], documents, pipeline=pipeline)
-        order = [candidates[hit.index] for hit in (await service.rerank(request)).results]
-        ranks.append(order.index(query) + 1 if query in order else None)
-    return ranks
+    run: dict[str, Ranked] = {}
+    for key in queries:
+        names = [name for name, _ in data.candidates[key]]
+        documents = tuple(data.texts[name] for name in names)
+        found = await service.rerank(RerankRequest(data.queries[key], documents, pipeline=pipeline))
+        run[key] = [(names[hit.index], hit.relevance_score) for hit in found.results]
+    return run
 
 
-async def measure(
-    models: Mapping[str, Local], corpus: Corpus, found: Mapping[int, Sequence[int]]
-) -> None:
+async def measure(models: Mapping[str, Local], data: Dataset) -> None:
     """Quality over all queries, with scores kept between rows; cost over some, with none kept."""
     kept, cold = (serving(models, store) for store in (MemoryStore(2**28, 1e6), NullStore()))
-    some = dict(list(found.items())[:COST_QUERIES])
+    queries = [key for key, found in data.candidates.items() if found]
+    some, wanted = queries[:COST_QUERIES], measures.parse(["RR@10", "nDCG@10"])
+    print(f"{len(data.queries)} queries over {data.size} docstrings\n")
     print("| | MRR@10 | nDCG@10 | pairs a query | processor ms a query |\n|---|---|---|---|---|")
     for name, stages in ROWS.items():
-        ranks = await ranks_of(kept, stages, corpus, found)
+        run = await run_of(kept, stages, data, queries)
+        values = measures.per_query(wanted, data.qrels, run)
+        quality = " | ".join(f"{sum(v) / len(v):.3f}" for v in values.values())
         pairs, started = sum(model.pairs for model in models.values()), time.process_time()
-        await ranks_of(cold, stages, corpus, some)
+        await run_of(cold, stages, data, some)
         ms = 1000 * (time.process_time() - started) / len(some)
         pairs = sum(model.pairs for model in models.values()) - pairs
-        mrr, gain = mean([reciprocal_rank(r) for r in ranks]), mean([ndcg(r) for r in ranks])
-        cost = f"{pairs / len(some):.0f} | {ms:.0f}"
-        print(f"| {name} | {mrr:.3f} | {gain:.3f} | {cost} |", flush=True)
+        print(f"| {name} | {quality} | {pairs / len(some):.0f} | {ms:.0f} |", flush=True)
 
 
 def serving(models: Mapping[str, Local], store: ScoreStore) -> RerankService:
@@ -120,11 +118,12 @@ def serving(models: Mapping[str, Local], store: ScoreStore) -> RerankService:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else QUERIES
-    corpus = build(CORPUS_SIZE, SEED)
-    asked = random.Random(SEED).sample(range(len(corpus.queries)), min(count, len(corpus.queries)))
-    found = dict(zip(asked, bm25_candidates(corpus, asked), strict=True))
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    data = docstrings.read(
+        CORPUS_SIZE, depth=50, limit=count, seed=SEED, status=lambda text: None, roots=[stdlib]
+    )
     models = {"dense": Local("dense", "bi-encoder"), "maxsim": Local("maxsim", "late-interaction")}
-    asyncio.run(measure(models, corpus, found))
+    asyncio.run(measure(models, data))
 
 
 if __name__ == "__main__":

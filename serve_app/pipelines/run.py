@@ -160,7 +160,8 @@ class _Runner:
                 "give the stage before it a keep",
                 param="pipeline",
             )
-        vectors = await self._models.embed(step.mmr, part(self._request, order, None))
+        info = await self._models.info(step.mmr)
+        vectors = await self._models.embed(step.mmr, part(self._request, order, info))
         scores = [self.state.scored[i].shown for i in order]
         relevance = scores if self.state.bounded else unit_scale(scores)
         count = len(order) if step.keep is None else step.keep

@@ -23,7 +23,7 @@ DOCUMENTS = [
     "Pandas strip bamboo with their teeth.",
     "With their teeth pandas strip the bamboo.",
     "Bears sleep in winter.",
-    "A panda eats for twelve hours a day.",
+    "The zoo is open on Sundays.",
 ]
 
 

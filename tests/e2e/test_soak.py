@@ -68,7 +68,7 @@ def _ask(client: httpx.Client, chance: random.Random, path: str, body: Any, want
 
 
 def _memory(session: int) -> dict[int, tuple[str, int]]:
-    """Name and proportional set, in bytes, of each of the session's processes."""
+    """Name and own memory, no files of libraries, in bytes, of each of the session's processes."""
     found = {}
     for pid, _ in processes(session):
         try:
@@ -77,7 +77,7 @@ def _memory(session: int) -> dict[int, tuple[str, int]]:
         except OSError:
             continue
         for line in rollup.splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith("Pss_Anon:"):
                 found[pid] = (name[-60:], int(line.split()[1]) * 1024)
     return found
 

@@ -144,7 +144,7 @@ class ModelUnavailable(RerankError):
 
 
 class DeadlineExceeded(RerankError):
-    """Scoring took longer than the worker timeout."""
+    """Scoring took longer than the worker timeout, or than the client waits."""
 
     status = 504
     code = "deadline_exceeded"

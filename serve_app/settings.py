@@ -11,6 +11,7 @@ from pydantic import ValidationError, model_validator
 
 from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.access.settings import AccessSettings
+from serve_app.bounds import BoundsSettings
 from serve_app.cache.settings import StoreSettings
 from serve_app.catalog import HOSTED_ALIASES, Catalog
 from serve_app.conversions import Conversions, folder_of
@@ -29,14 +30,14 @@ _SECRET = frozenset({"api_keys", "base_url", "parameters", "redis_url"})
 
 
 # In the order in which they are shown.
-_PARTS = (StoreSettings, AccessSettings, ScalingSettings, ObservationSettings)
+_PARTS = (BoundsSettings, StoreSettings, AccessSettings, ScalingSettings, ObservationSettings)
 
 
 class SettingsError(Exception):
     """A setting is wrong or unknown; the message names it."""
 
 
-class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettings):
+class Settings(BoundsSettings, AccessSettings, StoreSettings, ScalingSettings, ObservationSettings):
     """The service's settings: one frozen object, made once at the start."""
 
     model: str = _env("RERANKER_MODEL", EMBEDDED, "Model: `embedded`, or a Hugging Face name.")
@@ -129,32 +130,6 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettin
         "MICRO_BATCH_WINDOW_MS", 0.0, "Milliseconds to wait for more chunks.", ge=0, le=1000
     )
     warmup: bool = _env("WARMUP_ON_START", True, "Run a forward pass before the replica is ready.")
-    max_parallel: int = _env(
-        "RERANKER_MAX_PARALLEL", 64, "Requests scored at once; the rest wait.", ge=1
-    )
-    max_queue: int = _env("RERANKER_MAX_QUEUE", 512, "Requests that may wait; over it: 429.", ge=0)
-    queue_timeout_s: float = _env(
-        "RERANKER_QUEUE_TIMEOUT", 30.0, "Seconds a request may wait; over it: 503.", gt=0
-    )
-    worker_timeout_s: float = _env(
-        "RERANKER_WORKER_TIMEOUT",
-        120.0,
-        "Seconds that scoring may take, retries included; over it: 504.",
-        gt=0,
-    )
-    hang_timeout_s: float = _env(
-        "RERANKER_HANG_TIMEOUT",
-        60.0,
-        "Seconds that one merged batch's forward passes may take; a replica that takes longer is "
-        "replaced.",
-        gt=0,
-    )
-    max_retries: int = _env(
-        "RERANKER_MAX_RETRIES", 2, "Further tries when a replica fails.", ge=0, le=10
-    )
-    max_documents: int = _env(
-        "RERANKER_MAX_DOCUMENTS", 10_000, "Documents in a request at most.", ge=1
-    )
     image_urls: bool = _env(
         "RERANKER_IMAGE_URLS",
         False,
@@ -162,9 +137,6 @@ class Settings(AccessSettings, StoreSettings, ScalingSettings, ObservationSettin
             "Fetch image documents given by URL. Whoever can send a request can then "
             "make the service call addresses that it can reach."
         ),
-    )
-    max_body_bytes: int = _env(
-        "RERANKER_MAX_BODY_BYTES", 10 * 2**20, "Bytes of a request body at most.", ge=1024
     )
     profile: str | None = _env(
         "RERANKER_PROFILE",

@@ -23,7 +23,7 @@ from benchmarks.servers import processes, running, waiting
 REQUESTS = int(os.environ.get("RERANK_SOAK_REQUESTS", "200000"))
 CLIENTS = 8
 # Kept scores fill their share of memory first: what is measured is the rest of the run.
-SETTLED = 0.4
+SETTLED, HALFWAY = 0.4, 0.7
 # Of one process, from there to the end. Allocators' own swings are a few MiB.
 GROWTH_BYTES = 24 * 2**20
 WORDS = ["pandas", "eat", "bamboo", "stocks", "fell", "bears", "sleep", "winter", "rain", "tea"]
@@ -67,8 +67,8 @@ def _ask(client: httpx.Client, chance: random.Random, path: str, body: Any, want
     return str(status) if status in fine else f"wrong: {path} {status}"
 
 
-def _memory(session: int) -> dict[tuple[int, str], int]:
-    """Private and shared bytes of each of the session's processes (its proportional set)."""
+def _memory(session: int) -> dict[int, tuple[str, int]]:
+    """Name and own memory, no files of libraries, in bytes, of each of the session's processes."""
     found = {}
     for pid, _ in processes(session):
         try:
@@ -77,8 +77,8 @@ def _memory(session: int) -> dict[tuple[int, str], int]:
         except OSError:
             continue
         for line in rollup.splitlines():
-            if line.startswith("Pss:"):
-                found[pid, name[:60]] = int(line.split()[1]) * 1024
+            if line.startswith("Pss_Anon:"):
+                found[pid] = (name[-60:], int(line.split()[1]) * 1024)
     return found
 
 
@@ -110,18 +110,23 @@ def test_memory_stays_flat() -> None:
         started = time.monotonic()
         with ThreadPoolExecutor(CLIENTS) as pool:
             tasks = [pool.submit(work, i) for i in range(CLIENTS)]
-            while done < SETTLED * REQUESTS and not any(t.done() for t in tasks):
-                time.sleep(0.5)
-            before, asked = _memory(server.session), done
+            seen_at = {}
+            for part in (SETTLED, HALFWAY):
+                while done < part * REQUESTS and not any(t.done() for t in tasks):
+                    time.sleep(0.5)
+                seen_at[part] = _memory(server.session)
             for task in tasks:
                 task.result()
         took = time.monotonic() - started
         time.sleep(3)
         after = _memory(server.session)
     print(f"{done} requests in {took:.0f} s: {dict(seen)}")
-    growth = {who: after[who] - before[who] for who in before if who in after}
-    for who, more in sorted(growth.items(), key=lambda item: -item[1]):
-        print(f"{who}: {before[who] / 2**20:.0f} MiB, {more / 2**20:+.1f} in {done - asked}")
+    before = seen_at[SETTLED]
+    growth = {pid: after[pid][1] - size for pid, (_, size) in before.items() if pid in after}
+    for pid, more in sorted(growth.items(), key=lambda item: -item[1]):
+        name, size = before[pid]
+        first = seen_at[HALFWAY][pid][1] - size
+        print(f"{name}: {size / 2**20:.0f} MiB, {first / 2**20:+.1f}, {more / 2**20:+.1f}")
     assert not [outcome for outcome in seen if outcome.startswith("wrong")], seen
     assert set(before) <= set(after), "a process has ended"
     assert max(growth.values()) < GROWTH_BYTES

@@ -25,6 +25,7 @@ from tests.redis_server import RedisServer
 
 APP = "rerank"
 HANG_S = 3.0
+START_S = 150.0
 Seen = dict[str, Any]
 
 
@@ -69,21 +70,25 @@ class Service:
         }
         if self.user_config:
             application["deployments"] = [{"name": "Model-0", "user_config": self.user_config}]
-        self._client.deploy_apps(
-            ServeDeploySchema.model_validate({"applications": [application]}), _blocking=True
-        )
+        self._client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
         self._wait_ready()
 
     def _wait_ready(self) -> None:
-        deadline = time.monotonic() + 60
+        from ray import serve
+
+        deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.url}/ready", timeout=5).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
+            found = serve.status().applications.get(APP)
+            if found is not None and found.status == "RUNNING" and self._answers():
+                return
             time.sleep(0.1)
         raise AssertionError("the service is not ready")
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/ready", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
 
     def model_handle(self) -> Any:
         from ray import serve

@@ -24,9 +24,10 @@ def node_removed(start: Callable[..., Service]) -> dict[str, Any]:
     ray.init(address=cluster.address, logging_level="WARNING")
     try:
         # A whole processor each: one replica has no room beside the other.
-        service = start(num_cpus=1, worker_timeout_s=60)
+        service = start(num_cpus=1, ingress_replicas=2, worker_timeout_s=60)
         service.deploy()
-        with Load(service.url) as load:
+        # The ingress that dies with its node has requests that nobody else knows of.
+        with Load(service.url, retries=8) as load:
             load.wait(100)
             cluster.remove_node(worker, allow_graceful=False)
             load.wait(400)

@@ -59,44 +59,6 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def load_scorer(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Scorer:
-    """The scorer, warm and under its token budget. Raises RuntimeError with LOAD_FAILED."""
-    started = time.perf_counter()
-    # Imported here: the ingress process imports this module and must stay free of torch.
-    from models.registry import load
-
-    imported = time.perf_counter()
-    logger.info("loading model %s from %s", spec.name, spec.source)
-    threads = spec.threads or available_cores()
-    budget = spec.token_budget or (earlier.token_budget if earlier else None)
-    try:
-        scorer: Scorer = load(replace(spec, threads=threads, token_budget=budget))
-    except ModelLoadError as error:
-        # One line, so that whoever reads the deployment's status can find its end.
-        raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
-    loaded = time.perf_counter()
-    if warmup:
-        scorer.score("warm up", ["a document of a few words"] * 4)
-        # Compiled modules would be compiled anew for each budget that is tried.
-        if budget is None and not spec.compile:
-            scorer.find_budget()
-    info = scorer.info
-    logger.info(
-        "model %s is ready in %.1f s (libraries %.1f, weights %.1f, warm-up %.1f): "
-        "%s on %s, %s, %d tokens a micro-batch",
-        info.name,
-        time.perf_counter() - started,
-        imported - started,
-        loaded - imported,
-        time.perf_counter() - loaded,
-        info.backend,
-        info.device,
-        info.dtype,
-        info.token_budget,
-    )
-    return scorer
-
-
 @dataclass(slots=True)
 class _Limit:
     """Tokens of a merged batch; what waits already sees it change."""
@@ -116,8 +78,6 @@ class _Job:
 class ModelReplica:
     """Scores pairs with one loaded model."""
 
-    _load = staticmethod(load_scorer)
-
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
         self,
         spec: ModelSpec,
@@ -136,7 +96,7 @@ class ModelReplica:
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
         loop = asyncio.get_running_loop()
         self._scorer: Scorer = await loop.run_in_executor(
-            self._forwards, self._load, spec, warmup, await _earlier(hub, spec)
+            self._forwards, self.load, spec, warmup, await _earlier(hub, spec)
         )
         info = self._scorer.info
         # A processor is busy for long with a chunk; a GPU would idle between two.
@@ -169,6 +129,11 @@ class ModelReplica:
     def _merge_up_to(self, tokens: int) -> None:
         self._limit.tokens = tokens
         self._forward.set_max_batch_size(tokens)
+
+    @staticmethod
+    def load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Scorer:
+        """The scorer, where a subclass has no other one. Raises RuntimeError with LOAD_FAILED."""
+        return _load(spec, warmup, earlier)
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""
@@ -228,6 +193,44 @@ class ModelReplica:
         batch = [job.encoded for job in jobs]
         with ended_after(self._hang_s):
             return await loop.run_in_executor(self._forwards, self._scorer.forward, batch)
+
+
+def _load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Scorer:
+    """The scorer, warm and under its token budget. Raises RuntimeError with LOAD_FAILED."""
+    started = time.perf_counter()
+    # Imported here: the ingress process imports this module and must stay free of torch.
+    from models.registry import load
+
+    imported = time.perf_counter()
+    logger.info("loading model %s from %s", spec.name, spec.source)
+    threads = spec.threads or available_cores()
+    budget = spec.token_budget or (earlier.token_budget if earlier else None)
+    try:
+        scorer: Scorer = load(replace(spec, threads=threads, token_budget=budget))
+    except ModelLoadError as error:
+        # One line, so that whoever reads the deployment's status can find its end.
+        raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
+    loaded = time.perf_counter()
+    if warmup:
+        scorer.score("warm up", ["a document of a few words"] * 4)
+        # Compiled modules would be compiled anew for each budget that is tried.
+        if budget is None and not spec.compile:
+            scorer.find_budget()
+    info = scorer.info
+    logger.info(
+        "model %s is ready in %.1f s (libraries %.1f, weights %.1f, warm-up %.1f): "
+        "%s on %s, %s, %d tokens a micro-batch",
+        info.name,
+        time.perf_counter() - started,
+        imported - started,
+        loaded - imported,
+        time.perf_counter() - loaded,
+        info.backend,
+        info.device,
+        info.dtype,
+        info.token_budget,
+    )
+    return scorer
 
 
 async def _earlier(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelInfo | None:

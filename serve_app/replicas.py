@@ -71,8 +71,6 @@ class _Job:
 class ModelReplica:
     """Scores pairs with one loaded model."""
 
-    _load = staticmethod(load_scorer)
-
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
         self,
         spec: ModelSpec,
@@ -92,7 +90,7 @@ class ModelReplica:
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
         loop = asyncio.get_running_loop()
         self._scorer: Scorer = await loop.run_in_executor(
-            self._forwards, self._load, spec, warmup, await earlier(hub, spec)
+            self._forwards, self.load, spec, warmup, await earlier(hub, spec)
         )
         info = self._scorer.info
         # A processor is busy for long with a chunk; a GPU would idle between two.
@@ -128,6 +126,11 @@ class ModelReplica:
     def _merge_up_to(self, tokens: int) -> None:
         self._limit.tokens = tokens
         self._forward.set_max_batch_size(tokens)
+
+    @staticmethod
+    def load(spec: ModelSpec, warmup: bool, known: ModelInfo | None) -> Scorer:
+        """The scorer, where a subclass has no other one. Raises RuntimeError with LOAD_FAILED."""
+        return load_scorer(spec, warmup, known)
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""

@@ -92,11 +92,9 @@ class Recorder:
         return {}
 
 
-def _load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Recorder:
-    return Recorder()
-
-
 class RecordedReplica(ModelReplica):
     """The real replica around that scorer."""
 
-    _load = staticmethod(_load)
+    @staticmethod
+    def load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Recorder:
+        return Recorder()

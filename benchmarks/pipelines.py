@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class Local:
     def __init__(self, name: str, family: str) -> None:
         self._scorer = load(ModelSpec(name, family=family, backend="auto"))
         self._scorer.score("warm up", ["a document of a few words"] * 4)
+        # An engine runs one pass at a time, as in a replica.
+        self._thread = ThreadPoolExecutor(1)
         self.pairs = 0
 
     async def info(self) -> ModelInfo:
@@ -64,13 +67,17 @@ class Local:
         self, query: str, documents: Sequence[Document], options: ScoreOptions, *_: float
     ) -> list[Score]:
         self.pairs += len(documents)
-        return await asyncio.to_thread(self._scorer.score, query, documents, options)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._scorer.score, query, documents, options
+        )
 
     async def embed(
         self, documents: Sequence[Document], options: ScoreOptions, *_: float
     ) -> Vectors:
         encoded = self._scorer.encode_documents(documents, options)
-        return await asyncio.to_thread(self._scorer.embed, encoded)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._scorer.embed, encoded
+        )
 
 
 async def run_of(

@@ -162,7 +162,8 @@ async def test_wishes_go_to_the_models_that_take_them() -> None:
     with pytest.raises(InvalidRequest, match="no model of the pipeline takes an instruction"):
         await kit.ask(DOCUMENTS, *CASCADE, options=wish)
     kit.heavy.info_ = replace(kit.heavy.info_, takes_instruction=True)
-    await kit.ask(DOCUMENTS, *CASCADE, options=wish)
+    documents = [f"{document} 1 0" for document in DOCUMENTS]
+    await kit.ask(documents, *CASCADE, {"mmr": "dense"}, options=wish)
     assert kit.light.options == [ScoreOptions(max_tokens_per_doc=5)]
     assert kit.heavy.options == [wish]
 

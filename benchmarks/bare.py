@@ -16,6 +16,7 @@ from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.admission import Admission
 from serve_app.http import make_app
 from serve_app.ingress import access_of, limits_of, store_of
+from serve_app.scoring import Backend
 from serve_app.service import RerankService
 from serve_app.settings import Settings, load
 from serve_app.telemetry import Snapshot, Telemetry
@@ -48,12 +49,12 @@ class Bare:
     in_flight = 0
     max_in_flight = 10_000
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()
         self.access = access_of(settings, self.telemetry)
-        self._backend = InProcess(settings)
+        self._backend = backend or InProcess(settings)
         self.service = RerankService(
             catalog=settings.catalog(),
             backends={settings.catalog().default: self._backend},

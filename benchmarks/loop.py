@@ -65,8 +65,7 @@ async def send(body: Path) -> None:
 async def main() -> None:
     """Print the longest delay at each size."""
     settings = load({"max_documents": 10_000}, {})
-    bare = Bare(settings)
-    bare.service._backends = {settings.catalog().default: CountsWords(settings)}
+    bare = Bare(settings, CountsWords(settings))
     app = make_app(lambda: bare)
     server = uvicorn.Server(uvicorn.Config(app, port=PORT, access_log=False, log_level="warning"))
     serving = asyncio.create_task(server.serve())

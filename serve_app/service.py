@@ -9,17 +9,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from models.text import normalize, well_formed
-from models.types import Document, ModelInfo, Score, ScoreOptions
-from models.vectors import Vectors
-from serve_app import observation, tracing
+from models.types import Document, ModelInfo
+from serve_app import observation
 from serve_app.admission import Admission
-from serve_app.cache import PairKeys, ScoreStore, SingleFlight
+from serve_app.cache import PairKeys, ScoreStore
 from serve_app.catalog import Catalog
 from serve_app.checks import check
-from serve_app.chunks import cut
 from serve_app.deadline import Deadline, within
 from serve_app.errors import (
     NO_ANSWER,
@@ -27,15 +25,14 @@ from serve_app.errors import (
     DocumentTooLong,
     InvalidRequest,
     RerankError,
-    ScoringFailed,
 )
 from serve_app.fetch import ImageFetcher
-from serve_app.pacing import paced
 from serve_app.pipelines import UNNAMED, Pipeline
 from serve_app.pipelines.models import taken
 from serve_app.pipelines.run import run
 from serve_app.pipelines.served import Served
 from serve_app.ranking import keys_of, ranked_by
+from serve_app.scoring import Backend, Pairs, Scoring
 from serve_app.spans import add_spans
 from serve_app.telemetry import Telemetry
 from serve_app.tries import Tries
@@ -43,22 +40,6 @@ from serve_app.types import RerankRequest, RerankResult
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
-
-LOOKUP_KEYS = 64
-
-
-class Backend(Protocol):
-    """One model's replicas as the service sees them."""
-
-    async def info(self) -> ModelInfo: ...
-
-    async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
-    ) -> list[Score]:
-        """Raises DeadlineExceeded, and spends no forward pass, after `timeout_s` seconds."""
-        ...
-
-    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors: ...
 
 
 class RerankService:
@@ -80,14 +61,13 @@ class RerankService:
     ) -> None:
         self.catalog = catalog
         self._backends = backends
-        self._store = store
         self._admission = admission
         self._telemetry = telemetry
         self._tries = Tries(max_retries, worker_timeout_s)
         self._images = images
         self._fallbacks = fallbacks or {}
         self.pipelines = pipelines or {}
-        self._flights = SingleFlight()
+        self._scoring = Scoring(store, admission, backends, self._answer)
         self._served = Served(
             catalog, self.pipelines, backends, admission, rank=self._answered, answer=self._answer
         )
@@ -184,49 +164,10 @@ class RerankService:
             info, PairKeys(info, query, request.options), documents, clean
         )
 
-        landed = self._flights.landed
-        looking = time.perf_counter()
-        # Reasons are not kept: they would take more room than the scores.
-        kept = not request.options.explain
-        known, shared = await self._look_up(list(by_key)) if kept else ({}, 0)
-        missing = [key for key in by_key if key not in known]
-        if info.listwise and missing:
-            # One score alone means nothing: all are made anew.
-            known, shared, missing = {}, 0, order
         timings["lookup"] = _ms_since(started)
-        tracing.past("lookup", time.perf_counter() - looking, hits=len(known), misses=len(missing))
-        fresh: dict[bytes, Score] = {}
-        joined = 0
-        if missing:
-
-            def waited(seconds: float) -> None:
-                timings["queue"] = seconds * 1000
-                tracing.past("queue", seconds)
-
-            async with self._admission.slot(waited, request.priority):
-                if self._flights.landed != landed and kept and not info.listwise:
-                    # Others' scores came in while this one waited: don't score those again.
-                    come, more = await self._look_up(missing)
-                    known, shared = known | come, shared + more
-                    missing = [key for key in missing if key not in known]
-
-                async def score(mine: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
-                    texts = {key: by_key[key] for key in mine}
-                    whole = info.listwise or info.whole_requests
-                    chunks = [list(texts)] if whole else cut(texts, info.token_budget)
-                    return await self._score(name, query, texts, chunks, request.options, until)
-
-                async def once(mine: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
-                    fresh = partial(score, until=until)
-                    return await self._store.once(mine, score=fresh, whole=info.listwise)
-
-                scoring = time.perf_counter()
-                fresh, joined = await self._flights.run(
-                    missing, once if kept else score, request.deadline
-                )
-            timings["score"] = _ms_since(scoring)
-
-        scores, ranking = known | fresh, time.perf_counter()
+        pairs = Pairs(name, info, query, order, by_key)
+        found = await self._scoring.of(pairs, request, timings)
+        scores, ranking = found.scores, time.perf_counter()
         truncated = tuple(i for i, key in enumerate(order) if scores[key].truncated)
         if truncated and not request.truncate:
             raise DocumentTooLong(
@@ -236,16 +177,16 @@ class RerankService:
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
         tokens = sum(scores[key].tokens for key in order)
-        cached = sum(known[key].tokens for key in order if key in known)
+        cached = sum(found.known[key].tokens for key in order if key in found.known)
         self._telemetry.record_pairs(
             name,
             documents=len(order),
             tokens=tokens,
             cached_tokens=cached,
-            hits=len(known),
-            shared_hits=shared,
-            misses=len(missing),
-            deduplicated=len(order) - len(by_key) + joined,
+            hits=len(found.known),
+            shared_hits=found.shared,
+            misses=len(found.missing),
+            deduplicated=len(order) - len(by_key) + found.joined,
         )
         return RerankResult(
             id=str(uuid.uuid4()),
@@ -258,46 +199,6 @@ class RerankService:
             timings_ms=timings,
             requested_model=request.model,
         )
-
-    async def _look_up(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Score], int]:
-        """The scores that are kept, and how many of them only the shared store had."""
-        known: dict[bytes, Score] = {}
-        async for start in paced(range(0, len(keys), LOOKUP_KEYS)):
-            known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
-        missing = [key for key in keys if key not in known]
-        shared = await self._store.fetch(missing) if missing else {}
-        return known | shared, len(shared)
-
-    async def _score(
-        self,
-        name: str,
-        query: str,
-        texts: Mapping[bytes, Document],
-        chunks: Sequence[Sequence[bytes]],
-        options: ScoreOptions,
-        until: Deadline,
-    ) -> dict[bytes, Score]:
-        backend = self._backends[name]
-
-        async def one(keys: Sequence[bytes]) -> dict[bytes, Score]:
-            documents = [texts[key] for key in keys]
-            ask = partial(backend.score, query, documents, options)
-            with tracing.span("score", "client", documents=len(documents)):
-                scores = await self._answer(name, ask, until)
-            if len(scores) != len(keys):
-                raise ScoringFailed(f"the model {name!r} gave {len(scores)} of {len(keys)} scores")
-            found = dict(zip(keys, scores, strict=True))
-            if not options.explain:
-                self._store.put_many(found)
-            return found
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(keys)) for keys in chunks]
-        except BaseExceptionGroup as failures:
-            # The group cancelled the other chunks; their request has one answer, the first.
-            raise failures.exceptions[0] from None
-        return {key: score for task in tasks for key, score in task.result().items()}
 
     async def _info(self, name: str) -> ModelInfo:
         return await self._answer(name, lambda _: self._backends[name].info(), Deadline())

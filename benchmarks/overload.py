@@ -15,12 +15,13 @@ import random
 import statistics
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 
-import httpx
 import orjson
 
 from benchmarks import servers
+from benchmarks.lean_client import LeanClient
 
 LOADS = (0.5, 1.0, 2.0, 3.0)
 DOCUMENTS = 20
@@ -44,59 +45,57 @@ def body() -> bytes:
     return orjson.dumps({"query": f"q {number}", "documents": texts})
 
 
-async def ask(client: httpx.AsyncClient, url: str, seen: Seen) -> None:
+async def ask(client: LeanClient, seen: Seen) -> None:
     started = time.perf_counter()
     try:
-        answer = await client.post(
-            f"{url}/v1/rerank", content=body(), headers={"content-type": "application/json"}
-        )
-    except httpx.HTTPError as error:
+        status, headers = await client.post(body())
+    except (OSError, asyncio.IncompleteReadError) as error:
         seen.statuses[type(error).__name__] += 1
         return
-    seen.statuses[str(answer.status_code)] += 1
-    if answer.status_code == 200:
+    seen.statuses[str(status)] += 1
+    if status == 200:
         seen.accepted.append(time.perf_counter() - started)
-    elif answer.status_code == 429 and int(answer.headers["retry-after"]) < 1:
+    elif status == 429 and int(headers["retry-after"]) < 1:
         raise SystemExit("a refusal does not say when to come again")
 
 
-async def saturating(client: httpx.AsyncClient, url: str, seconds: float) -> float:
+async def saturating(client: LeanClient, seconds: float) -> float:
     """Requests a second with every slot taken and nobody refused."""
     seen, over = Seen(), time.perf_counter() + seconds
 
     async def work() -> None:
         while time.perf_counter() < over:
-            await ask(client, url, seen)
+            await ask(client, seen)
 
     await asyncio.gather(*(work() for _ in range(PARALLEL)))
     return len(seen.accepted) / seconds
 
 
-async def offered(client: httpx.AsyncClient, url: str, rate: float, seconds: float) -> Seen:
+async def offered(client: LeanClient, rate: float, seconds: float) -> Seen:
     """Requests by a Poisson process of that rate; waits for every answer."""
     seen, tasks = Seen(), []
     due, over = time.perf_counter(), time.perf_counter() + seconds
     while due < over:
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
-        tasks.append(asyncio.create_task(ask(client, url, seen)))
+        tasks.append(asyncio.create_task(ask(client, seen)))
         due += random.expovariate(rate)
     await asyncio.gather(*tasks)
     return seen
 
 
 async def measure(server: servers.Server, seconds: float, queue: int) -> None:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=512)
-    async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as client:
-        await saturating(client, server.url, 2)
-        peak = await saturating(client, server.url, seconds)
+    client = LeanClient(f"{server.url}/v1/rerank")
+    with closing(client):
+        await saturating(client, 2)
+        peak = await saturating(client, seconds)
         bound = 1000 * (PARALLEL + queue) / peak
         print(f"saturated at {peak:.1f} requests/s; a full queue takes {bound:.0f} ms\n")
         print(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|", flush=True)
         for load in LOADS:
             server.settle(10)
             before, started = server.cpu_s(), time.perf_counter()
-            seen = await offered(client, server.url, load * peak, seconds)
+            seen = await offered(client, load * peak, seconds)
             took = time.perf_counter() - started
             print(f"| {load:g} | {load * peak:.0f} | {cells(seen, took)}", end="")
             print(f" | {(server.cpu_s() - before) / took:.2f} |", flush=True)

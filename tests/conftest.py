@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,19 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each process has one core to itself. Torch reads this when it is imported.
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture
+def serve_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pytest.LogCaptureFixture]:
+    """What is logged under Ray Serve's name, which Ray keeps from other handlers once imported."""
+    logger = logging.getLogger("ray.serve")
+    monkeypatch.setattr(logger, "disabled", False)
+    with caplog.at_level(logging.INFO, "ray.serve"):
+        logger.addHandler(caplog.handler)
+        yield caplog
+        logger.removeHandler(caplog.handler)
 
 
 @pytest.hookimpl(optionalhook=True)

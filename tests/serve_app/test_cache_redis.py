@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -272,13 +271,8 @@ async def test_a_full_redis_is_still_read(server: RedisServer) -> None:
 
 
 async def test_a_wrong_password_is_counted_and_not_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, serve_log: pytest.LogCaptureFixture
 ) -> None:
-    # Ray Serve, where a test before has started it, keeps its log to itself.
-    log = logging.getLogger("ray.serve")
-    monkeypatch.setattr(log, "propagate", True)
-    monkeypatch.setattr(log, "disabled", False)
-    caplog.set_level(logging.WARNING, logger="ray.serve")
     server = RedisServer(tmp_path, "--requirepass", "right")
     try:
         async with serving(f"redis://:wrong@127.0.0.1:{server.port}") as (one,):
@@ -286,8 +280,8 @@ async def test_a_wrong_password_is_counted_and_not_told(
                 assert await one.logits(f"a {i}") == [1]
             assert one.count("errors") >= 3
             assert (one.count("breaker_open"), one.count("written")) == (1, 0)
-        assert "AuthenticationError" in caplog.text
-        assert "wrong@" not in caplog.text
+        assert "AuthenticationError" in serve_log.text
+        assert "wrong@" not in serve_log.text
         async with serving(f"redis://:right@127.0.0.1:{server.port}") as (one,):
             await one.logits("a")
             await until(lambda: one.count("written") == 1)

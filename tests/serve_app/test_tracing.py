@@ -82,21 +82,19 @@ def test_asked_for_without_the_extra_is_a_wrong_setting(monkeypatch: pytest.Monk
 
 
 def test_a_protocol_that_is_not_spoken_is_warned_of(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, serve_log: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-    monkeypatch.setattr(tracing.logger, "propagate", True)
     tracing.start_if_wanted(True)
-    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in caplog.text
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in serve_log.text
     assert not tracing.enabled()
 
 
 def test_a_collector_without_the_extra_is_warned_of_and_the_service_starts(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, serve_log: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT["OTEL_EXPORTER_OTLP_ENDPOINT"])
     monkeypatch.setattr(tracing, "installed", lambda: False)
-    monkeypatch.setattr(tracing.logger, "propagate", True)
     tracing.start_if_wanted(None)
-    assert "rerank-serve[otel]" in caplog.text
+    assert "rerank-serve[otel]" in serve_log.text
     assert not tracing.enabled()

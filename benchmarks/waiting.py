@@ -35,7 +35,7 @@ class WaitingReplica:
 
     def __init__(self, spec: ModelSpec, **options: Any) -> None:
         self._busy = asyncio.Lock()
-        self._turns = Turns(INFO.token_budget // 8, at_once=1)
+        self._turns = Turns(INFO.token_budget // 8, shared=1, alone=1)
 
     async def info(self) -> ModelInfo:
         return INFO

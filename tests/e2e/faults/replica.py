@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.figures import Figures
 from models.types import (
     DEFAULTS,
     Document,
@@ -50,6 +51,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.info = INFO
+        self.figures = Figures()
         (folder() / f"replica-{os.getpid()}").touch()
         self._lines = (folder() / f"forwarded-{os.getpid()}").open("a", buffering=1)
 

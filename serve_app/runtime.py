@@ -27,6 +27,8 @@ RAY = {
     # Ten seconds by default, for large clusters: a model that sleeps would notice a request late.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    # Ten times a second by default, which takes 4% of a core from the models of a small machine.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
 }
 # Of JSON logs: lines as they were written, each of them, with no word of Ray's before it.
 PLAIN_CONSOLE = {"RAY_DISABLE_WORKER_LOG_PREFIX": "1", "RAY_DEDUP_LOGS": "0"}

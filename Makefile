@@ -38,7 +38,7 @@ bench-representations: $(VENV)/.dev
 bench-pipelines: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.pipelines $(BENCH_ARGS)
 
-bench-serving: $(VENV)/.dev
+bench-serving: $(VENV)/.dev .venv-infinity/.done
 	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
 
 bench-large: $(VENV)/.dev

@@ -69,6 +69,8 @@ class OpenVINOEngine(Engine):
             "INFERENCE_PRECISION_HINT": PRECISIONS[fast if self.dtype == "int8" else self.dtype],
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
+            # Else every process binds its threads to the same first cores.
+            "ENABLE_CPU_PINNING": "NO",
         }
         if spec.threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = str(spec.threads)

@@ -94,7 +94,7 @@ class ModelReplica:
         )
         info = self._scorer.info
         # A processor is busy for long with a chunk; a GPU would idle between two.
-        shared, alone = (1, 6) if info.device == "cpu" else (4, 12)
+        shared, alone = (1, 2) if info.device == "cpu" else (4, 8)
         self._turns = Turns(info.token_budget // 8, shared=shared, alone=alone)
         self._limit = _Limit(1)
         self._merge_up_to(info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1)

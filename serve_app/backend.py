@@ -12,6 +12,7 @@ from ray.exceptions import RayTaskError
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from models.vectors import Vectors
 from serve_app import tracing
+from serve_app.metrics_hub import recalled
 
 RECALL_TIMEOUT_S = 2.0
 # Whoever calls cancels at the deadline, which a replica takes without a word. What a replica is
@@ -35,17 +36,10 @@ class HandleBackend:
         """What the model is; asked once, so that cached answers need no replica."""
         async with self._lock:
             if self.known is None:
-                self.known = await self._remembered()
+                self.known = await recalled(self._recall, RECALL_TIMEOUT_S)
             if self.known is None:
                 self.known = await self._call("info")
         return self.known
-
-    async def _remembered(self) -> ModelInfo | None:
-        try:
-            return await asyncio.wait_for(self._recall(), RECALL_TIMEOUT_S)
-        except Exception as error:  # a replica can still be asked
-            logger.debug("what models are is not remembered: %r", error)
-            return None
 
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
 from dataclasses import replace
+from functools import partial
 
 from ray.serve.handle import DeploymentHandle
 
 from models.types import ModelInfo, ModelLoadError, ModelSpec, Scorer
-from serve_app.metrics_hub import key_of
+from serve_app.metrics_hub import key_of, recalled
 
 # The hub answers within milliseconds, or is still starting, and knows nothing then.
 RECALL_TIMEOUT_S = 0.5
@@ -70,10 +70,4 @@ async def earlier(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelInfo | 
     """What an earlier replica of this deployment found out: this one need not search again."""
     if hub is None:
         return None
-    try:
-        found: ModelInfo | None = await asyncio.wait_for(
-            hub.recall.remote(key_of(spec)), RECALL_TIMEOUT_S
-        )
-    except Exception:  # at the first start nobody knows anything
-        return None
-    return found
+    return await recalled(partial(hub.recall.remote, key_of(spec)), RECALL_TIMEOUT_S)

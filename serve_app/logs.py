@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from logging.handlers import MemoryHandler
-from typing import Literal
 
 from ray._common.formatters import JSONFormatter
 from ray.serve.schema import LoggingConfig
 
-LogFormat = Literal["text", "json"]
+from serve_app.observation_settings import LogFormat
 
 
 def config_of(log_format: LogFormat, level: str) -> LoggingConfig:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from models.remote.types import RemoteSpec
 from models.types import ModelInfo, ModelSpec
 from serve_app.telemetry import Snapshot, settled
+
+logger = logging.getLogger("ray.serve")
 
 REPORT_INTERVAL_S = 2.0
 # A process that has not reported for so long is gone: its counts stay, what it held does not.
@@ -28,6 +31,17 @@ async def report_for_ever(report: Callable[[], Awaitable[object]]) -> None:
         with contextlib.suppress(Exception):
             await report()
         await asyncio.sleep(REPORT_INTERVAL_S)
+
+
+async def recalled(
+    recall: Callable[[], Awaitable[ModelInfo | None]], timeout_s: float
+) -> ModelInfo | None:
+    """What the hub knows of a model; None where it does not, or does not answer in time."""
+    try:
+        return await asyncio.wait_for(recall(), timeout_s)
+    except Exception as error:  # it may be starting; a replica can still be asked
+        logger.debug("what models are is not recalled: %r", error)
+        return None
 
 
 class MetricsHub:

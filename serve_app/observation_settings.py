@@ -9,6 +9,8 @@ from pydantic import field_validator
 from serve_app.settings_base import Frozen, env
 from serve_app.tracing import installed
 
+LogFormat = Literal["text", "json"]
+
 
 class ObservationSettings(Frozen):
     """What is written of each request (docs/observability.md)."""
@@ -16,7 +18,7 @@ class ObservationSettings(Frozen):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = env(
         "LOG_LEVEL", "INFO", "How much is logged."
     )
-    log_format: Literal["text", "json"] = env(
+    log_format: LogFormat = env(
         "LOG_FORMAT", "text", "Lines for people, or one JSON object a line."
     )
     access_log: bool = env("RERANKER_ACCESS_LOG", True, "A line for each request, at INFO.")

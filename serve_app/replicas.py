@@ -71,6 +71,9 @@ class _Job:
 class ModelReplica:
     """Scores pairs with one loaded model."""
 
+    # Another one in a subclass.
+    load = staticmethod(load_scorer)
+
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
         self,
         spec: ModelSpec,
@@ -126,11 +129,6 @@ class ModelReplica:
     def _merge_up_to(self, tokens: int) -> None:
         self._limit.tokens = tokens
         self._forward.set_max_batch_size(tokens)
-
-    @staticmethod
-    def load(spec: ModelSpec, warmup: bool, known: ModelInfo | None) -> Scorer:
-        """The scorer, where a subclass has no other one. Raises RuntimeError with LOAD_FAILED."""
-        return load_scorer(spec, warmup, known)
 
     async def info(self) -> ModelInfo:
         """What the loaded model is."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from models.together import together
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from models.vectors import Vectors
 from serve_app import tracing
@@ -146,15 +146,8 @@ class Scoring:
         texts = {key: pairs.by_key[key] for key in keys}
         whole = pairs.listwise or pairs.info.whole_requests
         chunks = [list(texts)] if whole else cut(texts, pairs.info.token_budget)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._chunk(pairs, options, until, chunk)) for chunk in chunks
-                ]
-        except BaseExceptionGroup as failures:
-            # The group cancelled the other chunks; their request has one answer, the first.
-            raise failures.exceptions[0] from None
-        return {key: score for task in tasks for key, score in task.result().items()}
+        parts = await together(self._chunk(pairs, options, until, chunk) for chunk in chunks)
+        return {key: score for part in parts for key, score in part.items()}
 
     async def _chunk(
         self, pairs: Pairs, options: ScoreOptions, until: Deadline, keys: Sequence[bytes]

@@ -74,7 +74,22 @@ class OpenVINOEngine(Engine):
         }
         if spec.threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = str(spec.threads)
-        kept = Conversions(spec.conversions) if spec.conversions and version else None
+        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if typed else [])
+
+        def convert() -> Any:
+            wrapped = _Positional(make().float().eval(), names, output)
+            model = _convert(wrapped, names)
+            if self.dtype == "int8":
+                model = int8.quantize(model, calibration(), pad_token_id)
+            self._compile(model)
+            self._check(wrapped, typed, min(longest, CHECKED_TOKENS))
+            return model
+
+        if not spec.conversions or not version:
+            convert()
+            return
+        kept = Conversions(spec.conversions)
+        libraries = [openvino.__version__, torch.__version__, version_of("transformers")]
         key = Conversions.key(
             {
                 "version": version,
@@ -82,19 +97,12 @@ class OpenVINOEngine(Engine):
                 "typed": typed,
                 "dtype": self.dtype,
                 "processor": sorted(capabilities),
-                "libraries": [openvino.__version__, torch.__version__, version_of("transformers")],
+                "libraries": libraries,
             }
         )
         # What is kept was compared with torch before it was written.
-        if kept is None or not kept.read(key, self._compile):
-            wrapped = _Positional(make().float().eval(), _names(typed), output)
-            model = _convert(wrapped, _names(typed))
-            if self.dtype == "int8":
-                model = int8.quantize(model, calibration(), pad_token_id)
-            self._compile(model)
-            self._check(wrapped, typed, min(longest, CHECKED_TOKENS))
-            if kept is not None:
-                kept.write(key, partial(openvino.save_model, model, compress_to_fp16=False))
+        if not kept.read(key, self._compile):
+            kept.write(key, partial(openvino.save_model, convert(), compress_to_fp16=False))
 
     def _compile(self, model: Any) -> bool:
         """Make the request that runs a converted model, or the one in a file."""
@@ -129,10 +137,6 @@ class OpenVINOEngine(Engine):
         if self._output == "logits":
             return list(values)
         return [values[i, : len(row)] for i, row in enumerate(rows)]
-
-
-def _names(typed: bool) -> list[str]:
-    return ["input_ids", "attention_mask"] + (["token_type_ids"] if typed else [])
 
 
 def _convert(module: torch.nn.Module, names: Sequence[str]) -> Any:

@@ -10,6 +10,7 @@ from models.llm.chat import Chat, Completion
 from models.remote import cutting
 from models.remote.errors import RemoteRefused
 from models.remote.remote import Remote, RemoteModel
+from models.together import together
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 DOC_TOKENS = 4096
@@ -46,7 +47,7 @@ class Pointwise(RemoteModel):
             )
         deadline = asyncio.get_running_loop().time() + spec.timeout_s
         jobs = [self._judge(query, document, options, deadline) for document in documents]
-        return await self._remote.together(jobs)
+        return await together(jobs)
 
     async def _judge(
         self, query: str, document: Document, options: ScoreOptions, deadline: float

@@ -10,6 +10,7 @@ from typing import Any
 from models.remote import answers, cutting
 from models.remote.errors import RemoteRefused
 from models.remote.remote import Remote, RemoteModel
+from models.together import together
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 Vector = list[float]
@@ -36,9 +37,7 @@ class EmbeddingScorer(RemoteModel):
         if len(parts) > spec.max_calls:
             raise RemoteRefused(f"{spec.name}: the documents need {len(parts)} calls; send fewer")
         deadline = asyncio.get_running_loop().time() + spec.timeout_s
-        found = await self._remote.together(
-            [self._embed([sent[i] for i in part], deadline) for part in parts]
-        )
+        found = await together([self._embed([sent[i] for i in part], deadline) for part in parts])
         vectors = [vector for part, _ in found for vector in part]
         cost = sum(cost for _, cost in found)
         shared = cutting.shares(cost, weights)

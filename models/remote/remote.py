@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from models.remote.address import model_of, shown, url_of
 from models.remote.auth import authorise, secret_of
@@ -18,8 +17,6 @@ from models.remote.table import PROVIDERS
 from models.remote.transport import Transport, make_client
 from models.remote.types import ACTIVATIONS, Provider, RemoteSpec, Scale
 from models.types import ModelInfo
-
-T = TypeVar("T")
 
 
 def provider_of(spec: RemoteSpec) -> Provider:
@@ -113,16 +110,6 @@ class Remote:
         """The body with the settings' parameters; one that is null takes its field away."""
         whole = {**body, **self.spec.parameters}
         return {key: value for key, value in whole.items() if value is not None}
-
-    @staticmethod
-    async def together(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-        """The jobs' results in order; the first failure ends the others and is raised."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(job) for job in jobs]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
 
 
 class RemoteModel:

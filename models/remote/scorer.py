@@ -14,6 +14,7 @@ from models.remote.errors import RemoteRefused
 from models.remote.forms import FORMS
 from models.remote.remote import Remote, RemoteModel
 from models.remote.types import Ask
+from models.together import together
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 
@@ -73,7 +74,7 @@ class EndpointScorer(RemoteModel):
                 for i, score, share in zip(part, scores, shared, strict=True)
             ]
 
-        found = await self._remote.together([one(part) for part in parts])
+        found = await together([one(part) for part in parts])
         return [score for part in found for score in part]
 
     async def _call(

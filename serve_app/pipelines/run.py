@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from models.images import ImageDocument
 from models.pipelines import fusion, lexical
+from models.together import together
 from models.types import ModelInfo
 from serve_app.errors import REPLACEABLE, InvalidRequest
 from serve_app.pipelines.models import Models, check, part
@@ -140,12 +141,8 @@ class _Runner:
                 found = self.state.take(await self._rank(name, order), order)
             return self.state.record(name, found)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(ranking(name)) for name in step.fuse]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        fused = fusion.rrf((task.result() for task in tasks), step.k)
+        rankings = await together(ranking(name) for name in step.fuse)
+        fused = fusion.rrf(rankings, step.k)
         found = {i: Scored(fused[i], fused[i]) for i in self.state.order}
         self.state.rank_by(step.label, found, bounded=False)
 

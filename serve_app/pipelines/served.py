@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
+from models.together import together
 from models.types import Document, ModelInfo, ScoreOptions
 from models.vectors import Vectors
 from serve_app.admission import Admission
@@ -98,18 +98,8 @@ class Served:
                 found: Vectors = await self._answer(name, lambda _: ask(), until)
                 return found
 
-            calls = [one(part) for part in parts]
-            vectors: list[Vectors] = await _all(calls)
+            vectors = await together(one(part) for part in parts)
         return _joined(vectors)
-
-
-async def _all(calls: Sequence[Awaitable[Any]]) -> list[Any]:
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _joined(parts: list[Vectors]) -> Vectors:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from models.together import together
 from serve_app.client import batches
 from serve_app.client.errors import copy_of
 from serve_app.client.retry import Retry
@@ -69,7 +68,7 @@ class Sender:
                         raise outcome
             return list(zip(pack, outcomes, strict=True))
 
-        done = await together(one(pack) for pack in packs)
+        done = await gather(one(pack) for pack in packs)
         return [outcome for pack in done for outcome in pack]
 
     async def aclose(self) -> None:
@@ -85,7 +84,7 @@ class Sender:
             except RerankError as error:
                 if error.status not in _TOGETHER:
                     return [copy_of(error) for _ in jobs]
-        alone = await together(self._tried([job], self._alone, track) for job in jobs)
+        alone = await gather(self._tried([job], self._alone, track) for job in jobs)
         return [outcome for (outcome,) in alone]
 
     async def _together(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -149,3 +148,20 @@ def _where(job: Job) -> str:
     failed = batches.indices(job)
     where = f"documents {failed.start} to {failed.stop - 1}"
     return where if job.place is None else f"{where} of query {job.place}"
+
+
+async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results in order; the first error, once the others are cancelled.
+
+    As `models.together`, which the client does without: it stands alone.
+    """
+    # No TaskGroup: before Python 3.11.9 one that fails leaves its task marked as cancelled,
+    # which breaks callers that run on anyio.
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -24,6 +24,8 @@ PROXY_FLUSH_S = 0.5
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Five seconds by default, three times: on a busy machine a proxy's process starts slower.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
     # Ten seconds by default, for large clusters: a model that sleeps would notice a request late.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from serve_app import haproxy
+
 Traffic = Literal["auto", "haproxy", "proxy"]
 
 # What Ray Serve reads when it is imported; the whole cluster has to have the same.
@@ -107,6 +109,8 @@ def prepare(path: Path, environ: MutableMapping[str, str]) -> None:
     environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     threads = min(MAX_HAPROXY_THREADS, os.cpu_count() or 1)
     environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(threads))
+    if (binary := haproxy.program()) is not None:
+        environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", binary)
     for name, port in zip(PORTS, _free_ports(len(PORTS)), strict=True):
         environ.setdefault(name, str(port))
 

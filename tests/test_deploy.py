@@ -13,6 +13,7 @@ import yaml
 from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
+from serve_app import haproxy
 from serve_app.app import bind
 from serve_app.cli import _parser
 from serve_app.runtime import RAY
@@ -59,6 +60,7 @@ def _container(group: dict[str, Any]) -> dict[str, Any]:
 
 def _in_all_nodes(environment: dict[str, str]) -> None:
     expected = {**HAPROXY, **RAY, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "15"}
+    expected["RAY_SERVE_HAPROXY_BINARY_PATH"] = f"/usr/local/bin/{haproxy.NAME}"
     for name, value in expected.items():
         if name.startswith("RAY_SERVE_"):
             assert environment[name] == value, name

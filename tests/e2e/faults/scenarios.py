@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.e2e.faults.driver import Service
 
 Seen = dict[str, Any]
+Left = dict[str, tuple[str, float]]  # by request: how it ended for its client, and when
+NOTICED_S = 0.25  # what the news that a client has left may take to a model
 
 
 def replicas() -> list[int]:
@@ -42,8 +44,18 @@ def actors(what: str) -> list[int]:
     return found
 
 
-def forwarded() -> list[str]:
-    return [line for path in folder().glob("forwarded-*") for line in path.read_text().splitlines()]
+class Forwarded(NamedTuple):
+    """A document that went through a model."""
+
+    merged: int  # chunks in that forward pass
+    at: float  # seconds since the epoch, when the pass began
+    document: str
+
+
+def forwarded() -> list[Forwarded]:
+    lines = (line for path in folder().glob("forwarded-*") for line in path.open())
+    fields = (line.rstrip("\n").split(" ", 2) for line in lines)
+    return [Forwarded(int(merged), float(at), document) for merged, at, document in fields]
 
 
 def _events(service: Service, name: str) -> int:
@@ -82,7 +94,7 @@ def reconfigured(service: Service) -> Seen:
         service.deploy()
         time.sleep(1)
         load.wait(200)
-        merged = [int(line.split()[0]) for line in forwarded()]
+        merged = [one.merged for one in forwarded()]
     service.user_config = {"window_ms": 0}
     service.deploy()
     return load.seen.as_json() | {"same": before == set(replicas()), "merged": max(merged)}
@@ -106,34 +118,35 @@ def clients_gone(service: Service) -> Seen:
         busy.start()
         time.sleep(0.4)
         asked = []
+        left: Left = {}
         for i in range(10):
             for kind, headers in (("gone", {}), ("late", {"x-request-timeout-ms": "60"})):
-                body = {"query": "blocked", "documents": [f"{kind}-{i}-{j}" for j in range(100)]}
-                asked.append(threading.Thread(target=_leave, args=(service, kind, body, headers)))
+                args = (service, f"{kind}-{i}", headers, left)
+                asked.append(threading.Thread(target=_leave, args=args))
                 asked[-1].start()
         for thread in (*asked, busy):
             thread.join()
     time.sleep(1.0)
-    lines = [line.split()[1] for line in forwarded()]
-    gone = [line for line in lines if line.startswith(("gone-", "late-"))]
-    metrics = service.metrics()
+    # Some may have had their turn before they were given up; none may have it after.
+    own = [one for one in forwarded() if one.document.rpartition("-")[0] in left]
+    dead = [one for one in own if one.at > left[one.document.rpartition("-")[0]][1] + NOTICED_S]
     return load.seen.as_json() | {
-        "forwarded_dead": len(gone),
-        "responses": metrics["requests_by_model"],
-        "left": _left,
+        "forwarded": len(own),
+        "forwarded_dead": len(dead),
+        "responses": service.metrics()["requests_by_model"],
+        "left": [f"{name.split('-')[0]} {how}" for name, (how, _) in left.items()],
     }
 
 
-_left: list[str] = []
-
-
-def _leave(service: Service, kind: str, body: Any, headers: dict[str, str]) -> None:
-    timeout = 0.06 if kind == "gone" else 30
+def _leave(service: Service, name: str, headers: dict[str, str], left: Left) -> None:
+    """Ask for 100 documents, in vain; note how it ended, and when."""
+    body = {"query": "blocked", "documents": [f"{name}-{i}" for i in range(100)]}
+    timeout = 30 if headers else 0.06
     try:
         answer = httpx.post(f"{service.url}/rerank", json=body, headers=headers, timeout=timeout)
-        _left.append(f"{kind} {answer.status_code}")
+        left[name] = str(answer.status_code), time.time()
     except httpx.TimeoutException:
-        _left.append(f"{kind} left")
+        left[name] = "left", time.time()
 
 
 def late_in_the_replica(service: Service) -> Seen:
@@ -144,7 +157,7 @@ def late_in_the_replica(service: Service) -> Seen:
     _wait_for(lambda: len(replicas()) == 2)
     score = service.model_handle().score
     busy = [score.remote(f"b{i}", [f"busy-{i}-{j}" for j in range(200)]) for i in range(4)]
-    time.sleep(0.1)
+    _wait_for(lambda: len({one.document for one in forwarded() if "busy-" in one.document}) >= 400)
     late = [score.remote("l", [f"late-by-handle-{i}"], DEFAULTS, 0.05) for i in range(10)]
     gone = [score.remote("g", [f"gone-by-handle-{i}"], DEFAULTS, 60.0) for i in range(10)]
     time.sleep(0.1)
@@ -157,7 +170,7 @@ def late_in_the_replica(service: Service) -> Seen:
         except DeadlineExceeded:
             refused += 1
     answered = sum(len(call.result(timeout_s=30)) for call in busy)
-    dead = [line for line in forwarded() if "-by-handle-" in line]
+    dead = [one for one in forwarded() if "-by-handle-" in one.document]
     return {"answered": answered, "refused": refused, "forwarded_dead": len(dead)} | {
         "dropped": _events(service, "dropped")
     }

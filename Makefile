@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-large bench-overload bench-simulate bench-render bench-training bench-training-memory clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-way-in bench-large bench-overload bench-simulate bench-render bench-training bench-training-memory clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -40,6 +40,9 @@ bench-pipelines: $(VENV)/.dev
 
 bench-serving: $(VENV)/.dev .venv-infinity/.done
 	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
+
+bench-way-in: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.way_in $(BENCH_ARGS)
 
 bench-large: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.large $(BENCH_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from benchmarks.waiting import WaitingReplica
 from models.registry import load as load_model
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.admission import Admission
@@ -74,8 +76,11 @@ class Bare:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--waiting", action="store_true", help="a model that only waits")
     settings = load({}, os.environ)
-    bare = Bare(settings)
+    spec = settings.spec(settings.model_settings()[0])
+    bare = Bare(settings, WaitingReplica(spec) if parser.parse_args().waiting else None)
     app = make_app(lambda: bare)
     uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_level="warning")
 

@@ -115,6 +115,10 @@ def bare(port: int, folder: Path) -> list[str]:
     return [sys.executable, "-m", "benchmarks.bare"]
 
 
+def bare_waiting(port: int, folder: Path) -> list[str]:
+    return [*bare(port, folder), "--waiting"]
+
+
 def rerank_up(port: int, folder: Path) -> list[str]:
     return [sys.executable, "-m", "serve_app.cli", "up"]
 

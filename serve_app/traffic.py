@@ -110,7 +110,7 @@ def prepare(path: Path, environ: MutableMapping[str, str]) -> None:
     threads = min(MAX_HAPROXY_THREADS, os.cpu_count() or 1)
     environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(threads))
     if (binary := haproxy.program()) is not None:
-        environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", binary)
+        environ.setdefault(haproxy.VARIABLE, binary)
     for name, port in zip(PORTS, _free_ports(len(PORTS)), strict=True):
         environ.setdefault(name, str(port))
 

@@ -60,7 +60,7 @@ def _container(group: dict[str, Any]) -> dict[str, Any]:
 
 def _in_all_nodes(environment: dict[str, str]) -> None:
     expected = {**HAPROXY, **RAY, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "15"}
-    expected["RAY_SERVE_HAPROXY_BINARY_PATH"] = f"/usr/local/bin/{haproxy.NAME}"
+    expected[haproxy.VARIABLE] = f"/usr/local/bin/{haproxy.NAME}"
     for name, value in expected.items():
         if name.startswith("RAY_SERVE_"):
             assert environment[name] == value, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -50,7 +51,11 @@ def _haproxy(folder: Path, port: int, behind: int) -> Iterator[None]:
     assert program is not None
     file = folder / "haproxy.cfg"
     file.write_text(CONFIG.format(port=port, behind=behind))
-    process = subprocess.Popen([program, "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program, "-db", "-f", str(file)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, haproxy.VARIABLE: program},
+    )
     try:
         yield
     finally:

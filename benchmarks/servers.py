@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from serve_app.ports import free_port
 
 START_TIMEOUT_S = 180
 BIN = Path(sys.executable).parent
@@ -57,13 +58,6 @@ def processes(session: int) -> Iterator[tuple[int, list[str]]]:
             continue
         if int(fields[3]) == session:
             yield int(stat.parent.name), fields
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

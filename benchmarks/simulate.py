@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import servers
 from benchmarks.serving import wrk
+from serve_app.ports import free_port
 
 REPLICAS_PER_NODE = 16
 ROUTERS: dict[str, dict[str, Any] | None] = {
@@ -153,7 +154,7 @@ def main() -> None:
 
         parts = [f" {part} CPU ms/request |" for part in dict.fromkeys(PARTS.values())]
         print(HEAD + "".join(parts) + "\n" + "|---" * (7 + len(parts)) + "|", flush=True)
-        port = servers.free_port()
+        port = free_port()
         with cluster(max(options.replicas, default=1), port):
             for replicas in options.replicas:
                 for ingresses in options.ingresses:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serve_app import haproxy
+from serve_app.ports import free_ports
 
 Traffic = Literal["auto", "haproxy", "proxy"]
 
@@ -111,7 +111,7 @@ def prepare(path: Path, environ: MutableMapping[str, str]) -> None:
     environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(threads))
     if (binary := haproxy.program()) is not None:
         environ.setdefault(haproxy.VARIABLE, binary)
-    for name, port in zip(PORTS, _free_ports(len(PORTS)), strict=True):
+    for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
         environ.setdefault(name, str(port))
 
 
@@ -131,14 +131,3 @@ def importing(environ: MutableMapping[str, str]) -> Iterator[None]:
         del environ[name]
         if given is not None:
             environ[name] = given
-
-
-def _free_ports(number: int) -> list[int]:
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

@@ -15,7 +15,6 @@ Tests that take the shared service come last in this folder, so that it idles be
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serve_app.ports import free_port
 from tests.e2e.flaky import Flaky, flaky
 
 START_TIMEOUT_S = 120.0
@@ -58,13 +58,6 @@ class Service:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.conftest import Service, free_port, start, stop
+from serve_app.ports import free_port
+from tests.e2e.conftest import Service, start, stop
 from tests.models.remote import fake_provider as fake
 from tests.otlp_collector import Collector, collecting
 from tests.prometheus_server import Prometheus, scraping

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import environment, free_port, start
+from serve_app.ports import free_port
+from tests.e2e.conftest import environment, start
 
 
 def _session_processes(session: int) -> list[str]:

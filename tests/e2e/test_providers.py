@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import Service, environment, free_port, start, stop
+from serve_app.ports import free_port
+from tests.e2e.conftest import Service, environment, start, stop
 from tests.models.llm import fake_chat
 from tests.models.remote import fake_provider as fake
 

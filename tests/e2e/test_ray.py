@@ -19,7 +19,8 @@ import httpx
 import pytest
 from sentence_transformers import CrossEncoder
 
-from tests.e2e.conftest import environment, free_port
+from serve_app.ports import free_port
+from tests.e2e.conftest import environment
 from tests.models.checkpoints import tiny_bert_cross_encoder
 
 ROOT = Path(__file__).parent.parent.parent

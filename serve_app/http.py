@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import __version__, coding, exchange, openapi, web
 from serve_app.access import Access, Visit
@@ -39,6 +40,7 @@ from serve_app.service import RerankService
 from serve_app.telemetry import Snapshot, Telemetry, to_json, to_prometheus
 from serve_app.types import RerankRequest, RerankResult
 
+logger = logging.getLogger("ray.serve")
 JSON = "application/json"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -82,6 +84,31 @@ class _InFlight:
             await self._app(scope, receive, send)
         finally:
             front.in_flight -= 1
+
+
+class _Unexpected:
+    """Answers an exception that nothing expected, inside what marks, logs and counts answers."""
+
+    def __init__(self, app: ASGIApp, answer: Callable[[Request], Response]) -> None:
+        self._app = app
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception:
+            if begun or scope["type"] != "http":
+                raise
+            # The log has the trace; the client gets none of it.
+            logger.exception("unexpected error at %s", scope["path"])
+            await self._answer(Request(scope))(scope, receive, send)
 
 
 def make_app(frontend: Callable[[], Frontend]) -> Starlette:
@@ -153,10 +180,9 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             response.headers["allow"] = allowed
         return response
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        # Starlette logs the trace; the client gets none of it.
+    def unexpected(request: Request) -> Response:
         problem = RerankError("an unexpected error; the service's log has it under this request id")
-        return failed(request, problem)
+        return refuse(request, problem)
 
     return Starlette(
         routes=[
@@ -176,8 +202,9 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Middleware(Observer),
             Middleware(Cors, access=lambda: frontend().access),
             Middleware(Gate, access=lambda: frontend().access, refuse=refuse),
+            Middleware(_Unexpected, answer=unexpected),
         ],
-        exception_handlers={HTTPException: http_error, Exception: unexpected},
+        exception_handlers={HTTPException: http_error},
     )
 
 

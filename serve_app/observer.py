@@ -40,10 +40,6 @@ class Observer:
         with observing(observed), _span(scope, probe) as span:
             try:
                 await self._app(scope, receive, seen)
-            except Exception:
-                # Starlette answers by it, further out.
-                status = SERVER_ERROR
-                raise
             finally:
                 visit = Visit.found(scope)
                 observed.key = visit.name if visit is not None else ""

@@ -303,14 +303,21 @@ async def test_a_request_id_comes_back_with_every_refusal() -> None:
     assert refused.json()["id"] == limited.json()["request_id"] == "mine-1"
 
 
-async def test_an_unexpected_error_is_counted_and_let_through() -> None:
-    front = FakeFrontend()
+async def test_an_unexpected_error_is_counted_and_answered_as_any_other() -> None:
+    front = FakeFrontend(cors_origins=("https://page.example",))
 
     async def fail(_: Any) -> Any:
         raise AssertionError("a bug")
 
     front.service.rerank = fail  # type: ignore[method-assign]
-    answer = await send(front)
+    async with front.client() as client:
+        answer = await client.post(
+            "/v1/rerank", json=BODY, headers={"origin": "https://page.example"}
+        )
     assert answer.status_code == 500
-    assert json.loads(answer.content)["id"]
-    assert to_json(front.telemetry.snapshot())["usage_by_key"]["anonymous"]["errors"] == 1
+    assert json.loads(answer.content)["id"] == answer.headers["x-request-id"]
+    assert "a bug" not in answer.text
+    assert answer.headers["access-control-allow-origin"] == "https://page.example"
+    figures = to_json(front.telemetry.snapshot())
+    assert figures["usage_by_key"]["anonymous"]["errors"] == 1
+    assert figures["responses_by_dialect"] == {"v1": {"500": 1}}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Seen = dict[str, Any]
 Left = dict[str, tuple[str, float]]  # by request: how it ended for its client, and when
-NOTICED_S = 0.25  # what the news that a client has left may take to a model
+NOTICED_S = 0.6  # what the news that a client has left may take to a model
 
 
 def replicas() -> list[int]:
@@ -177,7 +177,7 @@ def late_in_the_replica(service: Service) -> Seen:
 
 
 def ingress_killed(service: Service) -> Seen:
-    with Load(service.url) as load:
+    with Load(service.url, retries=1) as load:
         load.wait(100)
         os.kill(actors("Ingress")[0], signal.SIGKILL)
         load.wait(400)

@@ -7,6 +7,7 @@ counts words; `curl` in another process sends the requests.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import tempfile
 import time
@@ -71,6 +72,7 @@ async def main() -> None:
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110, uvicorn has no event for it
         await asyncio.sleep(0.01)
+    gc.freeze()  # as Ray Serve does in its replicas once they have loaded
     worst = [0.0]
     watching = asyncio.create_task(watch(worst))
     await asyncio.sleep(1)

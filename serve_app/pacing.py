@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 # Time worked between two looks at the event loop: by time, not by number, because a document may
 # be a line or a book.
-SLICE_S = 0.002
+SLICE_S = 0.001
 
 
 async def paced(items: Iterable[T]) -> AsyncIterator[T]:

@@ -168,12 +168,15 @@ class RerankService:
         pairs = Pairs(name, info, query, order, by_key)
         found = await self._scoring.of(pairs, request, timings)
         scores, ranking = found.scores, time.perf_counter()
+        # Around the stages of a large request others have their turn.
+        await asyncio.sleep(0)
         truncated = tuple(i for i, key in enumerate(order) if scores[key].truncated)
         if truncated and not request.truncate:
             raise DocumentTooLong(
                 f"document {truncated[0]} is longer than {name!r} reads", param="documents"
             )
         ranked = await ranked_by(info, [scores[key] for key in order], request)
+        await asyncio.sleep(0)
         timings["rank"] = _ms_since(ranking)
         timings["total"] = _ms_since(started)
         tokens = sum(scores[key].tokens for key in order)

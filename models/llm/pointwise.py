@@ -46,8 +46,9 @@ class Pointwise(RemoteModel):
                 f"{spec.max_calls} are made for a request; send fewer"
             )
         deadline = asyncio.get_running_loop().time() + spec.timeout_s
-        jobs = [self._judge(query, document, options, deadline) for document in documents]
-        return await together(jobs)
+        return await together(
+            self._judge(query, document, options, deadline) for document in documents
+        )
 
     async def _judge(
         self, query: str, document: Document, options: ScoreOptions, deadline: float

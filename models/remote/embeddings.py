@@ -37,7 +37,7 @@ class EmbeddingScorer(RemoteModel):
         if len(parts) > spec.max_calls:
             raise RemoteRefused(f"{spec.name}: the documents need {len(parts)} calls; send fewer")
         deadline = asyncio.get_running_loop().time() + spec.timeout_s
-        found = await together([self._embed([sent[i] for i in part], deadline) for part in parts])
+        found = await together(self._embed([sent[i] for i in part], deadline) for part in parts)
         vectors = [vector for part, _ in found for vector in part]
         cost = sum(cost for _, cost in found)
         shared = cutting.shares(cost, weights)

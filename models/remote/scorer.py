@@ -74,7 +74,7 @@ class EndpointScorer(RemoteModel):
                 for i, score, share in zip(part, scores, shared, strict=True)
             ]
 
-        found = await together([one(part) for part in parts])
+        found = await together(one(part) for part in parts)
         return [score for part in found for score in part]
 
     async def _call(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from cachetools import TTLCache
+from cachetools import LRUCache
 
 from models.types import Score
 from serve_app.cache.flight import ScoreMany
 
-# A 16-byte key, a Score, and what the dictionary and the TTL links cost; measured with
+# A 16-byte key, a packed score, and what the dictionary and the order cost; measured with
 # tracemalloc over 100,000 entries and rounded up.
-ENTRY_BYTES = 512
+ENTRY_BYTES = 320
+# When it expires, in seconds of the clock, and a Score's logit, tokens, passages and truncated.
+# Packed, since the garbage collector looks at every object of a class again and again: half a
+# million of them held the event loop for 140 ms.
+_ENTRY = struct.Struct("<ddII?")
 
 
 class ScoreStore(Protocol):
@@ -74,40 +79,48 @@ class _Alone:
 
 
 class MemoryStore(_Alone):
-    """Least recently used entries go first once `max_bytes` is reached."""
+    """Least recently used entries go first once `max_bytes` is reached.
+
+    One that has expired goes when it is asked for, or as any other.
+    """
 
     def __init__(
         self, max_bytes: int, ttl_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._entries: TTLCache[bytes, Score] = TTLCache(
-            maxsize=max_bytes // ENTRY_BYTES, ttl=ttl_s, timer=clock
-        )
+        self._entries: LRUCache[bytes, bytes] = LRUCache(max_bytes // ENTRY_BYTES)
+        self._ttl_s = ttl_s
+        self._clock = clock
         self._hits = 0
         self._misses = 0
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Score]:
         """The scores that are kept and have not expired."""
         found: dict[bytes, Score] = {}
+        now = self._clock()
         for key in keys:
-            score = self._entries.get(key)
-            if score is None:
-                self._misses += 1
-            else:
-                self._hits += 1
-                found[key] = score
+            if (entry := self._entries.get(key)) is not None:
+                expires, logit, tokens, passages, truncated = _ENTRY.unpack(entry)
+                if expires > now:
+                    self._hits += 1
+                    found[key] = Score(logit, tokens, truncated, passages)
+                    continue
+                del self._entries[key]
+            self._misses += 1
         return found
 
     def put_many(self, scores: Mapping[bytes, Score]) -> None:
         if self._entries.maxsize < 1:
             return
+        expires = self._clock() + self._ttl_s
         for key, score in scores.items():
-            self._entries[key] = score
+            self._entries[key] = _ENTRY.pack(
+                expires, score.logit, score.tokens, score.passages, score.truncated
+            )
 
     def clear(self) -> None:
         self._entries.clear()
 
     def stats(self) -> dict[str, int]:
-        self._entries.expire()
         entries = len(self._entries)
         return {
             "entries": entries,

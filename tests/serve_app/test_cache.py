@@ -77,6 +77,13 @@ def test_entries_expire() -> None:
     assert store.stats()["entries"] == 0
 
 
+def test_a_score_comes_back_as_it_was() -> None:
+    store = MemoryStore(max_bytes=10_000, ttl_s=5)
+    kept = {b"a": Score(-1.2345678901234567, 70_000, True, 12), b"b": Score(float("inf"), 0)}
+    store.put_many(kept)
+    assert store.get_many([b"a", b"b"]) == kept
+
+
 @pytest.mark.parametrize("store", [NullStore(), MemoryStore(0, 60)])
 def test_a_store_without_room_keeps_nothing(store: NullStore | MemoryStore) -> None:
     store.put_many({b"a": Score(1, 1)})

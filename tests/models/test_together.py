@@ -1,0 +1,64 @@
+"""Coroutines side by side: in order, all or none, and with a look at the event loop between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from models.together import STARTED_AT_ONCE, together
+
+
+async def test_results_come_in_order() -> None:
+    async def one(number: int) -> int:
+        await asyncio.sleep(0.001 * (50 - number))
+        return number
+
+    assert await together(one(i) for i in range(50)) == list(range(50))
+    assert await together(()) == []
+
+
+async def test_others_have_their_turn_while_many_start() -> None:
+    started = 0
+    seen: list[int] = []
+
+    async def one() -> None:
+        nonlocal started
+        started += 1
+        await asyncio.sleep(0)
+
+    async def other() -> None:
+        while True:
+            seen.append(started)
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    await together(one() for _ in range(10 * STARTED_AT_ONCE))
+    beside.cancel()
+    steps = [after - before for before, after in pairwise(seen)]
+    assert max(steps) <= STARTED_AT_ONCE
+
+
+async def test_the_first_error_cancels_the_others() -> None:
+    made, ended = 0, []
+
+    async def one(number: int) -> None:
+        try:
+            if number == 3:
+                raise ValueError("three")
+            await asyncio.sleep(60)
+        finally:
+            ended.append(number)
+
+    def work() -> Iterator[Coroutine[Any, Any, None]]:
+        nonlocal made
+        for number in range(20):
+            made += 1
+            yield one(number)
+
+    with pytest.raises(ValueError, match="three"):
+        await together(work())
+    assert sorted(ended) == list(range(made))

@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-way-in bench-large bench-overload bench-simulate bench-render bench-training bench-training-memory clean
+.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-way-in bench-cold-start bench-large bench-overload bench-simulate bench-render bench-training bench-training-memory clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -43,6 +43,9 @@ bench-serving: $(VENV)/.dev .venv-infinity/.done
 
 bench-way-in: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.way_in $(BENCH_ARGS)
+
+bench-cold-start: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.cold_start
 
 bench-large: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.large $(BENCH_ARGS)

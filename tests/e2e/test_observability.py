@@ -162,8 +162,8 @@ def test_no_text_and_no_key_is_logged(seen: Running) -> None:
 
 
 def test_one_request_is_one_tree_over_the_processes(seen: Running) -> None:
-    # Long enough for several chunks.
-    documents = [f"{i} " + "some words of a longer document " * 40 for i in range(12)]
+    # Longer than any chunk, whatever token budget the model was given.
+    documents = [f"{i} " + "some words of a longer document " * 40 for i in range(48)]
     answer = seen.post(
         "/v1/rerank",
         {"query": QUERY, "documents": documents},

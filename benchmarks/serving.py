@@ -25,6 +25,12 @@ HEAD = "| server | case | clients | p50 ms | p99 ms | requests/s | pairs/s | CPU
 Command = Callable[[int, Path], Sequence[str]]
 
 
+def need_wrk() -> None:
+    """Stop where there is no `wrk`."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is missing: apt-get install wrk")
+
+
 def wrk(url: str, case: str, clients: int, seconds: float, path: str) -> dict[str, float]:
     """One run of wrk; what its script prints at the end."""
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "60s", "-s"]
@@ -60,8 +66,7 @@ def main() -> None:
     parser.add_argument("--servers", nargs="+", help="the start of their names; empty: all")
     parser.add_argument("--infinity", type=Path, default=Path(".venv-infinity/bin/python"))
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing: apt-get install wrk")
+    need_wrk()
     with tempfile.TemporaryDirectory() as folder:
         model = checkpoint("minilm-l6", Path(folder))
         env = {"RERANKER_LOCAL_MODEL_PATH": str(model)}

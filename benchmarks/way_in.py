@@ -7,11 +7,10 @@ Both run at once and are asked in turns, so that a slow moment of the machine me
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 
 from benchmarks import servers
-from benchmarks.serving import wrk
+from benchmarks.serving import need_wrk, wrk
 
 CASES = ("uncached", "cached")
 NOTHING = {"WAITING_SECONDS_PER_TOKEN": "0"}
@@ -24,8 +23,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1)
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing: apt-get install wrk")
+    need_wrk()
     print("| case | bare uvicorn, p50 ms | rerank up, p50 ms | added ms | p99 ms |")
     print("|---|---|---|---|---|", flush=True)
     with (

@@ -128,8 +128,10 @@ def clients_gone(service: Service) -> Seen:
             thread.join()
     time.sleep(1.0)
     # Some may have had their turn before they were given up; none may have it after.
-    own = [one for one in forwarded() if one.document.rpartition("-")[0] in left]
-    dead = [one for one in own if one.at > left[one.document.rpartition("-")[0]][1] + NOTICED_S]
+    ended = {name: at for name, (_, at) in left.items()}
+    own = [(one.at, one.document.rpartition("-")[0]) for one in forwarded()]
+    own = [(at, name) for at, name in own if name in ended]
+    dead = [name for at, name in own if at > ended[name] + NOTICED_S]
     return load.seen.as_json() | {
         "forwarded": len(own),
         "forwarded_dead": len(dead),

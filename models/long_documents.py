@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from models.figures import Figures
+from models.engine_stats import Figures
 from models.images import ImageDocument, ImageError
 from models.types import (
     DEFAULTS,

@@ -1,12 +1,22 @@
-"""ModelSpec to Scorer: where a checkpoint is, and which family reads it."""
+"""A spec to the scorer it describes: a local checkpoint read by its family, or a provider's model.
+
+Importing this module loads neither torch nor transformers.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from importlib import import_module
 
 from models import hub
 from models.checkpoint import Checkpoint
 from models.long_documents import LongDocuments
+from models.remote.connection import Remote
+from models.remote.embeddings import EmbeddingScorer
+from models.remote.forms import CHAT, EMBEDDINGS
+from models.remote.scorer import EndpointScorer
+from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import ModelLoadError, ModelSpec, Scorer
 
 # Family to module and what builds it, in the order in which a checkpoint is offered to them. Each
@@ -71,3 +81,20 @@ def _family(checkpoint: Checkpoint) -> str:
             return family
     named = ", ".join(checkpoint.architectures) or "no architecture"
     raise ModelLoadError(f"{spec.source!r} is not a known kind of reranker ({named}): {SUPPORTED}")
+
+
+def load_remote(spec: RemoteSpec, environ: Mapping[str, str] = os.environ) -> RemoteScorer:
+    """Make a provider's model ready, without calling the provider.
+
+    Raises RemoteConfigError for wrong settings, RemoteUnauthorized if the key is missing.
+    """
+    remote = Remote(spec, environ)
+    if remote.provider.form == EMBEDDINGS:
+        return EmbeddingScorer(remote)
+    if remote.provider.form == CHAT:
+        # Imported here, since most remote models are not language models.
+        from models.llm.listwise import Listwise
+        from models.llm.pointwise import Pointwise
+
+        return Listwise(remote) if spec.judge == "listwise" else Pointwise(remote)
+    return EndpointScorer(remote)

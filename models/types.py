@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from models.figures import Figures
+from models.engine_stats import Figures
 from models.images import ImageDocument
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from models.concurrency import paced
 from models.types import Document, ModelInfo, Score, relevance
 from serve_app.cache import PairKeys
-from serve_app.pacing import paced
 from serve_app.types import RankedDocument, RerankRequest
 
 

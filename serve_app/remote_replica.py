@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from ray.serve.handle import DeploymentHandle
 
+from models.registry import load_remote
 from models.remote.errors import RemoteConfigError, RemoteError, RemoteUnauthorized
-from models.remote.load import load
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app import tracing
@@ -35,7 +35,7 @@ class RemoteReplica:
     def __init__(self, spec: RemoteSpec, hub: DeploymentHandle) -> None:
         follow_serve()
         try:
-            self._scorer: RemoteScorer = load(spec)
+            self._scorer: RemoteScorer = load_remote(spec)
         except (RemoteConfigError, RemoteUnauthorized) as error:
             # One line, so that whoever reads the deployment's status can find its end.
             raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None

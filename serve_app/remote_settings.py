@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from models.remote.address import check_base, url_of
 from models.remote.errors import RemoteConfigError
 from models.remote.forms import CHAT
-from models.remote.table import PROVIDERS
+from models.remote.providers import PROVIDERS
 from models.remote.types import Judge, RemoteSpec, Scale, Structured
 from serve_app.pipelines.spec import Milliseconds, Pipeline, Stages
 from serve_app.settings_base import Frozen

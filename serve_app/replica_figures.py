@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from models.figures import Distribution, Figures
+from models.engine_stats import Distribution, Figures
 from serve_app.telemetry.families import REPLICA_BUCKETS
 from serve_app.telemetry.snapshot import Snapshot
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from models.together import together
+from models.concurrency import paced, together
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from models.vectors import Vectors
 from serve_app import tracing
@@ -17,7 +17,6 @@ from serve_app.cache import ScoreStore, SingleFlight
 from serve_app.chunks import cut
 from serve_app.deadline import Deadline
 from serve_app.errors import ScoringFailed
-from serve_app.pacing import paced
 from serve_app.types import RerankRequest
 
 LOOKUP_KEYS = 64

@@ -36,10 +36,10 @@ def test_the_ingress_imports_neither_torch_nor_transformers(module: str) -> None
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("module", ["serve_app.remote_replica", "models.remote.load"])
+@pytest.mark.parametrize("module", ["serve_app.remote_replica", "models.registry"])
 def test_what_asks_providers_imports_no_torch(module: str) -> None:
     code = (
-        f"import sys, {module}, models.llm.load; "
+        f"import sys, {module}, models.llm.listwise, models.llm.pointwise; "
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -11,7 +11,7 @@ from models.checkpoint import Checkpoint
 from models.engines import int8, mlx, openvino_engine
 from models.engines.base import CHECKED_TOKENS, Engine
 from models.engines.torch_engine import TorchEngine, choose_device
-from models.families.lengths import position_limit
+from models.lengths import position_limit
 from models.types import ModelLoadError
 
 __all__ = ["Engine", "engine_for"]

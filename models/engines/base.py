@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from models.batching import plan
-from models.figures import Figures
+from models.engine_stats import Figures
 from models.types import TokenRow
 
 Ids = npt.NDArray[np.int64]

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from models.checkpoint import Checkpoint
+from models.engine_stats import Figures
 from models.engines import Engine
-from models.figures import Figures
 from models.text import normalize, well_formed
 from models.types import (
     DEFAULTS,

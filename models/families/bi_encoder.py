@@ -17,7 +17,7 @@ from tokenizers import normalizers
 from models.checkpoint import Checkpoint
 from models.engines import engine_for
 from models.families.embedding import Embedding
-from models.families.lengths import max_length_of
+from models.lengths import max_length_of
 from models.representations import Representation
 from models.types import (
     DEFAULTS,

@@ -11,8 +11,8 @@ import torch
 from models.checkpoint import Checkpoint
 from models.engines import Engine, engine_for
 from models.families.base import Family
-from models.families.lengths import position_limit
 from models.families.recipes import BY_MODEL_TYPE, RECIPES, Recipe
+from models.lengths import position_limit
 from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
 
 

@@ -20,7 +20,7 @@ from models.engines import engine_for
 from models.families.bi_encoder import Layer, dense, encoder_settings
 from models.families.embedding import Embedding
 from models.families.late_interaction import maxsim
-from models.families.lengths import position_limit
+from models.lengths import position_limit
 from models.representations import Representation
 from models.types import ModelLoadError, TokenRow
 

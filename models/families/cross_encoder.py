@@ -11,7 +11,7 @@ import torch
 from models.checkpoint import Checkpoint
 from models.engines import engine_for
 from models.families.base import Family
-from models.families.lengths import max_length_of
+from models.lengths import max_length_of
 from models.types import DEFAULTS, Activation, Encoded, ModelLoadError, Score, ScoreOptions
 
 

@@ -14,7 +14,7 @@ import torch
 from models.checkpoint import Checkpoint
 from models.engines import engine_for
 from models.families.embedding import Embedding
-from models.families.lengths import max_length_of
+from models.lengths import max_length_of
 from models.representations import Representation
 from models.types import EMBEDDED, TokenRow
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from models.llm.prompts import Message
 from models.remote import answers, cutting
+from models.remote.connection import Remote
 from models.remote.errors import RemoteRefused
-from models.remote.remote import Remote
 
 TOP_LOGPROBS = 5
 # What models that reason aloud put before their answer.

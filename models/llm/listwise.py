@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from models.llm import prompts, reading
 from models.llm.chat import Chat
 from models.remote import cutting
+from models.remote.connection import Remote, RemoteModel
 from models.remote.errors import RemoteRefused
-from models.remote.remote import Remote, RemoteModel
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 DOC_TOKENS = 512

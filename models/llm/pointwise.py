@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from models.concurrency import together
 from models.llm import prompts, reading
 from models.llm.chat import Chat, Completion
 from models.remote import cutting
+from models.remote.connection import Remote, RemoteModel
 from models.remote.errors import RemoteRefused
-from models.remote.remote import Remote, RemoteModel
-from models.together import together
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 DOC_TOKENS = 4096

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from models.remote.table import PROVIDERS
+from models.remote.providers import PROVIDERS
 from models.remote.types import Provider, Scale
 
 BEGIN, END = "<!-- the table: made from the code -->", "<!-- end of the table -->"

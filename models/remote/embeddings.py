@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from models.concurrency import together
 from models.remote import answers, cutting
+from models.remote.connection import Remote, RemoteModel
 from models.remote.errors import RemoteRefused
-from models.remote.remote import Remote, RemoteModel
-from models.together import together
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 Vector = list[float]

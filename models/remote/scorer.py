@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from models.concurrency import together
 from models.images import ImageDocument
 from models.remote import answers, cutting
 from models.remote.answers import BadAnswer
+from models.remote.connection import Remote, RemoteModel
 from models.remote.errors import RemoteRefused
 from models.remote.forms import FORMS
-from models.remote.remote import Remote, RemoteModel
 from models.remote.types import Ask
-from models.together import together
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 

@@ -153,7 +153,7 @@ def _where(job: Job) -> str:
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """All results in order; the first error, once the others are cancelled.
 
-    As `models.together`, which the client does without: it stands alone.
+    As `models.concurrency`, which the client does without: it stands alone.
     """
     # No TaskGroup: before Python 3.11.9 one that fails leaves its task marked as cancelled,
     # which breaks callers that run on anyio.

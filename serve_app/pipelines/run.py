@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 
+from models.concurrency import together
 from models.images import ImageDocument
 from models.pipelines import fusion, lexical
-from models.together import together
 from models.types import ModelInfo
 from serve_app.errors import REPLACEABLE, InvalidRequest
 from serve_app.pipelines.models import Models, check, part

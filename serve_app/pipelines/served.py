@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-from models.together import together
+from models.concurrency import together
 from models.types import Document, ModelInfo, ScoreOptions
 from models.vectors import Vectors
 from serve_app.admission import Admission

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from models.figures import BUCKETS, COUNTS, ROWS, SECONDS, Distribution
+from models.engine_stats import BUCKETS, COUNTS, ROWS, SECONDS, Distribution
 from serve_app import tiers, usage
 from serve_app.telemetry.snapshot import USAGE, Snapshot, key_names
 

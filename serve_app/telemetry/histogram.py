@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from models.figures import SECONDS, Distribution
+from models.engine_stats import SECONDS, Distribution
 
 # Log-spaced buckets, each 10% wider than the one before, from 0.1 ms to about 110 s.
 _BASE_S = 1e-4

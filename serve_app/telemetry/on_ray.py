@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.serve import metrics
 
-from models.figures import SECONDS, Distribution
+from models.engine_stats import SECONDS, Distribution
 from serve_app.telemetry.families import (
     ALL_BUCKETS,
     DISTRIBUTIONS,

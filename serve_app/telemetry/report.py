@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from models.figures import COUNTS, Distribution
+from models.engine_stats import COUNTS, Distribution
 from serve_app import tiers, usage
 from serve_app.telemetry.families import DISTRIBUTIONS, PAIRS
 from serve_app.telemetry.histogram import Histogram

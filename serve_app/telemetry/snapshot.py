@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from models.figures import Distribution
+from models.engine_stats import Distribution
 from serve_app import tiers
 from serve_app.telemetry.histogram import Histogram
 from serve_app.usage import Counts
@@ -29,9 +29,9 @@ class Snapshot:
     (model, what) what became of the documents; `usage` by (API key's name, what), where what is
     one of `USAGE`; `usage_by_model` as in `usage.py`; `upstream` by (model, event) what happened
     in calls to models; `shared` by what, as in `tiers`; `representations` by (model, what), as
-    there; `engine` by (model, what), as in `models.figures`. `wait` and `process` are by model,
-    `distributions` by (model, what) as in `families`. `waiting`, `active` and `replicas` (by
-    model) are of this moment.
+    there; `engine` by (model, what), as in `models.engine_stats`. `wait` and `process` are by
+    model, `distributions` by (model, what) as in `families`. `waiting`, `active` and `replicas`
+    (by model) are of this moment.
     """
 
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)

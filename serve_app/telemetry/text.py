@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from models.figures import Distribution
+from models.engine_stats import Distribution
 from serve_app.telemetry.families import Family, Labels, families
 from serve_app.telemetry.snapshot import Snapshot
 

@@ -15,7 +15,7 @@ from sentence_transformers import CrossEncoder as Reference
 from transformers import AutoTokenizer
 
 from models.families.cross_encoder import activation_of
-from models.families.lengths import position_limit
+from models.lengths import position_limit
 from models.registry import load
 from models.types import ModelLoadError, ModelSpec, Scorer
 from tests.models.checkpoints import (

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from models.engine_stats import Distribution, Figures
 from models.engines.base import Engine, Forward
-from models.figures import Distribution, Figures
 from models.types import TokenRow
 
 

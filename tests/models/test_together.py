@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.together import STARTED_AT_ONCE, together
+from models.concurrency import STARTED_AT_ONCE, together
 
 
 async def test_results_come_in_order() -> None:

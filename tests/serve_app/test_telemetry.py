@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.figures import Distribution, Figures
+from models.engine_stats import Distribution, Figures
 from serve_app.metrics_hub import GONE_AFTER_S, MetricsHub
 from serve_app.replica_figures import ReplicaFigures
 from serve_app.telemetry import (

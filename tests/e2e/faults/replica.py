@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.figures import Figures
+from models.engine_stats import Figures
 from models.types import (
     DEFAULTS,
     Document,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from models.llm.listwise import windows
+from models.registry import load_remote
 from models.remote.errors import RemoteAnswerError, RemoteRefused, RemoteUnauthorized
-from models.remote.load import load
 from models.remote.types import RemoteSpec
 from models.types import ScoreOptions
 from tests.models.llm import fake_chat as chat
@@ -29,7 +29,7 @@ def spec_of(url: str, provider: str = "local-chat", **more: Any) -> RemoteSpec:
 @pytest.mark.parametrize("provider", ["openai-chat", "local-chat", "lmstudio"])
 async def test_marks_from_0_to_10(provider: str) -> None:
     with fake.serving(chat.mark) as server:
-        scorer = load(spec_of(server.url, provider), {"OPENAI_API_KEY": "sk-1"})
+        scorer = load_remote(spec_of(server.url, provider), {"OPENAI_API_KEY": "sk-1"})
         scores = await scorer.score("a query", DOCUMENTS)
     assert [s.logit for s in scores] == VALUES
     assert [s.tokens for s in scores] == [25] * 4
@@ -45,11 +45,11 @@ async def test_marks_from_0_to_10(provider: str) -> None:
 
 async def test_yes_or_no_by_log_probabilities_and_without() -> None:
     with fake.serving(chat.yes_no) as server:
-        scorer = load(spec_of(server.url, judge="yes_no"), {})
+        scorer = load_remote(spec_of(server.url, judge="yes_no"), {})
         scores = await scorer.score("q", DOCUMENTS)
     assert [s.logit for s in scores] == pytest.approx(VALUES, abs=1e-6)
     with fake.serving(lambda body: chat.said("Yes." if chat.values(body)[0] > 0.4 else "NO")) as s:
-        scorer = load(spec_of(s.url, judge="yes_no"), {})
+        scorer = load_remote(spec_of(s.url, judge="yes_no"), {})
         assert [x.logit for x in await scorer.score("q", DOCUMENTS)] == [0, 1, 1, 0]
 
 
@@ -62,7 +62,7 @@ async def test_reasons_on_request(judge: Any) -> None:
         return chat.said('```json\n{"reason": "It  fits.", "answer": "yes"}\n```')
 
     with fake.serving(answer) as server:
-        scorer = load(spec_of(server.url, judge=judge), {})
+        scorer = load_remote(spec_of(server.url, judge=judge), {})
         (score,) = await scorer.score("q", ["0.9 b"], EXPLAIN)
     assert scorer.info.explains
     assert (score.explanation, score.logit) in [("It has 0.9.", 0.9), ("It fits.", 1.0)]
@@ -75,13 +75,13 @@ async def test_what_a_server_refuses_is_left_out_from_then_on() -> None:
         return chat.said(f"Score: {round(chat.values(body)[0] * 10)}/10")
 
     with fake.serving(answer) as server:
-        scorer = load(spec_of(server.url, parallel_calls=1), {})
+        scorer = load_remote(spec_of(server.url, parallel_calls=1), {})
         server.replies = [as_json({"error": {"message": "response_format?"}}, 400)]
         assert (await scorer.score("q", ["0.9 b"]))[0].logit == 0.9
         assert (await scorer.score("q", ["0.2 b"]))[0].logit == 0.2
         assert [("response_format" in a.body) for a in server.asked] == [True, False, False]
         assert scorer.counts["fields_refused"] == 1
-        strict = load(spec_of(server.url, structured="json_schema"), {})
+        strict = load_remote(spec_of(server.url, structured="json_schema"), {})
         server.replies = [as_json({"error": {"message": "response_format?"}}, 400)]
         with pytest.raises(RemoteRefused):
             await strict.score("q", ["0.9 b"])
@@ -89,7 +89,7 @@ async def test_what_a_server_refuses_is_left_out_from_then_on() -> None:
 
 async def test_an_unreadable_answer_is_asked_for_once_more_then_an_error() -> None:
     with fake.serving(chat.mark) as server:
-        scorer = load(spec_of(server.url), {})
+        scorer = load_remote(spec_of(server.url), {})
         server.replies = [as_json(chat.said("I'd rather not."))]
         (score,) = await scorer.score("q", ["0.9 b"])
         assert (score.logit, score.tokens, scorer.counts["unreadable"]) == (0.9, 50, 1)
@@ -108,7 +108,7 @@ async def test_an_unreadable_answer_is_asked_for_once_more_then_an_error() -> No
 
 async def test_calls_at_once_and_calls_for_a_request_are_bounded() -> None:
     with fake.serving(chat.mark, delay_s=0.02) as server:
-        scorer = load(spec_of(server.url, parallel_calls=3, max_calls=20), {})
+        scorer = load_remote(spec_of(server.url, parallel_calls=3, max_calls=20), {})
         await scorer.score("q", ["0.5 x"] * 20)
         assert server.most_together == 3
         with pytest.raises(RemoteRefused, match="at most 20"):
@@ -117,7 +117,7 @@ async def test_calls_at_once_and_calls_for_a_request_are_bounded() -> None:
 
 async def test_passages_are_cut_and_the_instruction_is_given() -> None:
     with fake.serving(chat.mark) as server:
-        scorer = load(spec_of(server.url, instruction="Cats count."), {})
+        scorer = load_remote(spec_of(server.url, instruction="Cats count."), {})
         options = ScoreOptions(max_tokens_per_doc=2, instruction="Dogs count.")
         (score,) = await scorer.score("q", ["0.5 and so on"], options)
     assert score.truncated
@@ -137,7 +137,7 @@ def test_windows_slide_from_the_end() -> None:
 
 async def test_listwise_orders_a_window_and_brings_the_best_up_over_several() -> None:
     with fake.serving(chat.ranking) as server:
-        scorer = load(spec_of(server.url, judge="listwise"), {})
+        scorer = load_remote(spec_of(server.url, judge="listwise"), {})
         scores = await scorer.score("q", DOCUMENTS)
         assert [s.logit for s in scores] == [0.5, 1.0, 0.75, 0.25]
         assert sum(s.tokens for s in scores) == 25
@@ -170,7 +170,7 @@ async def test_rankings_are_repaired_by_the_rule_and_counted(
     text: str, expected: list[int], counted: dict[str, int]
 ) -> None:
     with fake.serving(lambda body: chat.said(text)) as server:
-        scorer = load(spec_of(server.url, judge="listwise"), {})
+        scorer = load_remote(spec_of(server.url, judge="listwise"), {})
         scores = await scorer.score("q", DOCUMENTS)
     order = sorted(range(4), key=lambda i: -scores[i].logit)
     assert [i + 1 for i in order] == expected
@@ -181,7 +181,7 @@ async def test_rankings_are_repaired_by_the_rule_and_counted(
 
 async def test_a_ranking_of_nothing_is_asked_for_once_more_then_an_error() -> None:
     with fake.serving(chat.ranking) as server:
-        scorer = load(spec_of(server.url, judge="listwise"), {})
+        scorer = load_remote(spec_of(server.url, judge="listwise"), {})
         server.replies = [as_json(chat.said("They are all fine."))]
         assert (await scorer.score("q", DOCUMENTS))[1].logit == 1
         server.replies = [as_json(chat.said(json.dumps({"ranking": [77]})))] * 2
@@ -194,4 +194,4 @@ async def test_a_ranking_of_nothing_is_asked_for_once_more_then_an_error() -> No
 async def test_listwise_calls_are_bounded() -> None:
     spec = RemoteSpec("judge", "lmstudio", "m", judge="listwise", max_calls=5)
     with pytest.raises(RemoteRefused, match="need 9 calls"):
-        await load(spec, {}).score("q", ["a"] * 100)
+        await load_remote(spec, {}).score("q", ["a"] * 100)

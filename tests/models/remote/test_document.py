@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from models.registry import load_remote
 from models.remote.document import filled, table
-from models.remote.load import load
-from models.remote.table import PROVIDERS
+from models.remote.providers import PROVIDERS
 from serve_app import settings
 from tests.models.llm import fake_chat
 from tests.models.remote import fake_provider as fake
@@ -42,5 +42,5 @@ async def test_an_example_ranks(models: list[dict[str, str]], tmp_path: Path) ->
         spec = replace(
             spec, base_url=provider.url, api_key_env=None, api_key_file=str(tmp_path / "key")
         )
-        scores = await load(spec, {}).score("a query", ["0.25 a", "0.75 b"])
+        scores = await load_remote(spec, {}).score("a query", ["0.25 a", "0.75 b"])
     assert scores[1].logit > scores[0].logit

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from models.registry import load_remote
 from models.remote import transport
 from models.remote.errors import (
     RemoteAnswerError,
@@ -21,8 +22,7 @@ from models.remote.errors import (
     RemoteUnauthorized,
     RemoteUnavailable,
 )
-from models.remote.load import load
-from models.remote.table import PROVIDERS
+from models.remote.providers import PROVIDERS
 from models.remote.types import RemoteSpec
 from tests.models.remote import fake_provider as fake
 from tests.models.remote.fake_provider import Reply, as_json
@@ -94,7 +94,7 @@ CHANGES: dict[str, Change] = {
 async def test_each_way_an_answer_goes_wrong(name: str) -> None:
     case = CASES[name]
     with fake.serving(case.answer) as provider:
-        scorer = load(spec_of(name, provider.url, retries=0), {"A_KEY": case.key})
+        scorer = load_remote(spec_of(name, provider.url, retries=0), {"A_KEY": case.key})
         for reply, kind, said in STATUSES:
             provider.always = reply
             with pytest.raises(kind, match=said) as caught:
@@ -131,7 +131,7 @@ async def test_what_may_pass_is_tried_again_and_retry_after_is_kept(
         waited.append(seconds)
 
     with fake.serving(fake.cohere) as provider:
-        scorer = load(spec_of("cohere", provider.url, retries=3), {"A_KEY": KEY})
+        scorer = load_remote(spec_of("cohere", provider.url, retries=3), {"A_KEY": KEY})
         monkeypatch.setattr(scorer._remote.transport, "_sleep", sleep)  # type: ignore[attr-defined]
         limited = as_json({"message": "slow"}, 429, retry_after="2")
         provider.replies = [Reply(500), limited, Reply(503)]
@@ -158,21 +158,21 @@ async def test_what_may_pass_is_tried_again_and_retry_after_is_kept(
 
 async def test_a_slow_provider_ends_in_its_deadline_and_tries_count_towards_it() -> None:
     with fake.serving(fake.cohere, delay_s=0.3) as provider:
-        scorer = load(spec_of("cohere", provider.url, timeout_s=0.1), {"A_KEY": KEY})
+        scorer = load_remote(spec_of("cohere", provider.url, timeout_s=0.1), {"A_KEY": KEY})
         with pytest.raises(RemoteTimeout, match="did not answer in time"):
             await scorer.score("q", DOCUMENTS)
     with fake.serving(fake.cohere) as provider:
         provider.always = Reply(500, delay_s=0.08)
         spec = spec_of("cohere", provider.url, timeout_s=0.2, retries=50)
         with pytest.raises((RemoteTimeout, RemoteUnavailable)):
-            await load(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
+            await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
         assert len(provider.asked) < 5
 
 
 async def test_a_provider_that_is_gone_is_left_alone_after_some_failures() -> None:
     with fake.serving(fake.cohere) as provider:
         spec = spec_of("cohere", provider.url, retries=0)
-    scorer = load(spec, {"A_KEY": KEY})
+    scorer = load_remote(spec, {"A_KEY": KEY})
     for _ in range(5):
         with pytest.raises(RemoteUnavailable, match="connection"):
             await scorer.score("q", ["0.5"])
@@ -186,7 +186,7 @@ async def test_a_provider_that_is_gone_is_left_alone_after_some_failures() -> No
 async def test_a_key_is_in_no_message(tmp_path: Any) -> None:
     with fake.serving(fake.cohere) as provider:
         provider.always = as_json({"message": f"Incorrect API key provided: {KEY}"}, 401)
-        scorer = load(spec_of("cohere", provider.url), {"A_KEY": KEY})
+        scorer = load_remote(spec_of("cohere", provider.url), {"A_KEY": KEY})
         with pytest.raises(RemoteUnauthorized) as caught:
             await scorer.score("q", DOCUMENTS)
         assert KEY not in str(caught.value)
@@ -202,7 +202,7 @@ async def test_a_key_file_is_read_again_when_it_changes(tmp_path: Any) -> None:
     file.write_text("first\n")
     with fake.serving(fake.cohere) as provider:
         spec = RemoteSpec("m", "cohere", "x", base_url=provider.url, api_key_file=str(file))
-        scorer = load(spec, {})
+        scorer = load_remote(spec, {})
         await scorer.score("q", DOCUMENTS)
         file.write_text("the second\n")
         await scorer.score("q", DOCUMENTS)
@@ -210,7 +210,7 @@ async def test_a_key_file_is_read_again_when_it_changes(tmp_path: Any) -> None:
     assert sent == ["Bearer first", "Bearer the second"]
     file.unlink()
     with pytest.raises(RemoteUnauthorized, match="can't be read"):
-        load(spec, {})
+        load_remote(spec, {})
 
 
 @pytest.mark.parametrize(
@@ -228,12 +228,12 @@ async def test_a_key_file_is_read_again_when_it_changes(tmp_path: Any) -> None:
 )
 def test_wrong_settings_are_refused_at_the_start(spec: RemoteSpec, said: str) -> None:
     with pytest.raises(RemoteConfigError, match=said):
-        load(spec, {"A_KEY": "identity:secret"})
+        load_remote(spec, {"A_KEY": "identity:secret"})
 
 
 def test_a_missing_key_is_refused_at_the_start() -> None:
     with pytest.raises(RemoteUnauthorized, match="COHERE_API_KEY"):
-        load(RemoteSpec("m", "cohere", "x"), {})
+        load_remote(RemoteSpec("m", "cohere", "x"), {})
     with pytest.raises(RemoteUnauthorized, match="no header takes") as caught:
-        load(RemoteSpec("m", "cohere", "x"), {"COHERE_API_KEY": "sécret"})
+        load_remote(RemoteSpec("m", "cohere", "x"), {"COHERE_API_KEY": "sécret"})
     assert "cret" not in json.dumps(str(caught.value))

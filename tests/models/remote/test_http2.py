@@ -14,7 +14,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 
-from models.remote.load import load
+from models.registry import load_remote
 from models.remote.types import RemoteSpec
 from tests.models.remote import fake_provider as fake
 
@@ -99,7 +99,7 @@ async def test_calls_share_one_connection(tmp_path: Path, monkeypatch: pytest.Mo
     server = await asyncio.start_server(provider, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     spec = RemoteSpec("m", "cohere", "x", base_url=f"https://127.0.0.1:{port}", max_documents=5)
-    scorer = load(spec, {"COHERE_API_KEY": "a-key"})
+    scorer = load_remote(spec, {"COHERE_API_KEY": "a-key"})
     await scorer.score("q", ["0.5 first"])
     scores = await scorer.score("q", [f"{i / 40} more" for i in range(40)])
     await scorer.close()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from models.remote.load import load
-from models.remote.table import PROVIDERS
+from models.registry import load_remote
+from models.remote.providers import PROVIDERS
 from models.remote.types import RemoteSpec
 from models.types import relevance
 from tests.models.remote import fake_provider as fake
@@ -108,7 +108,7 @@ def test_every_row_has_a_case() -> None:
 async def test_a_provider_is_asked_and_read_as_documented(name: str) -> None:
     case, row = CASES[name], PROVIDERS[name]
     with fake.serving(case.answer) as provider:
-        scorer = load(spec_of(name, provider.url), {"A_KEY": case.key})
+        scorer = load_remote(spec_of(name, provider.url), {"A_KEY": case.key})
         scores = await scorer.score("a query", DOCUMENTS)
         await scorer.close()
     asked = provider.asked[-1]
@@ -132,7 +132,7 @@ async def test_a_provider_is_asked_and_read_as_documented(name: str) -> None:
 
 async def test_bedrock_is_signed_and_read_page_by_page() -> None:
     with fake.serving(fake.bedrock) as provider:
-        scorer = load(spec_of("bedrock", provider.url), {"A_KEY": "identity:secret:session"})
+        scorer = load_remote(spec_of("bedrock", provider.url), {"A_KEY": "identity:secret:session"})
         await scorer.score("a query", DOCUMENTS)
     assert [a.body.get("nextToken") for a in provider.asked] == [None, "2", "4"]
     for asked in provider.asked:
@@ -148,17 +148,17 @@ async def test_aws_and_google_are_given_what_their_own_variables_hold() -> None:
     names = {"AWS_ACCESS_KEY_ID": "identity", "AWS_SECRET_ACCESS_KEY": "secret"}
     with fake.serving(fake.bedrock) as provider:
         spec = RemoteSpec("mine", "bedrock", "amazon.rerank-v1:0", base_url=provider.url)
-        await load(spec, {**names, "AWS_REGION": "eu-west-1"}).score("q", DOCUMENTS)
+        await load_remote(spec, {**names, "AWS_REGION": "eu-west-1"}).score("q", DOCUMENTS)
     assert "Credential=identity/" in provider.asked[0].headers["authorization"]
     with fake.serving(fake.google) as provider:
-        scorer = load(spec_of("google", provider.url), {"A_KEY": "token"})
+        scorer = load_remote(spec_of("google", provider.url), {"A_KEY": "token"})
         await scorer.score("q", DOCUMENTS)
     assert provider.asked[0].headers["x-goog-user-project"] == "p1"
 
 
 async def test_a_token_for_a_pair_of_keys_is_asked_for_once() -> None:
     with fake.serving(fake.cohere) as provider:
-        scorer = load(spec_of("yiyan", provider.url), {"A_KEY": "identity:secret"})
+        scorer = load_remote(spec_of("yiyan", provider.url), {"A_KEY": "identity:secret"})
         await scorer.score("q", DOCUMENTS)
         await scorer.score("q", DOCUMENTS)
     paths = [asked.path.partition("?")[0] for asked in provider.asked]
@@ -180,7 +180,7 @@ async def test_nvidia_has_models_in_its_path_and_one_that_is_not(
 ) -> None:
     with fake.serving(fake.nvidia) as provider:
         spec = spec_of("nvidia", provider.url, model=model)
-        await load(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
+        await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
     assert provider.asked[0].path == f"/v1/retrieval/nvidia{path}/reranking"
     assert provider.asked[0].body["model"] == (sent or "nvidia/nv-rerankqa-mistral-4b-v3")
 
@@ -198,13 +198,15 @@ async def test_nvidia_has_models_in_its_path_and_one_that_is_not(
 async def test_a_base_is_completed_unless_it_names_the_endpoint(given: str, path: str) -> None:
     with fake.serving(fake.cohere) as provider:
         spec = spec_of("azure-cohere", provider.url + given)
-        await load(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
+        await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
     assert provider.asked[0].path == path
 
 
 async def test_a_base_with_its_version_is_not_given_it_twice() -> None:
     with fake.serving(fake.common) as provider:
-        await load(spec_of("vllm", provider.url + "/v1"), {"A_KEY": KEY}).score("q", DOCUMENTS)
+        await load_remote(spec_of("vllm", provider.url + "/v1"), {"A_KEY": KEY}).score(
+            "q", DOCUMENTS
+        )
     assert provider.asked[0].path == "/v1/rerank"
 
 
@@ -215,6 +217,6 @@ async def test_parameters_are_added_and_null_takes_a_field_away() -> None:
         }
         parameters = {"overlap_tokens": 40, "return_documents": None}
         spec = spec_of("siliconflow", provider.url, parameters=parameters)
-        await load(spec, {"A_KEY": KEY}).score("q", ["a"])
+        await load_remote(spec, {"A_KEY": KEY}).score("q", ["a"])
     assert provider.asked[0].body["overlap_tokens"] == 40
     assert "return_documents" not in provider.asked[0].body

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.images import ImageDocument
+from models.registry import load_remote
 from models.remote import cutting
 from models.remote.errors import RemoteRateLimited, RemoteRefused
-from models.remote.load import load
 from models.remote.types import RemoteSpec
 from models.types import ScoreOptions
 from tests.models.remote import fake_provider as fake
@@ -23,7 +23,7 @@ IMAGE = "data:image/png;base64,AAAA"
 async def test_large_requests_are_cut_sent_side_by_side_and_mapped_back() -> None:
     documents = [f"{i / 1000} document" for i in range(200)]
     with fake.serving(fake.tei, delay_s=0.05) as provider:
-        scorer = load(spec_of("tei", provider.url, parallel_calls=3), {"A_KEY": KEY})
+        scorer = load_remote(spec_of("tei", provider.url, parallel_calls=3), {"A_KEY": KEY})
         scores = await scorer.score("q", documents)
     assert [s.logit for s in scores] == pytest.approx([i / 1000 for i in range(200)])
     assert sorted(len(a.body["texts"]) for a in provider.asked) == [8, *[32] * 6]
@@ -38,14 +38,14 @@ async def test_tokens_bound_a_call_by_model(name: str, model: str, calls: int) -
     """The query counts for each document: 100 times (100 + 900) tokens."""
     documents = ["0.5 " + "x" * 2696] * 100
     with fake.serving(fake.dashscope if name == "qwen" else fake.voyage) as provider:
-        scorer = load(spec_of(name, provider.url, model=model), {"A_KEY": KEY})
+        scorer = load_remote(spec_of(name, provider.url, model=model), {"A_KEY": KEY})
         await scorer.score("q" * 300, documents)
     assert len(provider.asked) == calls
 
 
 async def test_one_failing_call_fails_the_request() -> None:
     with fake.serving(fake.tei) as provider:
-        scorer = load(spec_of("tei", provider.url, retries=0), {"A_KEY": KEY})
+        scorer = load_remote(spec_of("tei", provider.url, retries=0), {"A_KEY": KEY})
         provider.replies = [fake.as_json({"error": "no"}, 422)]
         with pytest.raises(RemoteRefused):
             await scorer.score("q", ["0.5"] * 100)
@@ -53,7 +53,7 @@ async def test_one_failing_call_fails_the_request() -> None:
 
 async def test_texts_are_cut_where_the_provider_would_refuse_them() -> None:
     with fake.serving(fake.cohere) as provider:
-        scorer = load(spec_of("qianfan", provider.url), {"A_KEY": KEY})
+        scorer = load_remote(spec_of("qianfan", provider.url), {"A_KEY": KEY})
         scores = await scorer.score("q" * 5000, ["0.5 " + "é" * 9000, "0.25 short"])
     assert [s.truncated for s in scores] == [True, False]
     assert [len(d) for d in provider.asked[0].body["documents"]] == [4096, 10]
@@ -63,20 +63,22 @@ async def test_texts_are_cut_where_the_provider_would_refuse_them() -> None:
 async def test_max_tokens_per_doc_is_passed_on_or_cut_by_estimate() -> None:
     options = ScoreOptions(max_tokens_per_doc=5)
     with fake.serving(fake.cohere) as provider:
-        await load(spec_of("cohere", provider.url), {"A_KEY": KEY}).score("q", ["0.5"], options)
+        await load_remote(spec_of("cohere", provider.url), {"A_KEY": KEY}).score(
+            "q", ["0.5"], options
+        )
     assert provider.asked[0].body["max_tokens_per_doc"] == 5
     with fake.serving(fake.common) as provider:
         spec = spec_of("together", provider.url, max_tokens_per_doc=9)
-        (score,) = await load(spec, {"A_KEY": KEY}).score("q", ["0.5 " + "猫" * 90], options)
+        (score,) = await load_remote(spec, {"A_KEY": KEY}).score("q", ["0.5 " + "猫" * 90], options)
     assert (provider.asked[0].body["documents"], score.truncated) == (["0.5 猫猫猫"], True)
-    scorer, long = load(spec, {"A_KEY": KEY}), ScoreOptions(long_document="max_passage")
+    scorer, long = load_remote(spec, {"A_KEY": KEY}), ScoreOptions(long_document="max_passage")
     with pytest.raises(RemoteRefused, match="long_document"):
         await scorer.score("q", ["0.5"], long)
 
 
 async def test_jina_takes_images_as_documents_and_as_the_query() -> None:
     with fake.serving(fake.jina) as provider:
-        scorer = load(spec_of("jina", provider.url), {"A_KEY": KEY})
+        scorer = load_remote(spec_of("jina", provider.url), {"A_KEY": KEY})
         await scorer.score("q", ["0.5 text", ImageDocument(IMAGE, "0.5")])
         await scorer.score("", ["0.5 text"], ScoreOptions(query_image="https://x.org/a.png"))
     first, second = (asked.body for asked in provider.asked)
@@ -86,7 +88,7 @@ async def test_jina_takes_images_as_documents_and_as_the_query() -> None:
     assert second["documents"] == ["0.5 text"]
     assert (scorer.info.takes_images, scorer.info.takes_query_image) == (True, True)
     with fake.serving(fake.cohere) as provider:
-        scorer = load(spec_of("cohere", provider.url), {"A_KEY": KEY})
+        scorer = load_remote(spec_of("cohere", provider.url), {"A_KEY": KEY})
         with pytest.raises(RemoteRefused, match="text alone"):
             await scorer.score("q", [ImageDocument(IMAGE)])
 
@@ -94,7 +96,7 @@ async def test_jina_takes_images_as_documents_and_as_the_query() -> None:
 async def test_an_instruction_goes_to_the_models_that_take_one() -> None:
     with fake.serving(fake.dashscope) as provider:
         spec = spec_of("qwen", provider.url, instruction="Find cats")
-        scorer = load(spec, {"A_KEY": KEY})
+        scorer = load_remote(spec, {"A_KEY": KEY})
         await scorer.score("q", ["0.5"])
         await scorer.score("q", ["0.5"], ScoreOptions(instruction="Find dogs"))
     sent = [asked.body["parameters"]["instruct"] for asked in provider.asked]
@@ -105,7 +107,7 @@ async def test_an_instruction_goes_to_the_models_that_take_one() -> None:
 async def test_what_the_calls_cost_is_counted_and_bounded() -> None:
     with fake.serving(fake.pinecone) as provider:
         spec = spec_of("pinecone", provider.url, max_tokens_per_hour=100)
-        scorer = load(spec, {"A_KEY": KEY})
+        scorer = load_remote(spec, {"A_KEY": KEY})
         scores = await scorer.score("abc", ["0.5 " + "x" * 296] * 2)
         # No tokens are reported: they are estimated, a hundred for a document and the query's.
         assert [s.tokens for s in scores] == [101, 101]
@@ -119,7 +121,7 @@ async def test_what_the_calls_cost_is_counted_and_bounded() -> None:
 async def test_calls_of_a_request_are_bounded() -> None:
     spec = RemoteSpec("m", "tei", base_url="http://127.0.0.1:9", max_calls=2)
     with pytest.raises(RemoteRefused, match="need 4 calls, and at most 2"):
-        await load(spec, {}).score("q", ["0.5"] * 100)
+        await load_remote(spec, {}).score("q", ["0.5"] * 100)
 
 
 async def test_raw_scores_need_to_be_told_of() -> None:
@@ -128,7 +130,7 @@ async def test_raw_scores_need_to_be_told_of() -> None:
 
     with fake.serving(raw) as provider:
         spec = spec_of("localai", provider.url, scores="logit")
-        scorer = load(spec, {"A_KEY": KEY})
+        scorer = load_remote(spec, {"A_KEY": KEY})
         (score,) = await scorer.score("q", ["a"])
     assert (score.logit, scorer.info.activation) == (-4.5, "sigmoid")
 

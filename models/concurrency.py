@@ -1,14 +1,17 @@
-"""Coroutines side by side, all or none."""
+"""Concurrency on one event loop: coroutines side by side, and long loops that yield to others."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-
+# Time worked between two looks at the event loop: by time, not by number, because a document may
+# be a line or a book.
+SLICE_S = 0.001
 # Started between two looks at the event loop: a call's first step may take a third of a
 # millisecond, and a large request makes a thousand calls.
 STARTED_AT_ONCE = 8
@@ -33,3 +36,13 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def paced(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items, with a look at the event loop every SLICE_S."""
+    since = time.perf_counter()
+    for item in items:
+        if time.perf_counter() - since > SLICE_S:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
+        yield item

@@ -13,7 +13,7 @@ from models.remote.address import model_of, shown, url_of
 from models.remote.auth import authorise, secret_of
 from models.remote.bounds import Breaker, TokenBudget
 from models.remote.errors import RemoteConfigError
-from models.remote.table import PROVIDERS
+from models.remote.providers import PROVIDERS
 from models.remote.transport import Transport, make_client
 from models.remote.types import ACTIVATIONS, Provider, RemoteSpec, Scale
 from models.types import ModelInfo

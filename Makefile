@@ -66,7 +66,7 @@ bench-training: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)
 
 settings: $(VENV)/.dev
-	$(BIN)/python -m serve_app.settings > docs/settings.md
+	$(BIN)/python -m serve_app.settings.settings > docs/settings.md
 	$(BIN)/python -m models.remote.document docs/providers.md
 
 $(VENV)/bin/python:

@@ -15,12 +15,12 @@ import uvicorn
 from benchmarks.waiting import WaitingReplica
 from models.registry import load as load_model
 from models.types import Document, ModelInfo, Score, ScoreOptions
-from serve_app.admission import Admission
-from serve_app.http import make_app
-from serve_app.ingress import access_of, limits_of, store_of
-from serve_app.scoring import Backend
-from serve_app.service import RerankService
-from serve_app.settings import Settings, load
+from serve_app.api.app import make_app
+from serve_app.deployments.ingress import access_of, limits_of, store_of
+from serve_app.service.admission import Admission
+from serve_app.service.rerank import RerankService
+from serve_app.service.scoring import Backend
+from serve_app.settings.settings import Settings, load
 from serve_app.telemetry import Snapshot, Telemetry
 
 

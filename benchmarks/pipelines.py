@@ -21,13 +21,13 @@ from typing import Any
 from models.registry import load
 from models.types import Document, ModelInfo, ModelSpec, Score, ScoreOptions
 from models.vectors import Vectors
-from serve_app.admission import Admission
-from serve_app.cache import MemoryStore, NullStore, ScoreStore
-from serve_app.catalog import Catalog
 from serve_app.evaluate import docstrings, measures
 from serve_app.evaluate.dataset import Dataset, Ranked
-from serve_app.pipelines import Pipeline
-from serve_app.service import RerankService
+from serve_app.service.admission import Admission
+from serve_app.service.cache import MemoryStore, NullStore, ScoreStore
+from serve_app.service.catalog import Catalog
+from serve_app.service.pipelines import Pipeline
+from serve_app.service.rerank import RerankService
 from serve_app.telemetry import Telemetry
 from serve_app.types import RerankRequest
 

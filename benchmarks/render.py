@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from serve_app.dialects import ROUTES, Dialect, ManyDialect
+from serve_app.api.dialects import ROUTES, Dialect, ManyDialect
 from serve_app.types import RankedDocument, RerankRequest, RerankResult
 
 DOCUMENTS = 1000

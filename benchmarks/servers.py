@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 
 START_TIMEOUT_S = 180
 BIN = Path(sys.executable).parent
@@ -114,7 +114,7 @@ def bare_waiting(port: int, folder: Path) -> list[str]:
 
 
 def rerank_up(port: int, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "serve_app.cli", "up"]
+    return [sys.executable, "-m", "serve_app", "up"]
 
 
 def waiting(port: int, folder: Path) -> list[str]:

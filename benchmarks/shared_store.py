@@ -15,12 +15,12 @@ import time
 import uuid
 
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
-from serve_app.admission import Admission
-from serve_app.cache import MemoryStore
-from serve_app.cache.redis import RedisStore
-from serve_app.cache.tiered import TieredStore
-from serve_app.catalog import Catalog
-from serve_app.service import RerankService
+from serve_app.service.admission import Admission
+from serve_app.service.cache import MemoryStore
+from serve_app.service.cache.redis import RedisStore
+from serve_app.service.cache.tiered import TieredStore
+from serve_app.service.catalog import Catalog
+from serve_app.service.rerank import RerankService
 from serve_app.telemetry import Telemetry
 from serve_app.types import RerankRequest
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import servers
 from benchmarks.serving import wrk
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 
 REPLICAS_PER_NODE = 16
 ROUTERS: dict[str, dict[str, Any] | None] = {
@@ -94,7 +94,7 @@ def deploy(replicas: int, ingresses: int, router: dict[str, Any] | None = None) 
 
     from benchmarks.waiting import WaitingReplica
     from serve_app.app import bind
-    from serve_app.settings import load
+    from serve_app.settings.settings import load
 
     args = {"num_replicas": replicas, "num_cpus": 1, "ingress_replicas": ingresses}
     application = bind(load(args, {}), warn_if_exposed=False, replica=WaitingReplica)

@@ -9,14 +9,14 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from serve_app.access.start import check_keys
-from serve_app.ingress import Ingress
-from serve_app.logs import config_of
-from serve_app.metrics_hub import MetricsHub
-from serve_app.model_settings import ModelSettings
-from serve_app.remote_replica import RemoteReplica
-from serve_app.replicas import ModelReplica
-from serve_app.settings import Settings, load
+from serve_app.deployments.exposure import check_keys
+from serve_app.deployments.ingress import Ingress
+from serve_app.deployments.metrics_hub import MetricsHub
+from serve_app.deployments.remote_replica import RemoteReplica
+from serve_app.deployments.replica import ModelReplica
+from serve_app.deployments.serve_logging import config_of
+from serve_app.settings.models import ModelSettings
+from serve_app.settings.settings import Settings, load
 
 APP_NAME = "rerank"
 ROUTER = "ray.serve.experimental.round_robin_router:RoundRobinRouter"

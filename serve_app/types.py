@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.types import DEFAULTS, Document, ScoreOptions
-from serve_app.pipelines.spec import Pipeline
+from serve_app.pipeline_spec import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

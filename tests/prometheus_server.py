@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import yaml
 
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 
 START_TIMEOUT_S = 30.0
 Result = list[dict[str, Any]]

@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 
 START_TIMEOUT_S = 20.0
 

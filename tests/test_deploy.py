@@ -13,12 +13,12 @@ import yaml
 from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app import haproxy
 from serve_app.app import bind
-from serve_app.cli import _parser
-from serve_app.runtime import RAY
-from serve_app.settings import load
-from serve_app.traffic import HAPROXY
+from serve_app.cli.main import _parser
+from serve_app.cli.up import RAY
+from serve_app.deployments import haproxy
+from serve_app.deployments.proxy import HAPROXY
+from serve_app.settings.settings import load
 
 ROOT = Path(__file__).parent.parent
 KUBERAY: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "rayservice.yaml").read_text())

@@ -27,7 +27,9 @@ def test_models_know_neither_the_service_nor_its_server(path: Path) -> None:
     assert not _imports(path) & {"serve_app", "ray", "starlette", "uvicorn", "fastapi"}
 
 
-@pytest.mark.parametrize("module", ["serve_app.ingress", "serve_app.app", "serve_app.cli"])
+@pytest.mark.parametrize(
+    "module", ["serve_app.deployments.ingress", "serve_app.app", "serve_app.cli.main"]
+)
 def test_the_ingress_imports_neither_torch_nor_transformers(module: str) -> None:
     code = (
         f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
@@ -36,7 +38,7 @@ def test_the_ingress_imports_neither_torch_nor_transformers(module: str) -> None
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("module", ["serve_app.remote_replica", "models.registry"])
+@pytest.mark.parametrize("module", ["serve_app.deployments.remote_replica", "models.registry"])
 def test_what_asks_providers_imports_no_torch(module: str) -> None:
     code = (
         f"import sys, {module}, models.llm.listwise, models.llm.pointwise; "

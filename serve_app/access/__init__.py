@@ -1,9 +1,9 @@
 """Access control: API keys, rate limits, and who used what. Off until keys or limits are set."""
 
 from serve_app.access.gate import Access, Visit, estimate
+from serve_app.access.keyring import KeyRing
 from serve_app.access.keys import Key, KeysError, KeySet, new_key, parse_entry
 from serve_app.access.limits import HEADER_NAMES
-from serve_app.access.ring import KeyRing
 
 __all__ = [
     "HEADER_NAMES",

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.types import Scope
 
 from serve_app.access.credentials import candidates, is_key_like
+from serve_app.access.keyring import KeyRing
 from serve_app.access.keys import ANONYMOUS, Key, KeySet
 from serve_app.access.limits import Budget, Limiter
-from serve_app.access.ring import KeyRing
 from serve_app.errors import RateLimited, RerankError, Unauthorized
 from serve_app.pricing import Price
 from serve_app.telemetry import Snapshot, Telemetry, usage_of
+from serve_app.telemetry.usage import of_key
 from serve_app.types import RerankRequest, RerankResult
-from serve_app.usage import of_key
 
 # Probes carry no key.
 ALWAYS_OPEN = frozenset({"/health", "/ready"})
 CHARS_PER_TOKEN = 4
 _KEY_IN_SCOPE = "rerank.visit"
 
-Rerank = Callable[[RerankRequest], Awaitable[RerankResult]]
+
+class Metered:
+    """A request that is being ranked under its client's limits."""
+
+    result: RerankResult | None = None
+
+    def settle(self, result: RerankResult) -> None:
+        """Charge what the answer took, in place of the estimate."""
+        self.result = result
 
 
 class Visit:
@@ -63,12 +72,13 @@ class Visit:
             return {"www-authenticate": "Bearer"}
         return self._budget.headers(self._access.now()) if self._budget else {}
 
-    async def run(self, request: RerankRequest, rerank: Rerank) -> RerankResult:
-        """Rank under the client's limit of tokens, and count what it took.
+    @asynccontextmanager
+    async def metered(self, request: RerankRequest) -> AsyncIterator[Metered]:
+        """Rank inside this block under the client's token limit; `settle` counts what it took.
 
-        An estimate is taken while it runs, so that requests at once can't all pass on the same
-        remainder; it never takes more than there is, so that a wrong one holds nobody up later.
-        Raises RateLimited where no token is left, else what `rerank` raises.
+        An estimate is charged while the block runs, so that concurrent requests cannot all pass
+        on the same remainder. It never exceeds what is left, so that a wrong estimate delays
+        nobody later. Raises RateLimited if no token is left.
         """
         bucket = self._budget.tokens if self._budget else None
         held = 0.0
@@ -82,14 +92,17 @@ class Visit:
                 )
             held = min(bucket.level(now), estimate(request))
             bucket.take(held, now)
+        usage = Metered()
         try:
-            result = await rerank(request)
+            yield usage
         except RerankError:
             if bucket is not None:
                 bucket.take(-held, self._access.now())
             raise
+        if (result := usage.result) is None:
+            return
         if bucket is not None:
-            # The score store's answers cost no forward pass, and so no tokens.
+            # Scores from the cache cost no forward pass, and so no tokens.
             bucket.take(result.tokens - result.cached_tokens - held, self._access.now())
         used = {
             "documents": len(request.documents),
@@ -99,7 +112,6 @@ class Visit:
         telemetry = self._access.telemetry
         telemetry.record_usage(self.name, **used)
         telemetry.record_model_usage(self.name, result.model, queries=1, **used)
-        return result
 
     def ended(self, status: int) -> None:
         """Count the request, once its answer is known."""

@@ -22,7 +22,7 @@ from serve_app.evaluate.rankers import Source
 from serve_app.evaluate.run import check_names, evaluate, write_runs
 from serve_app.evaluate.sources import Bm25Ranker, Local, Service
 from serve_app.evaluate.trec import read_run
-from serve_app.settings import Settings
+from serve_app.settings.settings import Settings
 
 DOCSTRING_CANDIDATES = 50
 CANDIDATES = 100

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from serve_app.telemetry.histogram import Histogram
 from serve_app.telemetry.snapshot import Snapshot, merge
-from serve_app.usage import MAX_PAIRS
+from serve_app.telemetry.usage import MAX_PAIRS
 
 # Names come and go with the file of keys; those over this many are counted together.
 MAX_KEY_NAMES = 2000

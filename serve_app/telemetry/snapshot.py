@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from models.engine_stats import Distribution
-from serve_app import tiers
+from serve_app.telemetry import store_metrics
 from serve_app.telemetry.histogram import Histogram
-from serve_app.usage import Counts
+from serve_app.telemetry.usage import Counts
 
 # What is counted for each API key, by its name, and what Prometheus is told of it.
 USAGE: Mapping[str, str] = {
@@ -79,9 +79,9 @@ def settled(snapshot: Snapshot) -> Snapshot:
     copy = merge([snapshot])
     copy.waiting = copy.active = 0
     copy.replicas.clear()
-    copy.shared = Counter({k: n for k, n in copy.shared.items() if k in tiers.SHARED})
+    copy.shared = Counter({k: n for k, n in copy.shared.items() if k in store_metrics.SHARED})
     kept = copy.representations.items()
-    copy.representations = Counter({k: n for k, n in kept if k[1] in tiers.REPRESENTATIONS})
+    copy.representations = Counter({k: n for k, n in kept if k[1] in store_metrics.REPRESENTATIONS})
     return copy
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 from tests.e2e.flaky import Flaky, flaky
 
 START_TIMEOUT_S = 120.0
@@ -76,7 +76,7 @@ def start(log: Path, **settings: str) -> Service:
     port = free_port()
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serve_app.cli", "up"],
+            [sys.executable, "-m", "serve_app", "up"],
             env=environment(PORT=str(port), XDG_STATE_HOME=str(log.parent), **settings),
             stdout=out,
             stderr=subprocess.STDOUT,

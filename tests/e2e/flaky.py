@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from serve_app.dialects import default_for
+from serve_app.api.dialects import default_for
 from serve_app.errors import RerankError
 from tests.local_server import QuietHandler, serving
 

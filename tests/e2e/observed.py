@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 from tests.e2e.conftest import Service, start, stop
 from tests.models.remote import fake_provider as fake
 from tests.otlp_collector import Collector, collecting

@@ -20,7 +20,7 @@ RELOAD_S = 10.0
 def new_key(*flags: str) -> tuple[str, str]:
     """A key and its line, from the command."""
     made = subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", "key", *flags],
+        [sys.executable, "-m", "serve_app", "key", *flags],
         env=environment(),
         capture_output=True,
         text=True,
@@ -115,7 +115,7 @@ def test_keys_come_and_go_without_a_restart_and_have_limits(guarded: Service, ke
 
 def test_a_wrong_file_stops_the_start(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", "up"],
+        [sys.executable, "-m", "serve_app", "up"],
         env=environment(RERANKER_API_KEYS_FILE=str(tmp_path / "nowhere")),
         capture_output=True,
         text=True,

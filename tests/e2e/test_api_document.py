@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from serve_app import errors
-from serve_app.dialects import NATIVE, ROUTES, Wire
-from serve_app.dialects.nim import NIM
-from serve_app.dialects.score import SCORE
-from serve_app.dialects.tei import TEI
-from serve_app.dialects.voyage import VOYAGE
+from serve_app.api.dialects import NATIVE, ROUTES, Wire
+from serve_app.api.dialects.nim import NIM
+from serve_app.api.dialects.score import SCORE
+from serve_app.api.dialects.tei import TEI
+from serve_app.api.dialects.voyage import VOYAGE
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)

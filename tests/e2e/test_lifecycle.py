@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 from tests.e2e.conftest import environment, start
 
 
@@ -79,7 +79,7 @@ def test_what_can_not_start_says_why_once(
     tmp_path: Path, settings: dict[str, str], expected: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", "up"],
+        [sys.executable, "-m", "serve_app", "up"],
         env=environment(PORT=str(free_port()), XDG_STATE_HOME=str(tmp_path), **settings),
         capture_output=True,
         text=True,
@@ -97,7 +97,7 @@ def test_daemon_status_logs_down(tmp_path: Path) -> None:
 
     def rerank(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "serve_app.cli", *words],
+            [sys.executable, "-m", "serve_app", *words],
             env=env,
             capture_output=True,
             text=True,
@@ -119,7 +119,7 @@ def test_daemon_status_logs_down(tmp_path: Path) -> None:
 def test_score_ranks_a_file_without_a_server(tmp_path: Path) -> None:
     (tmp_path / "docs.txt").write_text("Stock prices fell.\n\nPandas eat bamboo.\n")
     done = subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", "score", "what do pandas eat", "docs.txt"],
+        [sys.executable, "-m", "serve_app", "score", "what do pandas eat", "docs.txt"],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,

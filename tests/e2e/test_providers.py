@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 from tests.e2e.conftest import Service, environment, start, stop
 from tests.models.llm import fake_chat
 from tests.models.remote import fake_provider as fake
@@ -143,7 +143,7 @@ def test_the_key_is_nowhere_to_be_seen(running: Service) -> None:
 def test_a_start_without_the_key_ends_with_its_name(tmp_path: Path) -> None:
     models = [{"name": "hosted", "provider": "cohere", "model": "m", "api_key_env": "NOT_SET"}]
     done = subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", "up"],
+        [sys.executable, "-m", "serve_app", "up"],
         env=environment(
             RERANKER_MODELS=json.dumps(models), PORT=str(free_port()), XDG_STATE_HOME=str(tmp_path)
         ),

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from sentence_transformers import CrossEncoder
 
-from serve_app.ports import free_port
+from serve_app.deployments.ports import free_port
 from tests.e2e.conftest import environment
 from tests.models.checkpoints import tiny_bert_cross_encoder
 

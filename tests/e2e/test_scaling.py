@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.traffic import choose
+from serve_app.deployments.proxy import choose
 from tests.e2e.conftest import Service, start, stop
 
 TIMEOUT_S = 60.0

@@ -20,7 +20,7 @@ def _score(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "docs.txt").write_text("one\ntwo\nthree\n")
     env = environment(HF_HOME=str(tmp_path / "cache"), RERANKER_MODEL=NAME, **settings)
     return subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", "score", "a query", str(tmp_path / "docs.txt")],
+        [sys.executable, "-m", "serve_app", "score", "a query", str(tmp_path / "docs.txt")],
         env=env,
         capture_output=True,
         text=True,

@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
-from serve_app import traffic
-from serve_app.ports import free_port
+from serve_app.deployments import proxy
+from serve_app.deployments.ports import free_port
 from tests.e2e.faults import scenarios
 from tests.e2e.faults.node import node_removed
 from tests.e2e.faults.replica import folder
@@ -32,7 +32,7 @@ Seen = dict[str, Any]
 def build(args: Mapping[str, Any]) -> Any:
     """The application as `serve_app.app:build`, around the replica that keeps a record."""
     from serve_app.app import bind
-    from serve_app.settings import load
+    from serve_app.settings.settings import load
     from tests.e2e.faults.replica import RecordedReplica
 
     return bind(load(args, {}), warn_if_exposed=False, replica=RecordedReplica)
@@ -122,9 +122,9 @@ def _cluster() -> Iterator[None]:
 
 
 def main(names: list[str], out: Path) -> None:
-    path = traffic.choose(os.environ.get("FAULTS_TRAFFIC", "auto"))  # type: ignore[arg-type]
-    traffic.prepare(path, os.environ)
-    with traffic.importing(os.environ):
+    path = proxy.choose(os.environ.get("FAULTS_TRAFFIC", "auto"))  # type: ignore[arg-type]
+    proxy.prepare(path, os.environ)
+    with proxy.importing(os.environ):
         import ray  # noqa: F401
         from ray import serve  # noqa: F401
     seen: dict[str, Seen] = {}

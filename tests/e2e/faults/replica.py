@@ -19,7 +19,7 @@ from models.types import (
     ScoreOptions,
     TokenRow,
 )
-from serve_app.replicas import ModelReplica
+from serve_app.deployments.replica import ModelReplica
 
 SECONDS_PER_DOCUMENT = 0.003
 INFO = ModelInfo(

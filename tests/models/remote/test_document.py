@@ -12,7 +12,7 @@ import pytest
 from models.registry import load_remote
 from models.remote.document import filled, table
 from models.remote.providers import PROVIDERS
-from serve_app import settings
+from serve_app.settings import settings
 from tests.models.llm import fake_chat
 from tests.models.remote import fake_provider as fake
 from tests.models.remote.test_providers import CASES

@@ -18,8 +18,8 @@ import pytest
 from models.registry import load
 from models.training import FunctionGuide, GuideError, HandleGuide, HTTPGuide, ScorerGuide
 from models.types import ModelSpec, relevance
-from serve_app.dialects import NATIVE, Limits
-from serve_app.ingress import Ingress
+from serve_app.api.dialects import NATIVE, Limits
+from serve_app.deployments.ingress import Ingress
 from tests.models.checkpoints import tiny_bert_cross_encoder
 from tests.serve_app.fakes import FakeFrontend
 

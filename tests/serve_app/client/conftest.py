@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 
+from serve_app.api.app import make_app
 from serve_app.client import Reranker, TokenUsageTracker
-from serve_app.http import make_app
 from tests.serve_app.fakes import FakeFrontend
 
 START_TIMEOUT_S = 10.0

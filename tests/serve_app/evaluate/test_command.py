@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serve_app import cli
+from serve_app.cli import main
 from serve_app.evaluate import measures
 from serve_app.evaluate.collection import beir, read
 from serve_app.evaluate.dataset import EvalError
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _eval(*words: str) -> int:
-    return cli.main(["eval", *words])
+    return main.main(["eval", *words])
 
 
 def _report(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[Json, Json]:

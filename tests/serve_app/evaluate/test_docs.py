@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models import embedded
-from serve_app import cli
+from serve_app.cli import main
 from tests.serve_app.evaluate import data
 from tests.serve_app.evaluate.data import oracle, service
 
@@ -57,7 +57,7 @@ def test_the_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with service(oracle) as url:
         for words in commands:
             given = [url if word == "http://127.0.0.1:8000" else word for word in words]
-            assert cli.main(given[1:]) == 0, (words, capsys.readouterr().err)
+            assert main.main(given[1:]) == 0, (words, capsys.readouterr().err)
     shown = capsys.readouterr().out
     assert "scifact (test): 8 queries, 8 documents" in shown
     assert "against as given" in shown
@@ -70,7 +70,7 @@ def test_the_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_form_of_the_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["eval", "--jsonl", "every.jsonl", "--model", "embedded", "--json"]
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["queries"] == 4
     bm25, model = report["rows"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app import cli
+from serve_app.cli import main
 from serve_app.evaluate import docstrings
 from serve_app.evaluate.dataset import EvalError
 from serve_app.evaluate.docstrings import build, read
@@ -69,7 +69,9 @@ def test_a_service_is_measured_on_docstrings_by_default(
 ) -> None:
     monkeypatch.setattr(docstrings.sysconfig, "get_path", lambda name: str(packages))
     with service(oracle) as url:
-        assert cli.main(["eval", "--port", url.rpartition(":")[2], "--queries", "6", "--json"]) == 0
+        assert (
+            main.main(["eval", "--port", url.rpartition(":")[2], "--queries", "6", "--json"]) == 0
+        )
     report = json.loads(capsys.readouterr().out)
     assert (report["queries"], report["documents"]) == (6, len(TOPICS))
     bm25, served = report["rows"]

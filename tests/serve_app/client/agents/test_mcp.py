@@ -53,7 +53,7 @@ async def test_a_service_that_is_down() -> None:
 async def test_the_command(url: str) -> None:
     command = StdioServerParameters(
         command=sys.executable,
-        args=["-m", "serve_app.cli", "mcp", "--url", url],
+        args=["-m", "serve_app", "mcp", "--url", url],
         env={**os.environ},
         cwd=ROOT,
     )

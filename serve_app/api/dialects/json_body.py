@@ -1,0 +1,72 @@
+"""A request's body, read as a JSON object."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import Any
+
+import orjson
+
+from serve_app.api.dialects.base import Limits, json_type
+from serve_app.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+
+
+def read_json(body: bytes, content_type: str | None, limits: Limits) -> dict[str, Any]:
+    """The JSON object in `body`. Raises UnsupportedMediaType, BodyTooLarge or MalformedBody."""
+    if content_type and not _is_json(content_type):
+        raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+    if len(body) > limits.max_body_bytes:
+        raise BodyTooLarge(
+            f"The body has {len(body)} bytes; at most {limits.max_body_bytes} are accepted."
+            " Send fewer documents per request."
+        )
+    # Some Windows clients send a byte order mark, which orjson refuses.
+    body = body.removeprefix(codecs.BOM_UTF8)
+    if not body.strip():
+        raise MalformedBody("The body is empty. Send a JSON object with query and documents.")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # orjson refuses escaped lone surrogates, which JavaScript clients do send when they cut
+        # a text in the middle of an emoji; the slower stdlib parser takes them.
+        if b"\\ud" not in body and b"\\uD" not in body:
+            raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+        value = _read_leniently(body)
+    if not isinstance(value, dict):
+        raise MalformedBody(f"The body must be a JSON object, not {json_type(value)}.")
+    return value
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in ("", "application/json") or kind.endswith("+json")
+
+
+def _read_leniently(body: bytes) -> Any:
+    try:
+        return json.loads(
+            body.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_bounded_int,
+        )
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise MalformedBody(f"The body is not valid JSON: {reason}.") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("number is out of range")
+    return value
+
+
+def _bounded_int(digits: str) -> int | float:
+    # As orjson does it: what 64 bits can't hold becomes a float, and can be written again.
+    return int(digits) if len(digits) < 19 else _finite(digits)

@@ -1,0 +1,95 @@
+"""Which dialect answers which path, and how it is told from others on the same path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from serve_app.api.dialects.base import Wire
+from serve_app.api.dialects.batch import BATCH
+from serve_app.api.dialects.cohere import JINA, V1, V1_DATA, V2, VLLM_V1, VLLM_V2
+from serve_app.api.dialects.mixedbread import MIXEDBREAD
+from serve_app.api.dialects.native import NATIVE
+from serve_app.api.dialects.nim import NIM
+from serve_app.api.dialects.score import SCORE
+from serve_app.api.dialects.sglang import SGLANG
+from serve_app.api.dialects.tei import TEI
+from serve_app.api.dialects.voyage import VOYAGE
+
+Told = Callable[[Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The first choice whose test the body passes, else `otherwise`."""
+
+    otherwise: Wire
+    choices: tuple[tuple[Told, Wire], ...] = ()
+
+    def choose(self, body: Mapping[str, Any]) -> Wire:
+        for told, dialect in self.choices:
+            if told(body):
+                return dialect
+        return self.otherwise
+
+    @property
+    def dialects(self) -> tuple[Wire, ...]:
+        return (self.otherwise, *(dialect for _, dialect in self.choices))
+
+
+def sends(*names: str) -> Told:
+    """Whether the body has one of these fields, null aside."""
+    return lambda body: any(body.get(name) is not None for name in names)
+
+
+def from_voyage(body: Mapping[str, Any]) -> bool:
+    return body.get("top_n") is None and sends("top_k", "truncation")(body)
+
+
+def from_jina(body: Mapping[str, Any]) -> bool:
+    model = body.get("model")
+    named = isinstance(model, str) and model.startswith(("jina-", "jinaai/"))
+    return named or sends("max_doc_length", "return_embeddings")(body) or _has_image(body)
+
+
+def _has_image(body: Mapping[str, Any]) -> bool:
+    documents = body.get("documents")
+    return isinstance(documents, list) and any(
+        isinstance(document, Mapping) and "image" in document for document in documents
+    )
+
+
+from_vllm = sends("truncate_prompt_tokens", "use_activation", "activation", "softmax")
+
+_RERANK = Rule(NATIVE, ((sends("texts"), TEI), (sends("truncation"), VOYAGE)))
+_V1 = Rule(V1, ((from_voyage, V1_DATA), (from_jina, JINA), (from_vllm, VLLM_V1)))
+_V1_RERANKING = Rule(V1, ((sends("input"), MIXEDBREAD), *_V1.choices))
+_V2 = Rule(V2, ((from_vllm, VLLM_V2),))
+
+# A path of another server's is open under its clients' base URL; where several servers have
+# the same path with other answers, the ones that differ have a base path of their own too.
+ROUTES: Mapping[str, Rule] = {
+    "/rerank": _RERANK,
+    "/reranking": _RERANK,
+    "/rerank/batch": Rule(BATCH),
+    "/v1/rerank": _V1,
+    "/v1/reranking": _V1_RERANKING,
+    "/v2/rerank": _V2,
+    "/score": Rule(SCORE),
+    "/v1/score": Rule(SCORE),
+    "/v1/ranking": Rule(NIM),
+    "/v1/retrieval/{model:path}/reranking": Rule(NIM),
+    "/voyage/v1/rerank": Rule(VOYAGE),
+    "/vllm/rerank": Rule(VLLM_V1),
+    "/sglang/v1/rerank": Rule(SGLANG),
+}
+
+
+def default_for(path: str) -> Wire:
+    """Whose error answers a request that is not understood, by its path."""
+    if rule := ROUTES.get(path):
+        return rule.otherwise
+    if path.startswith("/v1/retrieval/"):
+        return NIM
+    return V1 if path.startswith(("/v1/", "/v2/")) else NATIVE

@@ -1,0 +1,72 @@
+"""What the API description says of pipelines."""
+
+from __future__ import annotations
+
+from serve_app.api.openapi.parts import INTEGER, NOTHING, NUMBER, TEXT, Json, array, nullable, obj
+from serve_app.pipeline_spec import MAX_FUSED, MAX_STAGES
+
+_NAME: Json = {"type": "string", "minLength": 1, "maxLength": 256}
+_COUNT: Json = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
+_KEEP: Json = {"anyOf": [_COUNT, NOTHING], "description": "How many go on; absent: all."}
+
+
+def request_fields() -> dict[str, Json]:
+    """The stages that a request brings, and their budget."""
+    *scoring, threshold = (_closed(kind) for kind in _kinds())
+    stages = array(
+        {"oneOf": [*scoring, threshold]},
+        prefixItems=[{"oneOf": scoring}],
+        minItems=1,
+        maxItems=MAX_STAGES,
+    )
+    return {
+        "pipeline": {
+            "anyOf": [stages, NOTHING],
+            "description": "Stages in place of a model; the first one scores.",
+        },
+        "budget_ms": nullable(
+            "integer",
+            minimum=1,
+            description="For pipelines: milliseconds after which no stage goes on.",
+        ),
+    }
+
+
+# A pipeline stands in place of a model.
+BOTH: Json = obj(
+    "pipeline model", pipeline={"type": "array"}, model={"type": "string", "minLength": 1}
+)
+
+
+def _kinds() -> tuple[Json, ...]:
+    models = array(_NAME, minItems=2, maxItems=MAX_FUSED, uniqueItems=True)
+    share = {**NUMBER, "minimum": 0, "maximum": 1}
+    return (
+        obj("rerank", rerank=_NAME, keep=_KEEP),
+        obj("fuse", fuse=models, k=_COUNT, keep=_KEEP),
+        obj("mmr", mmr={**_NAME, "not": {"const": "bm25"}}, keep=_KEEP, **{"lambda": share}),
+        obj("threshold", threshold=NUMBER),
+    )
+
+
+def _closed(kind: Json) -> Json:
+    return {**kind, "additionalProperties": False}
+
+
+def hit_fields() -> dict[str, Json]:
+    """What a result says of its stages."""
+    score = obj("score rank", score=NUMBER, rank=INTEGER)
+    return {
+        "stages": {
+            "type": "object",
+            "additionalProperties": score,
+            "description": "Of a pipeline: score and rank in each stage, by its name.",
+        }
+    }
+
+
+def report() -> Json:
+    """What an answer says of the pipeline that made it."""
+    stage = obj("name documents kept ms", name=TEXT, documents=INTEGER, kept=INTEGER, ms=NUMBER)
+    stopped = nullable("string", description="The stage in which the budget was used up.")
+    return obj("stages stopped_early", stages=array(stage), stopped_early=stopped)

@@ -1,0 +1,236 @@
+"""Schemas of what is sent. The parsers in `dialects` are the truth; tests hold these to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serve_app.api.openapi import pipelines
+from serve_app.api.openapi.parts import (
+    NOTHING,
+    NUMBER,
+    TEXT,
+    Json,
+    array,
+    flag,
+    nullable,
+    obj,
+    ref,
+    word,
+)
+from serve_app.api.openapi.remote import either_query, request_fields
+
+_NOT_BLANK: Json = {"type": "string", "pattern": "\\S", "description": "Not blank."}
+_MODEL: Json = nullable("string", maxLength=256, description="Absent: the default model.")
+
+
+def schemas() -> Json:
+    return {
+        "Document": _document(),
+        "Query": {"anyOf": [_NOT_BLANK, obj("text", text=_NOT_BLANK, image=NOTHING)]},
+        "Flag": _flag(),
+        "NativeRequest": _request(
+            returns=True,
+            top_k=_top(),
+            top_n=_top(),
+            # These tell other formats on the same path.
+            texts=NOTHING,
+            truncation=NOTHING,
+        ),
+        "V1Request": _request(
+            returns=False,
+            top_n=_top(),
+            top_k=_top("Voyage's name; without top_n the answer has `data` too."),
+            truncation=flag(True, "False: a document that is too long is refused."),
+            return_embeddings={
+                "enum": [False, "false", None],
+                "description": "There are no embeddings here.",
+            },
+            return_len=flag(False, "Ignored: token counts are always there."),
+        ),
+        "VoyageRequest": _asking(
+            "documents",
+            documents=_texts(),
+            model=_MODEL,
+            top_k=_top(),
+            return_documents=flag(False),
+            truncation=flag(True, "False: a document that is too long is refused."),
+        ),
+        "V1ToldRequest": {"allOf": [ref("V1Request"), obj("", input=NOTHING)]},
+        # Where the path is not Voyage's own, `truncation` tells its clients.
+        "VoyageToldRequest": {
+            "allOf": [
+                ref("VoyageRequest"),
+                obj("truncation", truncation={"not": NOTHING}, texts=NOTHING),
+            ]
+        },
+        "TeiRequest": _asking(
+            "texts",
+            texts=_texts(),
+            model=_MODEL,
+            top_n=_top(),
+            raw_scores=flag(False, "Logits instead of scores from 0 to 1."),
+            return_text=flag(False),
+            truncate=flag(True, "False: a text that is too long is refused."),
+            truncation_direction=word("right", "left"),
+        ),
+        "MixedbreadRequest": _ranked(
+            _asking(
+                "input",
+                input=array({"anyOf": [TEXT, {"type": "object"}]}, minItems=1),
+                model=_MODEL,
+                rank_fields=_rank_fields(),
+                top_k=_top(),
+                return_input=flag(False),
+            ),
+            "input",
+        ),
+        "SglangRequest": _request(returns=True, top_n=_top()),
+        "NimRequest": _asking(
+            "passages",
+            passages=array(ref("Document"), minItems=1),
+            model=_MODEL,
+            top_n=_top(),
+            truncate=word("none", "end"),
+        ),
+        "ScoreRequest": _pairs(),
+        "BatchRequest": obj(
+            "queries",
+            queries=array(
+                {"anyOf": [TEXT, {"type": "object"}]},
+                minItems=1,
+                description="A query, or an object with the fields of NativeRequest.",
+            ),
+            documents=array(ref("Document"), minItems=1, description="Of queries without."),
+            model=_MODEL,
+            top_k=_top(),
+        ),
+    }
+
+
+def _asking(required: str, **properties: Json) -> Json:
+    """A request with a query, and with what every such format takes beside its own fields."""
+    query = ref("Query")
+    return either_query(obj(f"query {required}", query=query, **properties, **_reading()))
+
+
+def _request(*, returns: bool, **more: Json) -> Json:
+    """A scoring request. Unknown fields are ignored, so clients may send their extras."""
+    schema = _asking(
+        "documents",
+        documents=array({"anyOf": [TEXT, {"type": "object"}]}, minItems=1),
+        model=_MODEL,
+        return_documents=flag(returns),
+        rank_fields=_rank_fields(),
+        sort=flag(True, "False: in the documents' order."),
+        raw_scores=flag(False, "Logits instead of relevance."),
+        truncate=flag(True, "False: a document that is too long is refused."),
+        use_activation=flag(True, "vLLM's name: false for raw scores."),
+        priority=_priority(),
+        relevant_spans=_spans(),
+        **pipelines.request_fields(),
+        **more,
+    )
+    return {**_ranked(schema, "documents"), "not": pipelines.BOTH}
+
+
+def _ranked(schema: Json, documents: str) -> Json:
+    """With rank_fields an object document needs no text."""
+    named = {"type": "array", "minItems": 1}
+    return {
+        **schema,
+        "if": {"required": ["rank_fields"], "properties": {"rank_fields": named}},
+        "else": {"properties": {documents: array(ref("Document"))}},
+    }
+
+
+def _rank_fields() -> Json:
+    return {
+        "type": ["array", "null"],
+        "items": {"type": "string", "minLength": 1},
+        "maxItems": 100,
+        "description": "Fields of object documents that are scored; absent: text.",
+    }
+
+
+def _reading() -> Json:
+    """How the model scores: the fields that every format with documents takes."""
+    tokens: dict[str, Any] = {"minimum": 1}
+    return {
+        "instruction": nullable(
+            "string", maxLength=4096, description="The task, for models that are prompted."
+        ),
+        "max_tokens_per_doc": nullable(
+            "integer", description="Tokens of each document that are scored.", **tokens
+        ),
+        "max_doc_length": nullable("integer", description="Jina's name of the same.", **tokens),
+        "truncate_prompt_tokens": {
+            "anyOf": [nullable("integer", **tokens), {"const": -1}],
+            "description": "vLLM's name of the same; -1: as many as the model reads.",
+        },
+        "max_chunks_per_doc": nullable(
+            "integer", description="Above 1: long_document is max_passage.", **tokens
+        ),
+        "long_document": {
+            "enum": ["truncate", "max_passage", None],
+            "description": "Cut what is too long, or take the best of its passages.",
+        },
+        **request_fields(),
+    }
+
+
+def _pairs() -> Json:
+    side = {"anyOf": [_NOT_BLANK, array(_NOT_BLANK, minItems=1)]}
+    other = {"anyOf": [TEXT, array(ref("Document"), minItems=1)]}
+    common = obj(
+        "",
+        model=_MODEL,
+        use_activation=flag(True, "False: raw scores."),
+        raw_scores=flag(False, "The same, the other way round."),
+        priority=_priority(),
+        **_reading(),
+    )
+    return {
+        **common,
+        "anyOf": [
+            obj("text_1 text_2", text_1=side, text_2=other),
+            obj("queries documents", queries=side, documents=other),
+        ],
+    }
+
+
+def _priority() -> Json:
+    return nullable("integer", minimum=0, maximum=999, description="0 is served first.")
+
+
+def _spans() -> Json:
+    return {
+        "anyOf": [
+            obj(
+                "mode",
+                mode={"enum": ["enabled", "disabled"]},
+                threshold={**NUMBER, "type": ["number", "null"], "minimum": 0, "maximum": 1},
+                max_spans=nullable("integer", minimum=1),
+            ),
+            NOTHING,
+        ]
+    }
+
+
+def _document() -> Json:
+    """A document: a string (empty is fine), or an object with its text, or an image."""
+    text = obj("text", text=TEXT)
+    image = obj("image", image=TEXT, text=nullable("string"))
+    return {"anyOf": [TEXT, text, image]}
+
+
+def _texts() -> Json:
+    return array(TEXT, minItems=1)
+
+
+def _top(description: str = "How many results; absent: all.") -> Json:
+    return nullable("integer", minimum=1, description=description)
+
+
+def _flag() -> Json:
+    words = {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"}
+    return {"oneOf": [{"type": ["boolean", "null"]}, words]}

@@ -1,0 +1,141 @@
+"""One scoring request over HTTP: read the body, choose a dialect, rank, write the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.access import Visit
+from serve_app.api import compression
+from serve_app.api.dialects import read_json
+from serve_app.api.dialects.base import Limits, ManyDialect, Outcome, Query, Wire
+from serve_app.api.dialects.routes import Rule
+from serve_app.api.responses import JSON, Frontend, error_response, id_header, request_id_of
+from serve_app.api.timeout_headers import timeout_s
+from serve_app.errors import NO_ANSWER, RerankError, ShuttingDown
+from serve_app.service.deadline import Deadline
+from serve_app.telemetry import request_log
+from serve_app.types import RerankRequest, RerankResult
+
+# Queries of one batch that are ranked at a time, so that one batch cannot fill the queue.
+MAX_PARALLEL = 4
+# From this many results on the answer is written in a thread. For fewer, switching threads costs
+# more than it saves.
+THREAD_RESULTS = 2_000
+
+
+class Ranker(Protocol):
+    """What answers a request: the RerankService."""
+
+    async def rerank(self, request: RerankRequest) -> RerankResult: ...
+
+
+async def score(front: Frontend, rule: Rule, request: Request) -> Response:
+    """Answer a POST to one of the scoring routes, errors included."""
+    started = time.perf_counter()
+    request_id = request_id_of(request)
+    dialect = rule.otherwise
+    request_log.note_dialect(dialect.name)
+    try:
+        if front.closing:
+            raise ShuttingDown("the service is stopping; send the request to another instance")
+        if front.in_flight > front.max_in_flight:
+            raise front.service.crowded()
+        seconds = timeout_s(request.headers)
+        deadline = Deadline() if seconds is None else Deadline.after(seconds)
+        body = await _read(request, front.limits.max_body_bytes)
+        payload = read_json(body, request.headers.get("content-type"), front.limits)
+        dialect = rule.choose(payload)
+        request_log.note_dialect(dialect.name)
+        visit = Visit.of(request.scope)
+        call = Call(front.service, visit, deadline.at)
+        content, stages = await call.answer(dialect, payload, front.limits)
+    except asyncio.CancelledError:
+        front.telemetry.record_http(dialect.name, NO_ANSWER)
+        raise
+    except RerankError as error:
+        front.telemetry.record_http(dialect.name, dialect.status(error))
+        return error_response(front, dialect, error, request_id)
+    front.telemetry.record_http(dialect.name, 200)
+    content, headers = await compression.encode(content, request.headers.get("accept-encoding", ""))
+    timings = {**stages, "total": (time.perf_counter() - started) * 1000}
+    headers |= id_header(front, request_id)
+    headers["server-timing"] = ", ".join(f"{name};dur={ms:.2f}" for name, ms in timings.items())
+    return Response(content, media_type=JSON, headers=headers)
+
+
+class Call:
+    """One HTTP call: parsed by a dialect, metered for its client, ranked, and rendered."""
+
+    def __init__(self, ranker: Ranker, visit: Visit, deadline: float) -> None:
+        """`deadline`: the moment of the monotonic clock after which nobody wants the answer."""
+        self._ranker = ranker
+        self._visit = visit
+        self._deadline = deadline
+
+    async def answer(
+        self, dialect: Wire, body: Mapping[str, Any], limits: Limits
+    ) -> tuple[bytes, Mapping[str, float]]:
+        """Return the answer's bytes, and the stages' milliseconds if there was one query."""
+        if isinstance(dialect, ManyDialect):
+            queries = dialect.parse_all(body, limits)
+            return dialect.render_all(queries, await self._rank_all(queries), body), {}
+        # Each stage of a large request takes milliseconds: let other requests run in between.
+        await asyncio.sleep(0)
+        request = dialect.parse(body, limits)
+        await asyncio.sleep(0)
+        result = await self._rank(request)
+        await asyncio.sleep(0)
+        if len(result.results) < THREAD_RESULTS:
+            return dialect.render(result, request), result.timings_ms
+        return await asyncio.to_thread(dialect.render, result, request), result.timings_ms
+
+    async def _rank(self, request: RerankRequest) -> RerankResult:
+        request = replace(request, deadline=self._deadline)
+        async with self._visit.metered(request) as usage:
+            result = await self._ranker.rerank(request)
+            usage.settle(result)
+        return result
+
+    async def _rank_all(self, queries: Sequence[Query]) -> Sequence[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        waiting = iter(enumerate(queries))
+
+        async def work() -> None:
+            for i, query in waiting:
+                if isinstance(query, RerankError):
+                    outcomes[i] = query
+                    continue
+                try:
+                    outcomes[i] = await self._rank(query)
+                except RerankError as error:
+                    outcomes[i] = error
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(MAX_PARALLEL, len(queries))):
+                group.create_task(work())
+        return [outcomes[i] for i in range(len(queries))]
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """Read the body and decompress it; refuse it as soon as it is known to be too large."""
+    encoding = compression.check_encoding(request.headers.get("content-encoding", ""))
+    declared = request.headers.get("content-length", "").lstrip("0")
+    # Check the length first: int() refuses thousands of digits, and accepts superscripts.
+    digits = declared.isascii() and declared.isdigit()
+    if digits and (len(declared) > 18 or int(declared) > limit):
+        raise compression.too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise compression.too_large(limit)
+        chunks.append(chunk)
+    return await compression.decode(b"".join(chunks), encoding, limit)

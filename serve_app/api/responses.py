@@ -1,0 +1,68 @@
+"""What every answer is made of: JSON, the request's id, and errors in a dialect's own shape."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Protocol
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.access import Access
+from serve_app.api import compression
+from serve_app.api.dialects import Limits, Wire
+from serve_app.errors import RerankError, UnsupportedEncoding
+from serve_app.service.rerank import RerankService
+from serve_app.telemetry import Snapshot, Telemetry
+
+JSON = "application/json"
+
+
+class Frontend(Protocol):
+    """What the routes need of the process that they run in."""
+
+    service: RerankService
+    telemetry: Telemetry
+    access: Access
+    limits: Limits
+    created: int
+    # False where the server in front sets x-request-id on answers itself, as Ray Serve does.
+    sets_request_id: bool
+    # HTTP requests whose answer is not sent whole; over the bound not even a body is read.
+    in_flight: int
+    max_in_flight: int
+
+    async def health(self) -> dict[str, Any]: ...
+
+    async def snapshot(self) -> Snapshot: ...
+
+    @property
+    def closing(self) -> bool: ...
+
+
+def request_id_of(request: Request) -> str:
+    """The client's own id where it sent a usable one, else a new one."""
+    sent = request.headers.get("x-request-id", "")
+    return (
+        sent if 0 < len(sent) <= 128 and sent.isprintable() and sent.isascii() else uuid.uuid4().hex
+    )
+
+
+def id_header(front: Frontend, request_id: str) -> dict[str, str]:
+    return {"x-request-id": request_id} if front.sets_request_id else {}
+
+
+def error_response(front: Frontend, dialect: Wire, error: RerankError, request_id: str) -> Response:
+    headers = id_header(front, request_id)
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, UnsupportedEncoding):
+        headers["accept-encoding"] = ", ".join(compression.ENCODINGS)
+    return Response(
+        dialect.error(error, request_id), dialect.status(error), media_type=JSON, headers=headers
+    )
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type=JSON)

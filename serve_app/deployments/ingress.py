@@ -1,0 +1,291 @@
+"""The ingress deployment: HTTP routes, and rerank() for callers with a Ray handle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any, cast
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from models.pipelines import lexical
+from serve_app import __version__
+from serve_app.access import Access
+from serve_app.api.app import make_app
+from serve_app.api.dialects import NATIVE
+from serve_app.api.dialects.base import Limits
+from serve_app.api.responses import Frontend
+from serve_app.deployments.exposure import http_host, ring_of, warning_for
+from serve_app.deployments.metrics_hub import key_of, report_for_ever
+from serve_app.deployments.model_handle import HandleBackend
+from serve_app.deployments.proxy import in_use
+from serve_app.deployments.serve_logging import follow_serve
+from serve_app.pipeline_spec import BM25
+from serve_app.service.admission import Admission
+from serve_app.service.cache import MemoryStore, NullStore, ScoreStore
+from serve_app.service.deadline import Deadline, positive
+from serve_app.service.images import ImageFetcher
+from serve_app.service.rerank import RerankService
+from serve_app.settings.settings import Settings
+from serve_app.telemetry import Snapshot, Telemetry, merge, tracing
+from serve_app.telemetry.ray_metrics import RayMetrics
+from serve_app.telemetry.request_log import calling, no_lines
+from serve_app.types import RerankResult
+
+logger = logging.getLogger("ray.serve")
+
+
+# Requests that may be read, looked up and answered beside those that hold a slot or wait for one.
+# The ingress works through so many within a second, and later ones would wait unseen.
+UNREAD = 256
+
+
+def _this_replica() -> Frontend:
+    return cast(Frontend, serve.get_replica_context().servable_object)
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        max_documents=settings.max_documents,
+        max_body_bytes=settings.max_body_bytes,
+        image_urls=settings.image_urls,
+    )
+
+
+def store_of(settings: Settings) -> ScoreStore:
+    """The score store that the settings ask for."""
+    if not settings.cache:
+        return NullStore()
+    memory = MemoryStore(max_bytes=settings.cache_max_bytes, ttl_s=settings.cache_ttl_s)
+    if not settings.redis_enabled:
+        return memory
+    # Imported here: they need the extra `redis`.
+    from serve_app.service.cache.redis import RedisStore
+    from serve_app.service.cache.tiered import TieredStore
+
+    shared = RedisStore(
+        settings.redis_url,
+        version=__version__,
+        prefix=settings.redis_key_prefix,
+        ttl_s=settings.redis_ttl_s,
+        read_s=settings.redis_read_timeout_ms / 1000,
+        max_queue=settings.redis_write_queue,
+        on_found=memory.put_many,
+    )
+    return TieredStore(memory, shared, settings.redis_wait_ms / 1000)
+
+
+def access_of(settings: Settings, telemetry: Telemetry) -> Access:
+    """The gate that the settings ask for. Raises KeysError where the keys can't be read."""
+    return Access(
+        telemetry,
+        ring=ring_of(settings),
+        rpm=settings.rate_limit_rpm,
+        tpm=settings.rate_limit_tpm,
+        open_routes=settings.open_routes,
+        cors_origins=settings.cors_origins,
+        prices=settings.prices,
+    )
+
+
+@serve.deployment
+@serve.ingress(make_app(_this_replica))
+class Ingress:
+    """Answers HTTP and handle calls by the same RerankService."""
+
+    sets_request_id = False
+
+    def __init__(
+        self,
+        settings: Settings,
+        hub: DeploymentHandle,
+        warn_if_exposed: bool = True,
+        **models: DeploymentHandle,
+    ) -> None:
+        follow_serve()
+        tracing.start_if_wanted(settings.traces)
+        if not settings.access_log:
+            no_lines()
+        self.in_flight = 0
+        self.max_in_flight = settings.max_parallel + settings.max_queue + UNREAD
+        self.created = int(time.time())
+        self.limits = limits_of(settings)
+        self.telemetry = Telemetry()
+        self.access = access_of(settings, self.telemetry)
+        self._settings = settings
+        self._hub = hub
+        self._ray_metrics = RayMetrics()
+        self._id = uuid.uuid4().hex
+        self._store = store_of(settings)
+        self._admission = Admission(
+            max_parallel=settings.max_parallel,
+            max_queue=settings.max_queue,
+            queue_timeout_s=settings.queue_timeout_s,
+        )
+        self._keys = {
+            m.name: key_of(m.remote_spec() if m.is_remote else settings.spec(m))
+            for m in settings.model_settings()
+        }
+        self._backends = {
+            name: HandleBackend(models[f"model_{i}"], partial(hub.recall.remote, key))
+            for i, (name, key) in enumerate(self._keys.items())
+        }
+        self.service = RerankService(
+            catalog=settings.catalog(),
+            backends=self._backends,
+            store=self._store,
+            admission=self._admission,
+            telemetry=self.telemetry,
+            max_retries=settings.max_retries,
+            worker_timeout_s=settings.worker_timeout_s,
+            images=ImageFetcher() if settings.image_urls else None,
+            fallbacks={m.name: m.fallback for m in settings.models if m.fallback},
+            pipelines=settings.pipelines(),
+        )
+        if any(BM25 in pipeline.names for pipeline in settings.pipelines().values()):
+            # Its import takes longer than a request may.
+            lexical.bm25("warm up", ["warm up"])
+        loop = asyncio.get_event_loop()
+        self._tasks = [loop.create_task(report_for_ever(self._report))]
+        if warn_if_exposed:
+            self._tasks.append(loop.create_task(self._warn_if_exposed()))
+        if settings.clear_cache_interval_s:
+            self._tasks.append(loop.create_task(self._clear_for_ever()))
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str | dict[str, Any]],
+        *,
+        top_n: int | None = None,
+        model: str | None = None,
+        return_documents: bool = False,
+        instruction: str | None = None,
+        max_tokens_per_doc: int | None = None,
+        long_document: str | None = None,
+        rank_fields: Sequence[str] | None = None,
+        relevant_spans: dict[str, Any] | None = None,
+        priority: int | None = None,
+        sort: bool | None = None,
+        truncate: bool | None = None,
+        query_image_url: str | None = None,
+        explain: bool = False,
+        timeout_s: float | None = None,
+        pipeline: Sequence[Mapping[str, Any]] | None = None,
+        budget_ms: int | None = None,
+    ) -> RerankResult:
+        """Rank documents for a query, by the same path as HTTP requests.
+
+        Arguments mean what the fields of the native format mean; see docs/api.md. `timeout_s`:
+        seconds after which the answer is of no use (docs/reliability.md).
+        Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, DeadlineExceeded, …).
+        """
+        body = {
+            "query": query,
+            "documents": list(documents),
+            "top_n": top_n,
+            "model": model,
+            "return_documents": return_documents,
+            "instruction": instruction,
+            "max_tokens_per_doc": max_tokens_per_doc,
+            "long_document": long_document,
+            "rank_fields": None if rank_fields is None else list(rank_fields),
+            "relevant_spans": relevant_spans,
+            "priority": priority,
+            "sort": sort,
+            "truncate": truncate,
+            "query_image_url": query_image_url,
+            "explain": explain,
+            "pipeline": None if pipeline is None else list(pipeline),
+            "budget_ms": budget_ms,
+        }
+        with calling():
+            given = {name: value for name, value in body.items() if value is not None}
+            deadline = Deadline() if timeout_s is None else Deadline.after(positive(timeout_s))
+            request = NATIVE.parse(given, self.limits)
+            return await self.service.rerank(replace(request, deadline=deadline.at))
+
+    @property
+    def closing(self) -> bool:
+        return self._admission.closed
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse new requests, wait for those in flight; True when none is left."""
+        self._admission.close()
+        deadline = time.monotonic() + timeout_s
+        drained = await self._admission.drain(timeout_s)
+        # This call came by handle: it is not among the HTTP requests that are counted.
+        while self.in_flight:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        await self._store.close()
+        await asyncio.to_thread(tracing.flush)
+        return drained
+
+    async def snapshot(self) -> Snapshot:
+        """The figures of all ingress replicas."""
+        return merge(await self._report())
+
+    async def health(self) -> dict[str, Any]:
+        """Status, the queue, and each model; `unavailable` while a model does not answer."""
+        models = {name: await self._model_health(name) for name in self._backends}
+        answers = all("error" not in model for model in models.values())
+        status = "ok" if answers else "unavailable"
+        return {
+            "status": "stopping" if self.closing else status,
+            "controller": {
+                "waiting": self._admission.waiting,
+                "active": self._admission.active,
+                "available_slots": self._admission.available_slots,
+                "max_parallel": self._admission.max_parallel,
+                "max_queue": self._admission.max_queue,
+            },
+            "models": models,
+            "pipelines": {
+                name: pipeline.model_dump(by_alias=True, exclude_none=True)
+                for name, pipeline in self.service.pipelines.items()
+            },
+            "traffic": str(in_use(os.environ)),
+            "default_model": self.service.catalog.default,
+        }
+
+    async def _model_health(self, name: str) -> dict[str, Any]:
+        try:
+            info = await asyncio.wait_for(self._backends[name].info(), timeout=5)
+        except Exception as error:
+            return {"error": f"the model's replica does not answer ({type(error).__name__})"}
+        return {**asdict(info), "cache": {"enabled": self._settings.cache, **self._store.stats()}}
+
+    async def _warn_if_exposed(self) -> None:
+        # Another place than the settings says where Serve listens; asking it may block.
+        host = await asyncio.to_thread(http_host)
+        if host is not None and (warning := warning_for(host, self._settings)):
+            logger.warning(warning)
+
+    async def _report(self) -> list[Snapshot]:
+        own = self.telemetry.snapshot(
+            waiting=self._admission.waiting,
+            active=self._admission.active,
+            shared=self._store.shared_stats(),
+        )
+        await asyncio.to_thread(self._ray_metrics.tell, own)
+        known = {
+            self._keys[name]: backend.known
+            for name, backend in self._backends.items()
+            if backend.known is not None
+        }
+        snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own, known)
+        return snapshots
+
+    async def _clear_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.clear_cache_interval_s)
+            self._store.clear()

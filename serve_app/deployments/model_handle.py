@@ -1,0 +1,65 @@
+"""A model's replicas as the service sees them, behind a Ray Serve handle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ray.exceptions import RayTaskError
+
+from models.types import Document, ModelInfo, Score, ScoreOptions
+from models.vectors import Vectors
+from serve_app.deployments.metrics_hub import recalled
+from serve_app.telemetry import tracing
+
+RECALL_TIMEOUT_S = 2.0
+# Whoever calls cancels at the deadline, which a replica takes without a word. What a replica is
+# told is for when that call is lost, as when the ingress has died: it writes an error then.
+GRACE_S = 0.25
+
+logger = logging.getLogger("ray.serve")
+
+
+class HandleBackend:
+    """Calls a ModelReplica deployment; a replica's exception comes out as it was raised."""
+
+    def __init__(self, handle: Any, recall: Callable[[], Awaitable[ModelInfo | None]]) -> None:
+        """`recall` gives what is known of the model without a replica."""
+        self._handle = handle
+        self._recall = recall
+        self._lock = asyncio.Lock()
+        self.known: ModelInfo | None = None
+
+    async def info(self) -> ModelInfo:
+        """What the model is; asked once, so that cached answers need no replica."""
+        async with self._lock:
+            if self.known is None:
+                self.known = await recalled(self._recall, RECALL_TIMEOUT_S)
+            if self.known is None:
+                self.known = await self._call("info")
+        return self.known
+
+    async def score(
+        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
+    ) -> list[Score]:
+        told = timeout_s + GRACE_S
+        scores: list[Score] = await self._call(
+            "score", query, documents, options, told, **tracing.outgoing()
+        )
+        return scores
+
+    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors:
+        """Vectors [documents, hidden], from a model whose info says that it embeds."""
+        vectors: Vectors = await self._call("embed", documents, options)
+        return vectors
+
+    async def _call(self, method: str, *args: object, **named: object) -> Any:
+        try:
+            return await getattr(self._handle, method).remote(*args, **named)
+        except RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, Exception):
+                raise cause from None
+            raise

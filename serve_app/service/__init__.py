@@ -1,0 +1,1 @@
+"""A request's way to its answer in plain asyncio: no HTTP and no Ray."""

@@ -1,0 +1,7 @@
+"""The score store: a pair's raw score by what the model sees."""
+
+from serve_app.service.cache.key import PairKeys
+from serve_app.service.cache.memory import MemoryStore, NullStore, ScoreStore
+from serve_app.service.cache.single_flight import SingleFlight
+
+__all__ = ["MemoryStore", "NullStore", "PairKeys", "ScoreStore", "SingleFlight"]

@@ -1,0 +1,323 @@
+"""Keys, limits, CORS and usage by the real ASGI application, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serve_app.access import KeyRing
+from serve_app.api.app import make_app
+from serve_app.telemetry import MAX_KEY_NAMES, OTHER_KEYS, Telemetry, merge, to_json, to_prometheus
+from tests.serve_app.fakes import Clock, FakeFrontend
+
+BODY = {"query": "a b", "documents": ["a b", "x"]}
+ENTRIES = ("first-key name=one rpm=2", "second-key name=two", "slow-key name=slow tpm=10")
+
+
+def guarded(**more: Any) -> FakeFrontend:
+    return FakeFrontend(ring=KeyRing(ENTRIES), **more)
+
+
+async def send(
+    front: FakeFrontend, key: str | None = None, path: str = "/v1/rerank", body: Any = BODY
+) -> httpx.Response:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    async with front.client() as client:
+        if body is None:
+            return await client.get(path, headers=headers)
+        return await client.post(path, json=body, headers=headers)
+
+
+async def test_without_keys_everybody_is_let_in() -> None:
+    answer = await send(FakeFrontend())
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v1/models", "/metrics", "/nothing"])
+@pytest.mark.parametrize("key", [None, "wrong", "first-key ", "FIRST-KEY", ""])
+async def test_no_key_or_a_wrong_one_is_401_in_the_dialects_shape(
+    path: str, key: str | None
+) -> None:
+    if key == "first-key ":
+        key = "first-key x"
+    front = guarded()
+    answer = await send(front, key, path)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    problem = answer.json()
+    request_id = answer.headers["x-request-id"]
+    if path.startswith("/v1/"):
+        assert (problem["id"], problem["code"]) == (request_id, "unauthorized")
+        assert problem["message"] == problem["detail"]
+    else:
+        assert problem["request_id"] == request_id
+        assert problem["error"]["code"] == "unauthorized"
+    assert front.backend.rows == 0
+    assert front.in_flight == 0
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/openapi.json"])
+async def test_probes_and_the_contract_are_open(path: str) -> None:
+    assert (
+        await send(guarded(open_routes=("/docs", "/openapi.json")), None, path, None)
+    ).is_success
+    closed = await send(guarded(), None, path, None)
+    assert closed.is_success == (path in ("/health", "/ready"))
+
+
+async def test_open_routes_are_open_under_a_prefix_and_no_prefix_opens_another() -> None:
+    transport = httpx.ASGITransport(make_app(guarded), root_path="/api")
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/api/health")).status_code == 200
+        assert (await client.get("/api/metrics")).status_code == 401
+        assert (await client.get("/health/../metrics")).status_code == 401
+        assert (await client.get("/api/health/api/metrics")).status_code == 401
+
+
+async def test_an_open_route_is_open_for_reading_alone() -> None:
+    front = guarded(open_routes=("/v1/rerank", "/metrics"))
+    assert (await send(front)).status_code == 401
+    assert (await send(front, None, "/metrics", None)).status_code == 200
+    assert (await send(front, None, "/metrics/", None)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer second-key"},
+        {"Authorization": "bearer   second-key"},
+        {"authorization": "Token second-key"},
+        {"authorization": "second-key"},
+        {"x-api-key": "second-key"},
+        {"X-API-KEY": " second-key"},
+        {"api-key": "second-key"},
+        {"authorization": "Bearer someone-elses", "Api-Key": "second-key"},
+    ],
+    ids=str,
+)
+async def test_where_a_key_may_stand(headers: dict[str, str]) -> None:
+    async with guarded().client(**headers) as client:
+        assert (await client.post("/rerank", json=BODY)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff\xfe\x80",
+        "Bearer schlüssel".encode(),
+        b"Bearer " + b"k" * 60_000,
+        b"\0",
+        b"Bearer\xa0",
+    ],
+    ids=["bytes", "umlaut", "huge", "nul", "no-break space"],
+)
+async def test_any_bytes_are_answered_by_401(value: bytes) -> None:
+    async with guarded().client() as client:
+        answer = await client.post("/rerank", json=BODY, headers=[(b"authorization", value)])
+    assert answer.status_code == 401
+    assert value[:30] not in answer.content
+
+
+async def test_too_many_requests_are_429_until_the_time_that_is_said() -> None:
+    clock = Clock()
+    front = guarded(clock=clock)
+    first, second, third = [await send(front, "first-key") for _ in range(3)]
+    assert (first.status_code, second.status_code, third.status_code) == (200, 200, 429)
+    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    assert first.headers["x-ratelimit-remaining-requests"] == "1"
+    assert third.headers["x-ratelimit-remaining"] == "0"
+    assert third.headers["x-ratelimit-reset"] == "60"
+    assert third.json()["code"] == "rate_limited"
+    assert third.json()["id"] == third.headers["x-request-id"]
+    assert third.headers["retry-after"] == "30"
+    assert (await send(front, "second-key")).status_code == 200
+    read = await send(front, "first-key", "/v1/models", None)
+    assert read.headers["x-ratelimit-remaining-requests"] == "0"
+    clock.now += 30
+    assert (await send(front, "first-key")).status_code == 200
+
+
+async def test_tokens_are_charged_by_what_scoring_took() -> None:
+    clock = Clock()
+    front = guarded(clock=clock)
+    answer = await send(front, "slow-key")
+    assert answer.headers["x-ratelimit-remaining-tokens"] == "7"
+    again = await send(front, "slow-key")
+    assert again.headers["x-ratelimit-remaining-tokens"] == "7", "the score store had it"
+    many = {"query": "q", "documents": [f"w{i} " * 10 for i in range(3)]}
+    large = await send(front, "slow-key", body=many)
+    assert large.status_code == 200, "what does not fit is let in once, and paid back"
+    assert large.headers["x-ratelimit-remaining-tokens"] == "0"
+    refused = await send(front, "slow-key", path="/rerank")
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limited"
+    assert refused.headers["retry-after"] == "144", "23 of debt and 1, at 10 a minute"
+    clock.now += 144
+    assert (await send(front, "slow-key")).status_code == 200
+
+
+async def test_requests_at_once_do_not_share_the_same_tokens() -> None:
+    front = guarded(clock=Clock())
+    front.backend.gate.clear()
+    jobs = [
+        asyncio.create_task(
+            send(front, "slow-key", body={"query": "q", "documents": [f"{i} " * 50]})
+        )
+        for i in range(4)
+    ]
+    await asyncio.sleep(0.05)
+    front.backend.gate.set()
+    assert sorted([(await job).status_code for job in jobs]) == [200, 429, 429, 429]
+
+
+async def test_what_fails_costs_no_tokens_but_a_request() -> None:
+    front = guarded(clock=Clock())
+    front.backend.failures = [RuntimeError("gone")] * 9
+    failed = await send(front, "slow-key")
+    assert failed.status_code == 503
+    assert failed.headers["x-ratelimit-remaining-tokens"] == "10"
+    await send(front, "first-key", body={"query": 1})
+    wrong = await send(front, "first-key", body=[])
+    assert wrong.status_code == 400
+    assert wrong.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+async def test_without_keys_limits_are_for_all_together() -> None:
+    front = FakeFrontend(rpm=1, clock=Clock())
+    assert [(await send(front)).status_code for _ in range(2)] == [200, 429]
+
+
+async def test_defaults_are_for_keys_without_limits_of_their_own() -> None:
+    front = guarded(rpm=1, clock=Clock())
+    assert [(await send(front, "second-key")).status_code for _ in range(2)] == [200, 429]
+    assert [(await send(front, "first-key")).status_code for _ in range(2)] == [200, 200]
+
+
+async def test_usage_is_counted_by_key_and_told_to_its_own_alone() -> None:
+    front = guarded(clock=Clock())
+    for key in ("first-key", "second-key", "second-key", "wrong"):
+        await send(front, key)
+    await send(front, "first-key", body={})
+    await send(front, "first-key")
+    own = (await send(front, "first-key", "/v1/usage", None)).json()
+    assert own == {
+        "object": "usage",
+        "key": "one",
+        "requests": 3,
+        "documents": 2,
+        "tokens": 3,
+        "cached_tokens": 0,
+        "errors": 2,
+        "models": [
+            {
+                "model": "words",
+                "queries": 1,
+                "documents": 2,
+                "tokens": 3,
+                "cached_tokens": 0,
+                "cost": None,
+            }
+        ],
+        "cost": None,
+        "limits": {"requests_per_minute": 2, "tokens_per_minute": None},
+    }
+    assert (await send(front, None, "/v1/usage", None)).status_code == 401
+    metrics = (await send(front, "second-key", "/metrics", None)).json()
+    assert metrics["usage_by_key"]["two"]["cached_tokens"] == 6
+    assert set(metrics["usage_by_key"]) == {"one", "two"}
+    assert metrics["responses_by_dialect"]["v1"]["401"] == 2
+
+
+async def test_no_key_is_ever_shown() -> None:
+    front = guarded(open_routes=("/metrics",))
+    answers = [await send(front, "second-key")]
+    for path in ("/metrics", "/health", "/openapi.json", "/v1/models", "/v1/usage"):
+        answers.append(await send(front, "second-key", path, None))
+    digest = KeyRing(ENTRIES).keys().find([b"second-key"])
+    assert digest is not None
+    for answer in answers:
+        assert "second-key" not in answer.text + str(answer.headers)
+        assert digest.digest.hex() not in answer.text
+
+
+def test_usage_adds_up_and_names_are_bounded() -> None:
+    telemetry = Telemetry()
+    for i in range(MAX_KEY_NAMES + 50):
+        telemetry.record_usage(f"k{i}", requests=1)
+    total = merge([telemetry.snapshot(), telemetry.snapshot()])
+    assert to_json(total)["usage_by_key"][OTHER_KEYS]["requests"] == 100
+    families = text_string_to_metric_families(to_prometheus(total).decode())
+    (requests,) = [f for f in families if f.name == "rerank_key_requests"]
+    assert len(requests.samples) == MAX_KEY_NAMES + 1
+
+
+ORIGIN = "https://app.example"
+PREFLIGHT = {
+    "origin": ORIGIN,
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type",
+}
+
+
+@pytest.mark.parametrize("origins", [(ORIGIN,), ("*",)])
+async def test_a_page_of_an_allowed_origin_may_ask(origins: tuple[str, ...]) -> None:
+    async with guarded(cors_origins=origins).client(origin=ORIGIN) as client:
+        preflight = await client.options("/v1/rerank", headers=PREFLIGHT)
+        refused = await client.post("/v1/rerank", json=BODY)
+        answer = await client.post("/v1/rerank", json=BODY, headers={"x-api-key": "first-key"})
+    assert preflight.status_code == 200
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    assert (refused.status_code, answer.status_code) == (401, 200)
+    allowed = {r.headers["access-control-allow-origin"] for r in (preflight, refused, answer)}
+    assert allowed == set(origins)
+    exposed = answer.headers["access-control-expose-headers"]
+    for name in ("x-request-id", "retry-after", "server-timing", "x-ratelimit-remaining-tokens"):
+        assert name in exposed
+
+
+async def test_other_origins_and_no_cors_at_all() -> None:
+    async with guarded(cors_origins=("https://other.example",)).client(**PREFLIGHT) as client:
+        assert (await client.options("/v1/rerank")).status_code == 400
+    async with guarded().client(**PREFLIGHT) as client:
+        answer = await client.options("/v1/rerank")
+    assert answer.status_code == 401
+    assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_a_request_id_comes_back_with_every_refusal() -> None:
+    headers = {"x-request-id": "mine-1"}
+    front = guarded(clock=Clock())
+    async with front.client(**headers) as client:
+        refused = await client.post("/v1/rerank", json=BODY)
+        for _ in range(3):
+            limited = await client.post("/rerank", json=BODY, headers={"api-key": "first-key"})
+        missing = await client.get("/nothing", headers={"api-key": "second-key"})
+    assert [r.status_code for r in (refused, limited, missing)] == [401, 429, 404]
+    assert {r.headers["x-request-id"] for r in (refused, limited, missing)} == {"mine-1"}
+    assert refused.json()["id"] == limited.json()["request_id"] == "mine-1"
+
+
+async def test_an_unexpected_error_is_counted_and_answered_as_any_other() -> None:
+    front = FakeFrontend(cors_origins=("https://page.example",))
+
+    async def fail(_: Any) -> Any:
+        raise AssertionError("a bug")
+
+    front.service.rerank = fail  # type: ignore[method-assign]
+    async with front.client() as client:
+        answer = await client.post(
+            "/v1/rerank", json=BODY, headers={"origin": "https://page.example"}
+        )
+    assert answer.status_code == 500
+    assert json.loads(answer.content)["id"] == answer.headers["x-request-id"]
+    assert "a bug" not in answer.text
+    assert answer.headers["access-control-allow-origin"] == "https://page.example"
+    figures = to_json(front.telemetry.snapshot())
+    assert figures["usage_by_key"]["anonymous"]["errors"] == 1
+    assert figures["responses_by_dialect"] == {"v1": {"500": 1}}

@@ -1,0 +1,59 @@
+"""What a model is, known without its replicas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from models.types import ModelInfo, ModelSpec
+from serve_app.deployments.metrics_hub import MetricsHub, key_of
+from serve_app.deployments.model_handle import HandleBackend
+from serve_app.telemetry import Snapshot
+from tests.serve_app.fakes import INFO
+
+KEY = key_of(ModelSpec(name="words"))
+
+
+class Handle:
+    """A deployment whose replica counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.info = self
+
+    def remote(self) -> Any:
+        async def answer() -> ModelInfo:
+            self.asked += 1
+            return INFO
+
+        return answer()
+
+
+async def test_a_remembered_model_is_not_asked() -> None:
+    hub, handle = MetricsHub(), Handle()
+    await hub.learn(KEY, INFO)
+    assert await HandleBackend(handle, lambda: hub.recall(KEY)).info() == INFO
+    assert handle.asked == 0
+
+
+async def test_an_unknown_model_is_asked_once_and_reported_to_a_new_hub() -> None:
+    hub, handle = MetricsHub(), Handle()
+    backend = HandleBackend(handle, lambda: hub.recall(KEY))
+    assert backend.known is None
+    assert await backend.info() == await backend.info() == INFO
+    assert handle.asked == 1
+    assert backend.known is not None
+    restarted = MetricsHub()
+    await restarted.report("ingress", Snapshot(), {KEY: backend.known})
+    assert await restarted.recall(KEY) == INFO
+
+
+async def test_a_broken_memory_does_not_stop_an_answer() -> None:
+    async def broken() -> ModelInfo | None:
+        raise RuntimeError("the hub is gone")
+
+    assert await HandleBackend(Handle(), broken).info() == INFO
+
+
+def test_other_settings_are_another_model() -> None:
+    assert key_of(replace(ModelSpec(name="words"), max_length=64)) != KEY

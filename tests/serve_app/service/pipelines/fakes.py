@@ -1,0 +1,95 @@
+"""A service with a light and a heavy model and one with vectors, and no Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from models.types import DEFAULTS, Document, Score, ScoreOptions
+from models.vectors import Vectors
+from serve_app.service.admission import Admission
+from serve_app.service.cache import MemoryStore
+from serve_app.service.catalog import Catalog
+from serve_app.service.pipelines import Pipeline
+from serve_app.service.rerank import RerankService
+from serve_app.telemetry import Telemetry
+from serve_app.types import RerankRequest, RerankResult
+from tests.serve_app.fakes import INFO, WordOverlap
+
+
+class Numbers(WordOverlap):
+    """Scores a document by one of the numbers in it: `0.3 0.9` says 0.3 to the first model."""
+
+    def __init__(self, name: str, place: int, **info: Any) -> None:
+        super().__init__()
+        self.info_ = replace(INFO, name=name, activation="clamp", **info)
+        self.place = place
+        self.asked: list[list[str]] = []
+        self.pause_s = 0.0
+
+    async def score(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        options: ScoreOptions = DEFAULTS,
+        timeout_s: float = 9.0,
+    ) -> list[Score]:
+        texts = [str(document) for document in documents]
+        self.asked.append(texts)
+        self.options.append(options)
+        if self.failures:
+            raise self.failures.pop(0)
+        try:
+            await asyncio.sleep(self.pause_s)
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        self.rows += len(texts)
+        return [Score(float(text.split()[self.place]), 1) for text in texts]
+
+    async def embed(self, documents: Sequence[Document], options: ScoreOptions) -> Vectors:
+        """The numbers from the third on."""
+        texts = [str(document).split()[2:] for document in documents]
+        return np.array([[float(n) for n in text] for text in texts], dtype=np.float32)
+
+
+class Kit:
+    """`ask` ranks by the stages given, or by a pipeline of that name."""
+
+    def __init__(self, *, max_parallel: int = 8, **pipelines: Pipeline) -> None:
+        self.light = Numbers("light", 0)
+        self.heavy = Numbers("heavy", 1)
+        self.dense = Numbers("dense", 0, embeds=True, family="bi-encoder")
+        self.backends = {"light": self.light, "heavy": self.heavy, "dense": self.dense}
+        self.telemetry = Telemetry()
+        self.admission = Admission(max_parallel, 100, 5)
+        self.service = RerankService(
+            catalog=Catalog((*self.backends, *pipelines), "light", {"rerank-v3.5": "light"}),
+            backends=self.backends,
+            store=MemoryStore(2**20, 60),
+            admission=self.admission,
+            telemetry=self.telemetry,
+            max_retries=0,
+            fallbacks={"heavy": "light"},
+            pipelines=pipelines,
+        )
+
+    async def ask(
+        self, documents: Sequence[str], *stages: dict[str, Any], **more: Any
+    ) -> RerankResult:
+        pipeline = pipeline_of(*stages) if stages else None
+        request = RerankRequest("bamboo", tuple(documents), pipeline=pipeline, **more)
+        return await self.service.rerank(request)
+
+
+def pipeline_of(*stages: dict[str, Any], budget_ms: int | None = None) -> Pipeline:
+    return Pipeline.model_validate({"stages": stages, "budget_ms": budget_ms})
+
+
+def order(result: RerankResult) -> list[int]:
+    return [hit.index for hit in result.results]

@@ -1,0 +1,133 @@
+"""Slots are handed on first come, first served, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve_app.errors import Overloaded, QueueTimeout, ShuttingDown
+from serve_app.service.admission import Admission
+
+
+async def test_first_come_first_served() -> None:
+    admission = Admission(1, 10, 5.0)
+    seen: list[int] = []
+
+    async def work(i: int) -> None:
+        async with admission.slot():
+            seen.append(i)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(work(i) for i in range(8)))
+    assert seen == list(range(8))
+
+
+async def test_less_priority_goes_first() -> None:
+    admission = Admission(1, 10, 5.0)
+    seen: list[tuple[int, int]] = []
+
+    async def work(priority: int, i: int) -> None:
+        async with admission.slot(priority=priority):
+            seen.append((priority, i))
+            await asyncio.sleep(0)
+
+    places = [(0, 0), (5, 1), (2, 2), (0, 3), (5, 4), (0, 5)]
+    await asyncio.gather(*(work(*place) for place in places))
+    assert seen == [(0, 0), (0, 3), (0, 5), (2, 2), (5, 1), (5, 4)]
+
+
+async def test_a_full_queue_gives_up_its_last_for_one_that_goes_before_it() -> None:
+    admission = Admission(1, 2, 5.0)
+    seen: list[str] = []
+
+    async def work(name: str, priority: int) -> None:
+        async with admission.slot(priority=priority):
+            seen.append(name)
+            await asyncio.sleep(0)
+
+    async with admission.slot():
+        low = [asyncio.create_task(work(f"low {i}", 9)) for i in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await work("no better", 9)
+        high = asyncio.create_task(work("high", 1))
+        with pytest.raises(Overloaded):
+            await low[1]
+        assert admission.waiting == 2
+    await asyncio.gather(high, low[0])
+    assert seen == ["high", "low 0"]
+    assert (admission.waiting, admission.active) == (0, 0)
+
+
+async def test_one_that_is_refused_and_cancelled_at_once_gives_no_slot_on() -> None:
+    admission = Admission(1, 1, 5.0)
+    async with admission.slot():
+        low = asyncio.create_task(admission.slot(priority=9).__aenter__())
+        await asyncio.sleep(0)
+        high = asyncio.create_task(admission.slot(priority=0).__aenter__())
+        await asyncio.sleep(0)  # low is refused for it, and has not been told yet
+        low.cancel()
+        with pytest.raises((asyncio.CancelledError, Overloaded)):
+            await low
+        assert (admission.waiting, admission.active) == (1, 1)
+        assert not high.done()
+        high.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await high
+    assert (admission.waiting, admission.active) == (0, 0)
+
+
+async def test_bounds_and_the_wait_that_a_refusal_took() -> None:
+    admission = Admission(1, 1, 0.05)
+    waits: list[float] = []
+    async with admission.slot():
+        waiting = asyncio.create_task(admission.slot(waits.append).__aenter__())
+        await asyncio.sleep(0)
+        assert (admission.waiting, admission.active, admission.available_slots) == (1, 1, 0)
+        with pytest.raises(Overloaded):
+            await admission.slot().__aenter__()
+        with pytest.raises(QueueTimeout):
+            await waiting
+    assert waits[0] >= 0.04
+    assert (admission.waiting, admission.active) == (0, 0)
+
+
+async def test_close_refuses_new_ones_and_drain_waits_for_the_rest() -> None:
+    admission = Admission(1, 1, 5.0)
+    async with admission.slot():
+        admission.close()
+        with pytest.raises(ShuttingDown):
+            await admission.slot().__aenter__()
+        assert not await admission.drain(0.02)
+    assert await admission.drain(0.02)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3), st.integers(0, 12))
+@settings(max_examples=60, deadline=None)
+def test_cancelling_at_random_loses_no_slot(seed: int, parallel: int, queue: int) -> None:
+    async def main() -> None:
+        rng, admission, most = random.Random(seed), Admission(parallel, queue, 0.002), 0
+
+        async def work() -> None:
+            nonlocal most
+            async with admission.slot():
+                most = max(most, admission.active)
+                for _ in range(rng.randrange(4)):
+                    await asyncio.sleep(rng.choice((0, 0, 0.001)))
+
+        tasks = [asyncio.create_task(work()) for _ in range(20)]
+        for task in rng.sample(tasks, 10):
+            for _ in range(rng.randrange(3)):
+                await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (admission.active, admission.waiting) == (0, 0)
+        assert most <= parallel
+        async with admission.slot():
+            assert admission.active == 1
+
+    asyncio.run(main())

@@ -1,0 +1,105 @@
+"""Relevant spans: sentences where they stand, scored like documents, the best first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.errors import InvalidRequest
+from serve_app.service import relevant_spans
+from serve_app.service.relevant_spans import sentences
+from serve_app.types import RerankRequest, SpanOptions
+from tests.serve_app.fakes import WordOverlap, make_service
+
+TEXT = "Ships sail. Pandas eat bamboo! Where?\n\nIn China, e.g. in zoos, and at No. 5 there."
+
+
+def cut(text: str) -> list[str]:
+    return [text[start:end] for start, end in sentences(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" \n ", []),
+        ("one", ["one"]),
+        (
+            TEXT,
+            [
+                "Ships sail.",
+                "Pandas eat bamboo!",
+                "Where?",
+                "In China, e.g. in zoos, and at No. 5 there.",
+            ],
+        ),
+        ("She said “Go.” Then left.", ["She said “Go.”", "Then left."]),
+        ("猫は魚を食べる。「本当？」はい。", ["猫は魚を食べる。", "「本当？」", "はい。"]),
+        ("Version 3.11 is out. Ünder it.", ["Version 3.11 is out.", "Ünder it."]),
+        ("🐼 eats. 🐟 swims.", ["🐼 eats.", "🐟 swims."]),
+    ],
+)
+def test_sentences(text: str, expected: list[str]) -> None:
+    assert cut(text) == expected
+
+
+@given(st.text())
+def test_nothing_but_white_space_is_left_out(text: str) -> None:
+    assert "".join("".join(cut(text)).split()) == "".join(text.split())
+
+
+def request(*documents: str, **options: object) -> RerankRequest:
+    wanted = SpanOptions(**options)  # type: ignore[arg-type]
+    return RerankRequest("pandas eat", documents, relevant_spans=wanted)
+
+
+async def test_the_best_sentences_come_first() -> None:
+    backend = WordOverlap()
+    service = make_service(backend)
+    result = await service.rerank(request("Nothing here.", TEXT, "Pandas sleep."))
+    assert result.results[0].index == 1
+    best = result.results[0].relevant_spans
+    assert TEXT[best[0].start : best[0].end] == "Pandas eat bamboo!"
+    assert [s.score for s in best] == sorted((s.score for s in best), reverse=True)
+    assert all(0 <= s.score <= 1 for s in best)
+
+
+async def test_threshold_and_number_bound_them() -> None:
+    service = make_service(WordOverlap())
+    every = (await service.rerank(request(TEXT, threshold=0.0))).results[0].relevant_spans
+    assert len(every) == 4
+    high = (await service.rerank(request(TEXT, threshold=every[0].score))).results[0]
+    assert high.relevant_spans == every[:1]
+    two = (await service.rerank(request(TEXT, threshold=0.0, max_spans=2))).results[0]
+    assert two.relevant_spans == every[:2]
+    assert (await service.rerank(request(TEXT, threshold=1.0))).results[0].relevant_spans == ()
+
+
+async def test_only_documents_that_come_back_are_looked_into() -> None:
+    backend = WordOverlap()
+    service = make_service(backend)
+    asked = replace(request("Pandas eat. So.", "Ships sail. So."), top_n=1)
+    result = await service.rerank(asked)
+    [only] = result.results
+    assert only.index == 0
+    assert only.relevant_spans
+    assert result.timings_ms["spans"] >= 0
+    again = await service.rerank(asked)
+    assert again.cached_tokens == again.tokens == result.tokens
+
+
+async def test_without_the_wish_nothing_more_is_scored() -> None:
+    backend = WordOverlap()
+    plain = await make_service(backend).rerank(RerankRequest("pandas eat", (TEXT,)))
+    asked = await make_service(backend).rerank(request(TEXT))
+    assert plain.results[0].relevant_spans == ()
+    assert plain.tokens < asked.tokens
+
+
+async def test_too_many_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relevant_spans, "MAX_SENTENCES", 3)
+    with pytest.raises(InvalidRequest, match="lower top_n"):
+        await make_service(WordOverlap()).rerank(request(TEXT))

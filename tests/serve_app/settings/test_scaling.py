@@ -1,0 +1,156 @@
+"""Replicas: what a model gets, and how many by the tokens that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ray.serve._private.common import DeploymentID
+from ray.serve.autoscaling_policy import _apply_autoscaling_config
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
+
+from serve_app.deployments.autoscaling import METRIC, Meter, PendingTokens
+from serve_app.settings.scaling import shortage
+from serve_app.settings.settings import Settings, SettingsError, load
+
+
+def options(settings: Settings, index: int = 0) -> Mapping[str, Any]:
+    return settings.scaling(settings.model_settings()[index]).deployment_options()
+
+
+def test_one_fixed_replica_without_a_share_by_default() -> None:
+    assert options(load({}, {})) == {
+        "num_replicas": 1,
+        "ray_actor_options": {"num_cpus": 0, "num_gpus": 0},
+    }
+
+
+def test_a_models_own_win_over_the_services() -> None:
+    models = [
+        {"name": "a"},
+        {"name": "b", "num_gpus": 0.25, "max_replicas": 6, "resources": {"mlx": 1}},
+        {"name": "c", "num_replicas": 3},
+    ]
+    settings = load({"models": models, "num_gpus": 0.5, "max_replicas": 4}, {})
+    assert options(settings, 0)["ray_actor_options"]["num_gpus"] == 0.5
+    second = options(settings, 1)
+    assert second["ray_actor_options"] == {
+        "num_cpus": 0,
+        "num_gpus": 0.25,
+        "resources": {"mlx": 1},
+    }
+    assert second["autoscaling_config"]["max_replicas"] == 6
+    assert options(settings, 2)["num_replicas"] == 3
+
+
+def test_processors_set_aside_are_the_models_threads() -> None:
+    settings = load({}, {"RERANKER_NUM_CPUS": "3", "RERANKER_RESOURCES": '{"mlx": 1}'})
+    assert settings.spec(settings.model_settings()[0]).threads == 3
+    assert options(settings)["ray_actor_options"]["resources"] == {"mlx": 1}
+
+
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        ({"min_replicas": 3, "max_replicas": 2}, r"max_replicas \(2\) is below min_replicas"),
+        ({"num_gpus": 1.5}, "num_gpus is a fraction of one GPU or a whole number"),
+        ({"models": [{"name": "a", "max_replicas": 1, "min_replicas": 2}]}, "model 'a'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(args: dict[str, Any], match: str) -> None:
+    with pytest.raises(SettingsError, match=match):
+        load(args, {})
+
+
+def test_what_one_machine_does_not_have_is_named() -> None:
+    models = [{"name": "a", "num_cpus": 2, "num_replicas": 2}, {"name": "b", "num_gpus": 0.5}]
+    settings = load({"models": models}, {})
+    wanted = [settings.scaling(model) for model in settings.model_settings()]
+    assert shortage(wanted, {"CPU": 4, "GPU": 1}) is None
+    assert shortage(wanted, {"CPU": 4}) == "the models ask for 0.5 GPU and there is 0"
+    assert shortage(wanted, {"CPU": 2, "GPU": 1}) == "the models ask for 4 CPU and there is 2"
+    asleep = load({"min_replicas": 0, "max_replicas": 9, "num_cpus": 2}, {})
+    assert shortage([asleep.scaling(asleep.model_settings()[0])], {"CPU": 2}) is None
+
+
+def test_a_model_that_sleeps_is_loaded_once_at_the_start() -> None:
+    config = options(load({"min_replicas": 0, "max_replicas": 2}, {}))["autoscaling_config"]
+    parsed = AutoscalingConfig(**config)
+    assert (parsed.min_replicas, parsed.initial_replicas) == (0, 1)
+    assert parsed.policy.policy_kwargs == {"target_tokens": 16384}
+
+
+def decide(
+    pending: list[float], *, requests: float = 0, target: int | None = None, least: int = 0
+) -> int:
+    """What Ray's own wrapper makes of the policy, as its controller calls it."""
+    config = AutoscalingConfig(
+        **{
+            **options(load({"min_replicas": least, "max_replicas": 8}, {}))["autoscaling_config"],
+            "upscale_delay_s": 0,
+            "downscale_delay_s": 0,
+            "downscale_to_zero_delay_s": 0,
+        }
+    )
+    policy = config.policy.get_policy()(**config.policy.policy_kwargs)
+    number = len(pending)
+    context = AutoscalingContext(
+        deployment_id=DeploymentID(name="Model-0", app_name="rerank"),
+        deployment_name="Model-0",
+        app_name="rerank",
+        current_num_replicas=number,
+        target_num_replicas=number if target is None else target,
+        running_replicas=[],
+        total_num_requests=requests,
+        total_queued_requests=0,
+        aggregated_metrics={METRIC: dict(enumerate(pending))},
+        raw_metrics={},
+        capacity_adjusted_min_replicas=least,
+        capacity_adjusted_max_replicas=8,
+        policy_state={},
+        last_scale_up_time=None,
+        last_scale_down_time=None,
+        current_time=None,
+        config=config,
+    )
+    decision: int = _apply_autoscaling_config(policy)(context)[0]
+    return decision
+
+
+def test_replicas_follow_the_tokens_and_not_the_requests() -> None:
+    assert decide([16_384 * 3], requests=1) == 3
+    assert decide([100.0], requests=50) == 1
+    assert decide([16_384, 16_384, 0, 0], requests=2) == 2
+
+
+def test_the_last_replica_stays_while_there_are_requests_and_goes_after() -> None:
+    assert decide([0.0], requests=1) == 1
+    assert decide([0.0]) == 0
+
+
+def test_a_request_wakes_a_model_that_sleeps() -> None:
+    assert decide([], requests=1, target=0) == 1
+    assert decide([], target=0) == 0
+
+
+def test_the_policy_needs_nothing_but_the_context() -> None:
+    class Context:
+        aggregated_metrics = None
+        total_num_requests = 0
+
+    assert PendingTokens(10)(Context()) == (0.0, {})
+
+
+def test_the_meter_counts_by_characters_then_by_tokens_then_not_at_all() -> None:
+    meter = Meter()
+    with meter.holding("abcd", ["x" * 36, "x" * 36]) as load_:
+        assert meter.pending == 20
+        load_.weigh(25)
+        with meter.holding("", ["x" * 8]):
+            assert meter.pending == 27
+        assert meter.pending == 25
+    assert meter.pending == 0
+    with pytest.raises(ValueError, match="broken"), meter.holding("", ["x" * 8]):
+        raise ValueError("broken")
+    assert meter.pending == 0

@@ -59,7 +59,7 @@ class Bare:
         self._backend = backend or InProcess(settings)
         self.service = RerankService(
             catalog=settings.catalog(),
-            backends={settings.catalog().default: self._backend},
+            replicas={settings.catalog().default: self._backend},
             store=store_of(settings),
             admission=Admission(
                 settings.max_parallel, settings.max_queue, settings.queue_timeout_s

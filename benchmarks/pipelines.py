@@ -115,7 +115,7 @@ async def measure(models: Mapping[str, Local], data: Dataset) -> None:
 def serving(models: Mapping[str, Local], store: ScoreStore) -> RerankService:
     return RerankService(
         catalog=Catalog(tuple(models), "maxsim", {}),
-        backends=models,
+        replicas=models,
         store=store,
         admission=Admission(8, 8, 600),
         telemetry=Telemetry(),

@@ -64,7 +64,7 @@ async def _turn(url: str, wait_s: float, row_s: float, same: bool, requests: int
         services.append(
             RerankService(
                 catalog=Catalog(("m",), "m", {}),
-                backends={"m": models[-1]},
+                replicas={"m": models[-1]},
                 store=stores[-1],
                 admission=Admission(64, 64, 30),
                 telemetry=Telemetry(),

@@ -12,6 +12,8 @@ class RerankError(Exception):
     status = 500
     code = "internal_error"
     retry_after_s: int | None = None
+    # Seconds that the request waited in the queue before it was refused there.
+    queued_s: float | None = None
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)

@@ -24,7 +24,7 @@ from serve_app.api.dialects.base import Limits
 from serve_app.api.responses import Frontend
 from serve_app.deployments.exposure import http_host, ring_of, warning_for
 from serve_app.deployments.metrics_hub import key_of, report_for_ever
-from serve_app.deployments.model_handle import HandleBackend
+from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.deployments.proxy import in_use
 from serve_app.deployments.serve_logging import follow_serve
 from serve_app.pipeline_spec import BM25
@@ -134,12 +134,12 @@ class Ingress:
             for m in settings.model_settings()
         }
         self._backends = {
-            name: HandleBackend(models[f"model_{i}"], partial(hub.recall.remote, key))
+            name: ReplicasHandle(models[f"model_{i}"], partial(hub.recall.remote, key))
             for i, (name, key) in enumerate(self._keys.items())
         }
         self.service = RerankService(
             catalog=settings.catalog(),
-            backends=self._backends,
+            replicas=self._backends,
             store=self._store,
             admission=self._admission,
             telemetry=self.telemetry,

@@ -22,7 +22,7 @@ GRACE_S = 0.25
 logger = logging.getLogger("ray.serve")
 
 
-class HandleBackend:
+class ReplicasHandle:
     """Calls a ModelReplica deployment; a replica's exception comes out as it was raised."""
 
     def __init__(self, handle: Any, recall: Callable[[], Awaitable[ModelInfo | None]]) -> None:

@@ -7,10 +7,10 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from serve_app.errors import Overloaded, QueueTimeout, ShuttingDown
+from serve_app.errors import Overloaded, QueueTimeout, RerankError, ShuttingDown
 
 # Longer than that no client should be told to wait: by then other replicas may have started.
 MAX_RETRY_AFTER_S = 30
@@ -18,7 +18,7 @@ MAX_RETRY_AFTER_S = 30
 RECENT = 0.05
 
 
-class _Turn:
+class _Waiter:
     """A place in the queue: less priority goes first, then who came first."""
 
     __slots__ = ("place", "ready")
@@ -27,7 +27,7 @@ class _Turn:
         self.place = (priority, number)
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def __lt__(self, other: _Turn) -> bool:
+    def __lt__(self, other: _Waiter) -> bool:
         return self.place < other.place
 
 
@@ -40,7 +40,7 @@ class Admission:
         self.active = 0
         self.closed = False
         self._timeout_s = queue_timeout_s
-        self._waiters: list[_Turn] = []  # a heap
+        self._waiters: list[_Waiter] = []  # a heap
         self._numbers = itertools.count()
         self._held_s = 0.0  # how long a slot is held, lately
 
@@ -53,14 +53,12 @@ class Admission:
         return self.max_parallel - self.active
 
     @asynccontextmanager
-    async def slot(
-        self, on_wait: Callable[[float], None] | None = None, priority: int = 0
-    ) -> AsyncIterator[float]:
-        """Hold one of the slots; gives the seconds waited for it.
+    async def slot(self, priority: int = 0) -> AsyncIterator[float]:
+        """Hold one of the slots inside the block; yields the seconds waited for it.
 
-        `on_wait` gets the seconds also where the wait ends in an error. `priority` 0 goes before
-        1 wherever requests wait. Raises Overloaded when the queue is full of requests that go
-        before this one, or gets full of them; QueueTimeout; ShuttingDown.
+        `priority` 0 goes before 1 wherever requests wait. Raises Overloaded when the queue is
+        full of requests that go before this one, or gets full of them; QueueTimeout;
+        ShuttingDown. The error's `queued_s` has the seconds waited.
         """
         if self.closed:
             raise ShuttingDown("the service is stopping; send the request to another one")
@@ -70,10 +68,10 @@ class Admission:
                 self.active += 1
             else:
                 await self._wait(priority)
-        finally:
-            waited_s = time.perf_counter() - started
-            if on_wait is not None:
-                on_wait(waited_s)
+        except RerankError as error:
+            error.queued_s = time.perf_counter() - started
+            raise
+        waited_s = time.perf_counter() - started
         held = time.perf_counter()
         try:
             yield waited_s
@@ -91,17 +89,17 @@ class Admission:
         self._held_s += (held_s - self._held_s) * (RECENT if self._held_s else 1)
 
     async def _wait(self, priority: int) -> None:
-        turn = _Turn(priority, next(self._numbers))
+        waiter = _Waiter(priority, next(self._numbers))
         if len(self._waiters) >= self.max_queue:
-            self._make_room(turn)
-        heapq.heappush(self._waiters, turn)
+            self._make_room(waiter)
+        heapq.heappush(self._waiters, waiter)
         try:
-            await asyncio.wait_for(asyncio.shield(turn.ready), self._timeout_s)
+            await asyncio.wait_for(asyncio.shield(waiter.ready), self._timeout_s)
         except BaseException as error:
-            if not turn.ready.done():
-                self._remove(turn)
-                turn.ready.cancel()
-            elif turn.ready.exception() is None:
+            if not waiter.ready.done():
+                self._remove(waiter)
+                waiter.ready.cancel()
+            elif waiter.ready.exception() is None:
                 # The slot was handed over in the same moment: give it on.
                 self._release()
             if isinstance(error, TimeoutError):
@@ -121,17 +119,17 @@ class Admission:
         full.retry_after_s = self.retry_after_s
         return full
 
-    def _make_room(self, turn: _Turn) -> None:
+    def _make_room(self, waiter: _Waiter) -> None:
         """Refuse the last in the queue for one that goes before it."""
         full = self.refusal()
-        last = max(self._waiters, default=turn)
-        if last.place[0] <= turn.place[0]:
+        last = max(self._waiters, default=waiter)
+        if last.place[0] <= waiter.place[0]:
             raise full
         self._remove(last)
         last.ready.set_exception(full)
 
-    def _remove(self, turn: _Turn) -> None:
-        self._waiters.remove(turn)
+    def _remove(self, waiter: _Waiter) -> None:
+        self._waiters.remove(waiter)
         heapq.heapify(self._waiters)
 
     def _release(self) -> None:

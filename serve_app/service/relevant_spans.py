@@ -7,8 +7,8 @@ pairs go through the score store like any others.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from models.types import ModelInfo, relevance
 from serve_app.errors import InvalidRequest
@@ -19,8 +19,6 @@ MAX_SENTENCES = 10_000
 # A sentence ends after a stop and its closing quotes, where a space and no small letter or digit
 # follows ("e.g. this", "No. 5"); after a full-width stop; at an empty line or a line's end.
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-z\d])|[。！？]+[”’」』）]*|\n+")
-
-Rank = Callable[[RerankRequest], Awaitable[RerankResult]]
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
@@ -38,64 +36,68 @@ def sentences(text: str) -> list[tuple[int, int]]:
     return found
 
 
-async def add_spans(
-    result: RerankResult,
-    request: RerankRequest,
-    options: SpanOptions,
-    info: ModelInfo,
-    rank: Rank,
-) -> RerankResult:
-    """The result with each document's relevant spans; their tokens are counted in it.
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """The sentences of a result's documents, and where each lies: `places` has the document's
+    index and the sentence's start and end."""
 
-    Raises InvalidRequest where the documents have too many sentences, else what `rank` raises.
-    """
-    texts = {r.index: text for r in result.results if (text := _text(request, r.index))}
-    places = [(i, span) for i, text in texts.items() for span in sentences(text)]
-    if len(places) > MAX_SENTENCES:
-        raise InvalidRequest(
-            f"the documents have {len(places)} sentences, and spans of at most {MAX_SENTENCES} are "
-            "found in one request; lower top_n",
-            param="relevant_spans",
+    places: Sequence[tuple[int, tuple[int, int]]]
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: RerankResult, request: RerankRequest) -> Sentences:
+        """Raises InvalidRequest if the documents have too many sentences."""
+        texts = {r.index: text for r in result.results if (text := _text(request, r.index))}
+        places = [(i, span) for i, text in texts.items() for span in sentences(text)]
+        if len(places) > MAX_SENTENCES:
+            raise InvalidRequest(
+                f"the documents have {len(places)} sentences; relevant_spans supports at most "
+                f"{MAX_SENTENCES} in one request: lower top_n",
+                param="relevant_spans",
+            )
+        return cls(places, tuple([texts[i][start:end] for i, (start, end) in places]))
+
+    def request(self, request: RerankRequest) -> RerankRequest:
+        """Return the request that scores each sentence as a document of its own."""
+        return replace(
+            request,
+            documents=self.texts,
+            originals=None,
+            top_n=None,
+            sort=False,
+            truncate=True,
+            relevant_spans=None,
+            options=replace(
+                request.options, max_tokens_per_doc=None, long_document="truncate", explain=False
+            ),
         )
-    if not places:
-        return result
-    pieces = tuple([texts[i][start:end] for i, (start, end) in places])
-    scored = await rank(_of_pieces(request, pieces))
-    by_document: dict[int, list[RelevantSpan]] = {}
-    for (i, (start, end)), piece in zip(places, scored.results, strict=True):
-        score = _unit(piece.logit, info)
-        if score >= options.threshold:
-            by_document.setdefault(i, []).append(RelevantSpan(start, end, score))
-    timings = dict(result.timings_ms)
-    timings["spans"] = scored.timings_ms["total"]
-    timings["total"] += timings["spans"]
-    return replace(
-        result,
-        results=tuple([_with(r, by_document.get(r.index, ()), options) for r in result.results]),
-        tokens=result.tokens + scored.tokens,
-        cached_tokens=result.cached_tokens + scored.cached_tokens,
-        timings_ms=timings,
-    )
+
+    def add_spans(
+        self, result: RerankResult, scored: RerankResult, options: SpanOptions, info: ModelInfo
+    ) -> RerankResult:
+        """Return the result with each document's relevant spans, and the tokens that they cost."""
+        by_document: dict[int, list[RelevantSpan]] = {}
+        for (i, (start, end)), sentence in zip(self.places, scored.results, strict=True):
+            score = _unit(sentence.logit, info)
+            if score >= options.threshold:
+                by_document.setdefault(i, []).append(RelevantSpan(start, end, score))
+        timings = dict(result.timings_ms)
+        timings["spans"] = scored.timings_ms["total"]
+        timings["total"] += timings["spans"]
+        return replace(
+            result,
+            results=tuple(
+                [_with(r, by_document.get(r.index, ()), options) for r in result.results]
+            ),
+            tokens=result.tokens + scored.tokens,
+            cached_tokens=result.cached_tokens + scored.cached_tokens,
+            timings_ms=timings,
+        )
 
 
 def _text(request: RerankRequest, index: int) -> str | None:
     document = request.documents[index]
     return document if isinstance(document, str) else None
-
-
-def _of_pieces(request: RerankRequest, pieces: tuple[str, ...]) -> RerankRequest:
-    return replace(
-        request,
-        documents=pieces,
-        originals=None,
-        top_n=None,
-        sort=False,
-        truncate=True,
-        relevant_spans=None,
-        options=replace(
-            request.options, max_tokens_per_doc=None, long_document="truncate", explain=False
-        ),
-    )
 
 
 def _unit(logit: float, info: ModelInfo) -> float:

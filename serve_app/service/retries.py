@@ -1,14 +1,15 @@
-"""A replica's answer, asked for again when the replica fails, within one bound of time."""
+"""A model's replicas as the service calls them: each call is bounded in time, and retried."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from models.images import ImageError
-from models.types import ScoringError
+from models.types import Document, ModelInfo, Score, ScoreOptions, ScoringError
+from models.vectors import Vectors
 from serve_app.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -17,43 +18,88 @@ from serve_app.errors import (
     ScoringFailed,
 )
 from serve_app.service.deadline import Deadline
+from serve_app.telemetry import Telemetry
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 
+# Seconds before the first retry; each further retry waits twice as long.
 PAUSE_S = 0.1
 
 
-class Tries:
-    """At most `max_retries` further tries; all of them take `timeout_s` seconds together."""
+class Replicas(Protocol):
+    """One model's replicas, wherever they run. Any exception may come out of a call."""
 
-    def __init__(self, max_retries: int, timeout_s: float) -> None:
+    async def info(self) -> ModelInfo: ...
+
+    async def score(
+        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
+    ) -> list[Score]:
+        """Raises DeadlineExceeded, and spends no forward pass, after `timeout_s` seconds."""
+        ...
+
+    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors: ...
+
+
+class RetryingModel:
+    """One model's replicas with bounded retries; only a RerankError comes out of a call.
+
+    A call makes at most `max_retries` further attempts, and all of them together take at most
+    `timeout_s` seconds. Raises DeadlineExceeded, ModelUnavailable when the attempts are used up,
+    and ScoringFailed and InvalidRequest, which another attempt would not change.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        replicas: Replicas,
+        telemetry: Telemetry,
+        *,
+        max_retries: int,
+        timeout_s: float,
+    ) -> None:
+        self.name = name
+        self._replicas = replicas
+        self._telemetry = telemetry
         self._max_retries = max_retries
         self._timeout_s = timeout_s
 
-    async def run(
-        self,
-        name: str,
-        call: Callable[[float], Awaitable[T]],
-        until: Deadline,
-        again: Callable[[], None],
-    ) -> T:
-        """The answer of the model `name`.
+    async def info(self) -> ModelInfo:
+        """Describe the loaded model."""
+        return await self._retried(lambda _: self._replicas.info(), Deadline())
 
-        `call` is told the seconds that are left, or until nobody waits any more; `again` is
-        called before each further try. Raises a RerankError: DeadlineExceeded, ModelUnavailable
-        when the tries are used up, ScoringFailed and InvalidRequest, which no try would change.
-        """
+    async def score(
+        self, query: str, documents: list[Document], options: ScoreOptions, until: Deadline
+    ) -> list[Score]:
+        """Score the documents, in their order. `until` may move back while the call runs."""
+        scores = await self._retried(
+            lambda left_s: self._replicas.score(query, documents, options, left_s), until
+        )
+        if len(scores) != len(documents):
+            raise ScoringFailed(
+                f"the model {self.name!r} returned {len(scores)} scores for "
+                f"{len(documents)} documents"
+            )
+        return scores
+
+    async def embed(
+        self, documents: list[Document], options: ScoreOptions, until: Deadline
+    ) -> Vectors:
+        """Embed the documents: vectors [documents, hidden]."""
+        return await self._retried(lambda _: self._replicas.embed(documents, options), until)
+
+    async def _retried(self, attempt: Callable[[float], Awaitable[T]], until: Deadline) -> T:
+        """Return what `attempt` returns; it is called with the seconds it may take."""
         limit = Deadline.after(self._timeout_s)
         failures = 0
         while True:
             try:
                 async with asyncio.timeout(limit.left()):
-                    return await call(min(limit.left(), until.left()))
+                    return await attempt(min(limit.left(), until.left()))
             except DeadlineExceeded:
                 if until.left() <= 0:
                     raise
-                continue  # the first who asked is gone; others who wait longer have joined
+                continue  # the first caller has gone, but others that wait longer have joined
             except RerankError:
                 raise
             except ImageError as error:
@@ -62,16 +108,18 @@ class Tries:
                 raise ScoringFailed(str(error)) from error
             except TimeoutError as error:
                 raise DeadlineExceeded(
-                    f"the model {name!r} took longer than {self._timeout_s:g} s; "
+                    f"the model {self.name!r} took longer than {self._timeout_s:g} s; "
                     "send fewer or shorter documents"
                 ) from error
             except (Exception, asyncio.CancelledError) as error:
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-                    raise  # this request is cancelled, not only the replica's call
+                    raise  # this request is cancelled, not only the call to the replica
                 failures += 1
-                logger.warning("model %s failed, try %d: %r", name, failures, error)
+                logger.warning("model %s failed, attempt %d: %r", self.name, failures, error)
             if failures > self._max_retries:
-                raise ModelUnavailable(f"the model {name!r} does not answer; try again in a moment")
-            again()
+                raise ModelUnavailable(
+                    f"the model {self.name!r} is not answering; try again in a moment"
+                )
+            self._telemetry.record_retry(self.name)
             await asyncio.sleep(PAUSE_S * 2 ** (failures - 1))

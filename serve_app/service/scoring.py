@@ -1,46 +1,30 @@
-"""A request's pairs to their scores: store, dedupe, scatter, gather. Plain asyncio."""
+"""Scores for one request's pairs: look them up, score the misses in chunks, keep the results."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
 
 from models.concurrency import paced, together
 from models.types import Document, ModelInfo, Score, ScoreOptions
-from models.vectors import Vectors
-from serve_app.errors import ScoringFailed
 from serve_app.service.admission import Admission
 from serve_app.service.cache import ScoreStore, SingleFlight
 from serve_app.service.chunking import cut
 from serve_app.service.deadline import Deadline
+from serve_app.service.retries import RetryingModel
 from serve_app.telemetry import tracing
 from serve_app.types import RerankRequest
 
 LOOKUP_KEYS = 64
 
 
-class Backend(Protocol):
-    """One model's replicas as the service sees them."""
-
-    async def info(self) -> ModelInfo: ...
-
-    async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
-    ) -> list[Score]:
-        """Raises DeadlineExceeded, and spends no forward pass, after `timeout_s` seconds."""
-        ...
-
-    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A query with each document under its key; `order` has the keys as the documents came."""
+    """A query with each document under its key; `order` has the keys in the documents' order."""
 
-    name: str
+    model: RetryingModel
     info: ModelInfo
     query: str
     order: Sequence[bytes]
@@ -53,14 +37,19 @@ class Pairs:
 
 @dataclass(slots=True)
 class Found:
-    """Scores by key: `known` were kept, `shared` of them by the shared store alone; `fresh` were
-    made for the `missing`, `joined` of them by another request that asked first."""
+    """Scores by key, and what it took to get them.
+
+    `known` were in the store, `shared` of them in the shared store only; `fresh` were scored for
+    the `missing` keys, `joined` of them by another request that asked first. `stages_ms` has the
+    milliseconds of the stages `lookup`, `queue` and `score`, as far as they ran.
+    """
 
     known: dict[bytes, Score]
     shared: int
     missing: Sequence[bytes]
     fresh: dict[bytes, Score] = field(default_factory=dict)
     joined: int = 0
+    stages_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def scores(self) -> dict[bytes, Score]:
@@ -68,59 +57,48 @@ class Found:
 
 
 class Scoring:
-    """Scores of pairs over one score store; each pair is scored once, however many ask."""
+    """Scores pairs over one score store; each pair is scored once, however many requests ask."""
 
-    def __init__(
-        self,
-        store: ScoreStore,
-        admission: Admission,
-        backends: Mapping[str, Backend],
-        answer: Callable[[str, Callable[[float], Awaitable[Any]], Deadline], Awaitable[Any]],
-    ) -> None:
-        """`answer` calls a model's replica, within a deadline and with further tries."""
+    def __init__(self, store: ScoreStore, admission: Admission) -> None:
         self._store = store
         self._admission = admission
-        self._backends = backends
-        self._answer = answer
         self._flights = SingleFlight()
 
-    async def of(self, pairs: Pairs, request: RerankRequest, timings: dict[str, float]) -> Found:
-        """Every pair's score; `timings`, which has those of `lookup` so far, gets the stages'
-        milliseconds. Raises a RerankError."""
-        landed, looking = self._flights.landed, time.perf_counter()
-        # Reasons are not kept: they would take more room than the scores.
+    async def score(self, pairs: Pairs, request: RerankRequest) -> Found:
+        """Return every pair's score. Raises a RerankError."""
+        landed, started = self._flights.landed, time.perf_counter()
+        # Explanations are not kept: they would take more room than the scores.
         kept = not request.options.explain
         found = (
             await self._look_up(list(pairs.by_key)) if kept else Found({}, 0, list(pairs.by_key))
         )
         if pairs.listwise and found.missing:
-            # One score alone means nothing: all are made anew.
+            # A listwise score means nothing without the others: score all of them again.
             found = Found({}, 0, pairs.order)
-        took = time.perf_counter() - looking
-        timings["lookup"] += took * 1000
-        tracing.past("lookup", took, hits=len(found.known), misses=len(found.missing))
-        if not found.missing:
-            return found
-
-        def waited(seconds: float) -> None:
-            timings["queue"] = seconds * 1000
-            tracing.past("queue", seconds)
-
-        async with self._admission.slot(waited, request.priority):
-            if self._flights.landed != landed and kept and not pairs.listwise:
-                # Others' scores came in while this one waited: don't score those again.
-                late = await self._look_up(found.missing)
-                found = Found(found.known | late.known, found.shared + late.shared, late.missing)
-            scoring = time.perf_counter()
-            make = partial(self._make, pairs, request.options)
-            found.fresh, found.joined = await self._flights.run(
-                found.missing, make, request.deadline
-            )
-        timings["score"] = (time.perf_counter() - scoring) * 1000
+        lookup_s = time.perf_counter() - started
+        stages_ms = {"lookup": lookup_s * 1000}
+        tracing.past("lookup", lookup_s, hits=len(found.known), misses=len(found.missing))
+        if found.missing:
+            async with self._admission.slot(request.priority) as queue_s:
+                stages_ms["queue"] = queue_s * 1000
+                tracing.past("queue", queue_s)
+                if self._flights.landed != landed and kept and not pairs.listwise:
+                    # Other requests' scores came in while this one waited: use those.
+                    late = await self._look_up(found.missing)
+                    found = Found(
+                        found.known | late.known, found.shared + late.shared, late.missing
+                    )
+                scoring = time.perf_counter()
+                make = partial(self._score_missing, pairs, request.options)
+                found.fresh, found.joined = await self._flights.run(
+                    found.missing, make, request.deadline
+                )
+            stages_ms["score"] = (time.perf_counter() - scoring) * 1000
+        found.stages_ms = stages_ms
         return found
 
     async def _look_up(self, keys: Sequence[bytes]) -> Found:
-        """What is kept, in this process first."""
+        """Look in this process's memory first, then in the shared store."""
         known: dict[bytes, Score] = {}
         async for start in paced(range(0, len(keys), LOOKUP_KEYS)):
             known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
@@ -129,36 +107,30 @@ class Scoring:
         missing = [key for key in missing if key not in shared]
         return Found(known | shared, len(shared), missing)
 
-    async def _make(
+    async def _score_missing(
         self, pairs: Pairs, options: ScoreOptions, keys: Sequence[bytes], until: Deadline
     ) -> dict[bytes, Score]:
-        """Scores that no store has; what is kept is made once among all servers."""
-        ask = partial(self._score, pairs, options, until)
+        """Score what no store has; what is kept is scored by one server at a time."""
+        score = partial(self._score_in_chunks, pairs, options, until)
         if options.explain:
-            return await ask(keys)
-        return await self._store.once(keys, score=ask, whole=pairs.listwise)
+            return await score(keys)
+        return await self._store.once(keys, score=score, whole=pairs.listwise)
 
-    async def _score(
+    async def _score_in_chunks(
         self, pairs: Pairs, options: ScoreOptions, until: Deadline, keys: Sequence[bytes]
     ) -> dict[bytes, Score]:
-        """The replicas' scores, of several chunks at a time."""
         texts = {key: pairs.by_key[key] for key in keys}
         whole = pairs.listwise or pairs.info.whole_requests
         chunks = [list(texts)] if whole else cut(texts, pairs.info.token_budget)
-        parts = await together(self._chunk(pairs, options, until, chunk) for chunk in chunks)
+        parts = await together(self._score_chunk(pairs, options, until, chunk) for chunk in chunks)
         return {key: score for part in parts for key, score in part.items()}
 
-    async def _chunk(
+    async def _score_chunk(
         self, pairs: Pairs, options: ScoreOptions, until: Deadline, keys: Sequence[bytes]
     ) -> dict[bytes, Score]:
         documents = [pairs.by_key[key] for key in keys]
-        ask = partial(self._backends[pairs.name].score, pairs.query, documents, options)
         with tracing.span("score", "client", documents=len(documents)):
-            scores: list[Score] = await self._answer(pairs.name, ask, until)
-        if len(scores) != len(keys):
-            raise ScoringFailed(
-                f"the model {pairs.name!r} gave {len(scores)} of {len(keys)} scores"
-            )
+            scores = await pairs.model.score(pairs.query, documents, options, until)
         found = dict(zip(keys, scores, strict=True))
         if not options.explain:
             self._store.put_many(found)

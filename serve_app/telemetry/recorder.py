@@ -59,6 +59,10 @@ class Telemetry:
         """A request that another model answered in place of `model`."""
         self.record_upstream(model, "fallbacks")
 
+    def record_retry(self, model: str) -> None:
+        """A call to the model's replicas that is made again."""
+        self.record_upstream(model, "retries")
+
     def record_upstream(self, model: str, event: str) -> None:
         """Something that happened in calls to the model."""
         self._own.upstream[model, event] += 1

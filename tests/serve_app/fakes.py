@@ -83,7 +83,7 @@ def make_service(
 ) -> RerankService:
     return RerankService(
         catalog=Catalog(("words",), "words", {"rerank-v3.5": "words"}),
-        backends={"words": backend},
+        replicas={"words": backend},
         store=store or MemoryStore(2**20, 60),
         admission=Admission(max_parallel, 4, 0.2),
         telemetry=Telemetry(),

@@ -12,7 +12,7 @@ from models.pipelines import fusion, lexical
 from models.types import ModelInfo
 from serve_app.errors import REPLACEABLE, InvalidRequest
 from serve_app.pipeline_spec import BM25, Fuse, Mmr, Pipeline, Rerank, Threshold
-from serve_app.service.pipelines.served_models import Models, check_pipeline, part
+from serve_app.service.pipelines.served_models import ServedModels, check_pipeline, stage_request
 from serve_app.service.pipelines.state import Scored, State
 from serve_app.types import RerankRequest, RerankResult
 
@@ -24,7 +24,7 @@ MAX_MMR_DOCUMENTS = 4096
 
 
 async def run(
-    pipeline: Pipeline, name: str, request: RerankRequest, models: Models, started: float
+    pipeline: Pipeline, name: str, request: RerankRequest, models: ServedModels, started: float
 ) -> RerankResult:
     """The documents that the stages kept, in the last one's order.
 
@@ -64,7 +64,7 @@ def _warning(budget: int | None, stopped: str, reranked: int) -> tuple[str, ...]
 class _Runner:
     """One request's stages, run one at a time."""
 
-    def __init__(self, request: RerankRequest, models: Models) -> None:
+    def __init__(self, request: RerankRequest, models: ServedModels) -> None:
         self.state = State(request)
         self._request = request
         self._models = models
@@ -158,7 +158,7 @@ class _Runner:
                 param="pipeline",
             )
         info = await self._models.info(step.mmr)
-        vectors = await self._models.embed(step.mmr, part(self._request, order, info))
+        vectors = await self._models.embed(step.mmr, stage_request(self._request, order, info))
         scores = [self.state.scored[i].shown for i in order]
         relevance = scores if self.state.bounded else unit_scale(scores)
         count = len(order) if step.keep is None else step.keep
@@ -174,7 +174,7 @@ class _Runner:
 
     async def _rank(self, model: str, order: Sequence[int]) -> RerankResult:
         info = await self._info(model)
-        return await self._models.rank(model, part(self._request, order, info))
+        return await self._models.rank(model, stage_request(self._request, order, info))
 
     async def _info(self, model: str) -> ModelInfo | None:
         """None where the model does not answer: its stand-in may."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.types import ModelInfo, ModelSpec
 from serve_app.deployments.metrics_hub import MetricsHub, key_of
-from serve_app.deployments.model_handle import HandleBackend
+from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.telemetry import Snapshot
 from tests.serve_app.fakes import INFO
 
@@ -32,13 +32,13 @@ class Handle:
 async def test_a_remembered_model_is_not_asked() -> None:
     hub, handle = MetricsHub(), Handle()
     await hub.learn(KEY, INFO)
-    assert await HandleBackend(handle, lambda: hub.recall(KEY)).info() == INFO
+    assert await ReplicasHandle(handle, lambda: hub.recall(KEY)).info() == INFO
     assert handle.asked == 0
 
 
 async def test_an_unknown_model_is_asked_once_and_reported_to_a_new_hub() -> None:
     hub, handle = MetricsHub(), Handle()
-    backend = HandleBackend(handle, lambda: hub.recall(KEY))
+    backend = ReplicasHandle(handle, lambda: hub.recall(KEY))
     assert backend.known is None
     assert await backend.info() == await backend.info() == INFO
     assert handle.asked == 1
@@ -52,7 +52,7 @@ async def test_a_broken_memory_does_not_stop_an_answer() -> None:
     async def broken() -> ModelInfo | None:
         raise RuntimeError("the hub is gone")
 
-    assert await HandleBackend(Handle(), broken).info() == INFO
+    assert await ReplicasHandle(Handle(), broken).info() == INFO
 
 
 def test_other_settings_are_another_model() -> None:

@@ -119,7 +119,7 @@ def _pair(first: WordOverlap, second: WordOverlap) -> tuple[RerankService, Telem
     telemetry = Telemetry()
     service = RerankService(
         catalog=Catalog(("first", "second"), "first", {}),
-        backends={"first": first, "second": second},
+        replicas={"first": first, "second": second},
         store=MemoryStore(2**20, 60),
         admission=Admission(8, 8, 1),
         telemetry=telemetry,
@@ -144,6 +144,11 @@ async def test_another_model_answers_for_one_that_fails_and_the_answer_says_so()
     assert telemetry.snapshot().requests == {("handle", "second", 200): 1}
     assert telemetry.snapshot().upstream == {("first", "fallbacks"): 1}
     assert (first.rows, second.rows) == (0, 2)
+    # The time spent on the failed model is a stage of its own, not part of the answer's look-up.
+    assert result.timings_ms["fallback"] > 0
+    assert result.timings_ms["total"] == pytest.approx(
+        sum(ms for stage, ms in result.timings_ms.items() if stage != "total")
+    )
     # The failed model's scores were not made up: it is asked again, and answers.
     assert (await service.rerank(RerankRequest("a b", ("a", "a b")))).model == "first"
 

@@ -194,7 +194,7 @@ async def test_images_need_a_model_that_reads_them_and_are_kept_by_pair() -> Non
     backend = WordOverlap()
     service = make_service(backend)
     image = ImageDocument("data:image/png;base64,AAAA", "a")
-    with pytest.raises(InvalidRequest, match="reads text alone"):
+    with pytest.raises(InvalidRequest, match="reads text only"):
         await service.rerank(ask(image))
     backend.info_ = replace(INFO, takes_images=True)
     backend.failures = [ImageError("an image is none of PNG")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +61,13 @@ class Numbers(WordOverlap):
 class Kit:
     """`ask` ranks by the stages given, or by a pipeline of that name."""
 
-    def __init__(self, *, max_parallel: int = 8, **pipelines: Pipeline) -> None:
+    def __init__(
+        self,
+        *,
+        max_parallel: int = 8,
+        fallbacks: Mapping[str, str] | None = None,
+        **pipelines: Pipeline,
+    ) -> None:
         self.light = Numbers("light", 0)
         self.heavy = Numbers("heavy", 1)
         self.dense = Numbers("dense", 0, embeds=True, family="bi-encoder")
@@ -70,12 +76,12 @@ class Kit:
         self.admission = Admission(max_parallel, 100, 5)
         self.service = RerankService(
             catalog=Catalog((*self.backends, *pipelines), "light", {"rerank-v3.5": "light"}),
-            backends=self.backends,
+            replicas=self.backends,
             store=MemoryStore(2**20, 60),
             admission=self.admission,
             telemetry=self.telemetry,
             max_retries=0,
-            fallbacks={"heavy": "light"},
+            fallbacks=fallbacks or {"heavy": "light"},
             pipelines=pipelines,
         )
 

@@ -132,10 +132,9 @@ async def test_a_stages_model_has_its_stand_in_and_a_pipeline_is_one_request() -
 
 
 async def test_a_configured_pipeline_is_a_model_with_a_stand_in() -> None:
-    kit = Kit(both=pipeline_of(*CASCADE))
+    kit = Kit(both=pipeline_of(*CASCADE), fallbacks={"both": "dense"})
     result = await kit.ask(DOCUMENTS, model="both")
     assert (result.model, order(result)) == ("both", [2, 1, 0])
-    kit.service._fallbacks = {"both": "dense"}
     kit.light.failures = [ConnectionError("gone")]
     stood_in = await kit.ask(["0.3 0.1"], model="both")
     assert (stood_in.model, stood_in.pipeline) == ("dense", None)
@@ -173,7 +172,7 @@ async def test_spans_come_from_the_last_model_that_scores() -> None:
     spans = SpanOptions(threshold=0.5)
     result = await kit.ask(["0.9 0.8", "0.8 0.1"], *CASCADE, relevant_spans=spans)
     assert [len(hit.relevant_spans) for hit in result.results] == [1, 0]
-    with pytest.raises(InvalidRequest, match="spans are found by a model"):
+    with pytest.raises(InvalidRequest, match="relevant_spans needs a model"):
         await kit.ask(["bamboo"], {"rerank": "bm25"}, relevant_spans=spans)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,6 +15,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from models.pipelines import lexical
+from models.types import ModelInfo
 from serve_app import __version__
 from serve_app.access import Access
 from serve_app.api.app import make_app
@@ -23,7 +23,7 @@ from serve_app.api.dialects import NATIVE
 from serve_app.api.dialects.base import Limits
 from serve_app.api.responses import Frontend
 from serve_app.deployments.exposure import http_host, ring_of, warning_for
-from serve_app.deployments.metrics_hub import key_of, report_for_ever
+from serve_app.deployments.metrics_hub import HubReporter, key_of
 from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.deployments.proxy import in_use
 from serve_app.deployments.serve_logging import follow_serve
@@ -35,7 +35,6 @@ from serve_app.service.images import ImageFetcher
 from serve_app.service.rerank import RerankService
 from serve_app.settings.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge, tracing
-from serve_app.telemetry.ray_metrics import RayMetrics
 from serve_app.telemetry.request_log import calling, no_lines
 from serve_app.types import RerankResult
 
@@ -120,9 +119,7 @@ class Ingress:
         self.telemetry = Telemetry()
         self.access = access_of(settings, self.telemetry)
         self._settings = settings
-        self._hub = hub
-        self._ray_metrics = RayMetrics()
-        self._id = uuid.uuid4().hex
+        self._reporter = HubReporter(hub, self._own_snapshot, self._known_models)
         self._store = store_of(settings)
         self._admission = Admission(
             max_parallel=settings.max_parallel,
@@ -133,13 +130,13 @@ class Ingress:
             m.name: key_of(m.remote_spec() if m.is_remote else settings.spec(m))
             for m in settings.model_settings()
         }
-        self._backends = {
+        self._replicas = {
             name: ReplicasHandle(models[f"model_{i}"], partial(hub.recall.remote, key))
             for i, (name, key) in enumerate(self._keys.items())
         }
         self.service = RerankService(
             catalog=settings.catalog(),
-            replicas=self._backends,
+            replicas=self._replicas,
             store=self._store,
             admission=self._admission,
             telemetry=self.telemetry,
@@ -153,11 +150,12 @@ class Ingress:
             # Its import takes longer than a request may.
             lexical.bm25("warm up", ["warm up"])
         loop = asyncio.get_event_loop()
-        self._tasks = [loop.create_task(report_for_ever(self._report))]
+        self._reporter.start()
+        self._tasks: list[asyncio.Task[None]] = []
         if warn_if_exposed:
             self._tasks.append(loop.create_task(self._warn_if_exposed()))
         if settings.clear_cache_interval_s:
-            self._tasks.append(loop.create_task(self._clear_for_ever()))
+            self._tasks.append(loop.create_task(self._clear_forever()))
 
     async def rerank(
         self,
@@ -232,11 +230,11 @@ class Ingress:
 
     async def snapshot(self) -> Snapshot:
         """The figures of all ingress replicas."""
-        return merge(await self._report())
+        return merge(await self._reporter.report())
 
     async def health(self) -> dict[str, Any]:
         """Status, the queue, and each model; `unavailable` while a model does not answer."""
-        models = {name: await self._model_health(name) for name in self._backends}
+        models = {name: await self._model_health(name) for name in self._replicas}
         answers = all("error" not in model for model in models.values())
         status = "ok" if answers else "unavailable"
         return {
@@ -259,7 +257,7 @@ class Ingress:
 
     async def _model_health(self, name: str) -> dict[str, Any]:
         try:
-            info = await asyncio.wait_for(self._backends[name].info(), timeout=5)
+            info = await asyncio.wait_for(self._replicas[name].info(), timeout=5)
         except Exception as error:
             return {"error": f"the model's replica does not answer ({type(error).__name__})"}
         return {**asdict(info), "cache": {"enabled": self._settings.cache, **self._store.stats()}}
@@ -270,22 +268,21 @@ class Ingress:
         if host is not None and (warning := warning_for(host, self._settings)):
             logger.warning(warning)
 
-    async def _report(self) -> list[Snapshot]:
-        own = self.telemetry.snapshot(
+    async def _own_snapshot(self) -> Snapshot:
+        return self.telemetry.snapshot(
             waiting=self._admission.waiting,
             active=self._admission.active,
             shared=self._store.shared_stats(),
         )
-        await asyncio.to_thread(self._ray_metrics.tell, own)
-        known = {
-            self._keys[name]: backend.known
-            for name, backend in self._backends.items()
-            if backend.known is not None
-        }
-        snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own, known)
-        return snapshots
 
-    async def _clear_for_ever(self) -> None:
+    def _known_models(self) -> dict[str, ModelInfo]:
+        return {
+            self._keys[name]: replicas.known
+            for name, replicas in self._replicas.items()
+            if replicas.known is not None
+        }
+
+    async def _clear_forever(self) -> None:
         while True:
             await asyncio.sleep(self._settings.clear_cache_interval_s)
             self._store.clear()

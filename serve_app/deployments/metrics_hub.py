@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
+
+from ray.serve.handle import DeploymentHandle
 
 from models.remote.types import RemoteSpec
 from models.types import ModelInfo, ModelSpec
 from serve_app.telemetry import Snapshot, settled
+from serve_app.telemetry.ray_metrics import RayMetrics
 
 logger = logging.getLogger("ray.serve")
 
@@ -24,13 +28,40 @@ def key_of(spec: ModelSpec | RemoteSpec) -> str:
     return repr(spec)
 
 
-async def report_for_ever(report: Callable[[], Awaitable[object]]) -> None:
-    """Tell the hub what a process has counted, again and again."""
-    while True:
-        # The hub may be restarting; the next report carries the same totals.
-        with contextlib.suppress(Exception):
-            await report()
-        await asyncio.sleep(REPORT_INTERVAL_S)
+class HubReporter:
+    """Reports what one process has counted, to the hub and to Ray's metrics."""
+
+    def __init__(
+        self,
+        hub: DeploymentHandle,
+        snapshot: Callable[[], Awaitable[Snapshot]],
+        models: Callable[[], Mapping[str, ModelInfo]] = dict,
+    ) -> None:
+        """`snapshot` returns this process's totals, `models` what it knows of loaded models."""
+        self._hub = hub
+        self._snapshot = snapshot
+        self._models = models
+        self._id = uuid.uuid4().hex
+        self._ray_metrics = RayMetrics()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Report every REPORT_INTERVAL_S from now on. Needs a running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._report_forever())
+
+    async def report(self) -> list[Snapshot]:
+        """Report once; returns the latest snapshot of every process."""
+        own = await self._snapshot()
+        await asyncio.to_thread(self._ray_metrics.tell, own)
+        snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own, self._models())
+        return snapshots
+
+    async def _report_forever(self) -> None:
+        while True:
+            # The hub may be restarting; the next report carries the same totals.
+            with contextlib.suppress(Exception):
+                await self.report()
+            await asyncio.sleep(REPORT_INTERVAL_S)
 
 
 async def recalled(

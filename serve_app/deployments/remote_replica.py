@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,10 +22,9 @@ from models.remote.errors import (
     RemoteUnavailable,
 )
 from models.remote.types import RemoteScorer, RemoteSpec
-from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.deployments.loading import LOAD_FAILED
-from serve_app.deployments.metrics_hub import report_for_ever
-from serve_app.deployments.serve_logging import follow_serve
+from serve_app.deployments.scoring_replica import ScoringReplica, Work
 from serve_app.errors import (
     RerankError,
     UpstreamFailed,
@@ -36,9 +33,7 @@ from serve_app.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from serve_app.service.deadline import Deadline, within
-from serve_app.telemetry import tracing
-from serve_app.telemetry.ray_metrics import RayMetrics
+from serve_app.telemetry import Snapshot, tracing
 from serve_app.telemetry.replica_recorder import ReplicaFigures
 
 logger = logging.getLogger("ray.serve")
@@ -52,11 +47,13 @@ _ERRORS: tuple[tuple[type[RemoteError], type[RerankError]], ...] = (
 )
 
 
-class RemoteReplica:
-    """Scores pairs by asking a provider; called as ModelReplica is."""
+class RemoteReplica(ScoringReplica):
+    """Scores pairs by asking a provider."""
 
-    def __init__(self, spec: RemoteSpec, hub: DeploymentHandle) -> None:
-        follow_serve()
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
+        self, spec: RemoteSpec, hub: DeploymentHandle
+    ) -> None:
+        super().__init__()
         try:
             self._scorer: RemoteScorer = load_remote(spec)
         except (RemoteConfigError, RemoteUnauthorized) as error:
@@ -64,53 +61,30 @@ class RemoteReplica:
             raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
         self._name = spec.name
         self._figures = ReplicaFigures(spec.name)
-        self._ray_metrics = RayMetrics()
-        self._hub = hub
-        self._id = uuid.uuid4().hex
-        self._reporter: asyncio.Task[None] | None = None
+        self.start_reports(hub)
         logger.info("model %s is scored by %s", spec.name, self._scorer.info.source)
 
     async def info(self) -> ModelInfo:
-        """What the model is; asks no provider."""
+        """Describe the model, without asking its provider."""
         return self._scorer.info
 
-    async def score(
-        self,
-        query: str,
-        documents: Sequence[Document],
-        options: ScoreOptions = DEFAULTS,
-        timeout_s: float = math.inf,
-        trace: tracing.Carrier | None = None,
+    async def _score(
+        self, query: str, documents: Sequence[Document], options: ScoreOptions, work: Work
     ) -> list[Score]:
-        """Scores in the documents' order.
-
-        `trace`: the caller's span, where it traces. Raises a RerankError that says what the
-        provider did, DeadlineExceeded after `timeout_s` seconds.
-        """
-        if trace is not None:
-            tracing.start()
         started = time.perf_counter()
-        if self._reporter is None:
-            self._reporter = asyncio.create_task(report_for_ever(self._report))
+        work.begun = True
         try:
-            with tracing.span("upstream", "client", trace, model=self._name):
-                async with within(Deadline.after(timeout_s).at, "a chunk"):
-                    return await self._scorer.score(query, documents, options)
+            with tracing.span("upstream", "client", work.trace, model=self._name):
+                return await self._scorer.score(query, documents, options)
         except RemoteError as error:
             logger.warning("model %s: %s", self._name, error)
             raise to_client(error) from None
         finally:
             self._figures.add("upstream_seconds", time.perf_counter() - started)
 
-    async def _report(self) -> None:
+    async def snapshot(self) -> Snapshot:
         counts = {(self._name, event): n for event, n in self._scorer.counts.items()}
-        own = replace(self._figures.snapshot(), upstream=Counter(counts))
-        await asyncio.to_thread(self._ray_metrics.tell, own)
-        await self._hub.report.remote(self._id, own, {})
-
-    def __del__(self) -> None:
-        # Ray Serve calls it when the replica stops.
-        tracing.flush()
+        return replace(self._figures.snapshot(), upstream=Counter(counts))
 
 
 def to_client(error: RemoteError) -> RerankError:

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -35,14 +32,11 @@ from serve_app.deployments.autoscaling import METRIC, Meter
 from serve_app.deployments.call_trace import Call, told
 from serve_app.deployments.fairness import Turns
 from serve_app.deployments.loading import earlier, load_scorer
-from serve_app.deployments.metrics_hub import key_of, report_for_ever
-from serve_app.deployments.serve_logging import follow_serve
+from serve_app.deployments.metrics_hub import key_of
+from serve_app.deployments.scoring_replica import ScoringReplica, Work
 from serve_app.deployments.watchdog import ended_after
-from serve_app.errors import DeadlineExceeded
-from serve_app.service.deadline import Deadline, within
 from serve_app.settings.base import Frozen
-from serve_app.telemetry import tracing
-from serve_app.telemetry.ray_metrics import RayMetrics
+from serve_app.telemetry import Snapshot
 from serve_app.telemetry.replica_recorder import ReplicaFigures
 
 # One merged batch holds so many micro-batches: enough to sort rows by length, short enough
@@ -78,15 +72,15 @@ class _Limit:
 
 @dataclass(slots=True)
 class _Job:
-    """One chunk on its way through the replica; `begun` once a forward pass has it."""
+    """One chunk on its way through the replica."""
 
     limit: _Limit
+    work: Work
     call: Call
     encoded: Encoded = field(default_factory=lambda: Encoded((), (), ()))
-    begun: bool = False
 
 
-class ModelReplica:
+class ModelReplica(ScoringReplica):
     """Scores pairs with one loaded model."""
 
     # Another one in a subclass.
@@ -102,10 +96,12 @@ class ModelReplica:
         hang_s: float = 3600.0,
         hub: DeploymentHandle | None = None,
     ) -> None:
-        """`hang_s`: seconds that a forward pass may take before the process ends. `hub` is told
-        what the model turned out to be, asked what was found earlier, and gets the figures
-        of dropped work and of kept representations."""
-        follow_serve()
+        """Load the model.
+
+        `hang_s`: seconds that a forward pass may take before the process ends. `hub` knows what
+        an earlier replica found out of the model, learns what this one did, and gets its reports.
+        """
+        super().__init__()
         self._meter = Meter()
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
@@ -121,15 +117,11 @@ class ModelReplica:
         self._merge_up_to(info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
         self._figures = ReplicaFigures(info.name)
-        self._ray_metrics = RayMetrics()
         self._hang_s = hang_s
-        self._dropped = 0
-        self._id = uuid.uuid4().hex
-        self._reports: asyncio.Task[None] | None = None
         if hub is not None:
-            # Not waited for: at the first start the hub may be starting too.
-            self._told = hub.learn.remote(key_of(spec), info)
-            self._reports = loop.create_task(report_for_ever(partial(self._report, hub)))
+            # Not awaited: at the first start the hub may be starting too.
+            self._learned = hub.learn.remote(key_of(spec), info)
+            self.start_reports(hub)
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Take `window_ms` and `batch_tokens` (of one merged batch) while requests go on.
@@ -152,30 +144,10 @@ class ModelReplica:
         """What the loaded model is."""
         return self._scorer.info
 
-    async def score(
-        self,
-        query: str,
-        documents: Sequence[Document],
-        options: ScoreOptions = DEFAULTS,
-        timeout_s: float = math.inf,
-        trace: tracing.Carrier | None = None,
+    async def _score(
+        self, query: str, documents: Sequence[Document], options: ScoreOptions, work: Work
     ) -> list[Score]:
-        """Scores in the documents' order.
-
-        `trace`: the caller's span, where it traces. Raises ScoringError when a logit is not
-        finite, DeadlineExceeded after `timeout_s` seconds: what has not begun by then is never run.
-        """
-        job = _Job(self._limit, Call(self._figures, trace))
-        try:
-            async with within(Deadline.after(timeout_s).at, "a chunk"):
-                return await self._run(job, query, documents, options)
-        except (asyncio.CancelledError, DeadlineExceeded):
-            self._dropped += not job.begun
-            raise
-
-    async def _run(
-        self, job: _Job, query: str, documents: Sequence[Document], options: ScoreOptions
-    ) -> list[Score]:
+        job = _Job(self._limit, work, Call(self._figures, work.trace))
         loop = asyncio.get_running_loop()
         with self._meter.holding(query, documents) as load:
             # Cancelled while it waits for the thread, it never gets there.
@@ -203,16 +175,11 @@ class ModelReplica:
             # Rows that are new are few: after a ranking by the same model there are none.
             return await loop.run_in_executor(self._forwards, self._scorer.embed, encoded)
 
-    async def _report(self, hub: DeploymentHandle) -> None:
+    async def snapshot(self) -> Snapshot:
         own = self._figures.snapshot(self._scorer.figures, self._scorer.stats())
         if self._dropped:
             own.upstream[self._scorer.info.name, "dropped"] = self._dropped
-        await asyncio.to_thread(self._ray_metrics.tell, own)
-        await hub.report.remote(self._id, own, {})
-
-    def __del__(self) -> None:
-        # Ray Serve calls it when the replica stops.
-        tracing.flush()
+        return own
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What the autoscaling policy counts; Ray Serve asks for it."""
@@ -222,7 +189,7 @@ class ModelReplica:
     async def _forward(self, jobs: list[_Job]) -> list[list[Score]]:
         loop = asyncio.get_running_loop()
         for job in jobs:
-            job.begun = True
+            job.work.begun = True
         batch = [job.encoded for job in jobs]
         with (
             ended_after(self._hang_s),

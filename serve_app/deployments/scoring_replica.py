@@ -1,0 +1,81 @@
+"""What a local model's replica and a provider's have in common: the score call and its reports."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ray.serve.handle import DeploymentHandle
+
+from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from serve_app.deployments.metrics_hub import HubReporter
+from serve_app.deployments.serve_logging import follow_serve
+from serve_app.errors import DeadlineExceeded
+from serve_app.service.deadline import Deadline, within
+from serve_app.telemetry import Snapshot, tracing
+
+
+@dataclass(slots=True)
+class Work:
+    """One score call: its caller's span, if it is traced, and whether work on it has begun."""
+
+    trace: tracing.Carrier | None
+    begun: bool = False
+
+
+class ScoringReplica(ABC):
+    """Scores pairs for the ingress, and reports what it counts to the hub."""
+
+    def __init__(self) -> None:
+        follow_serve()
+        self._dropped = 0
+
+    def start_reports(self, hub: DeploymentHandle) -> None:
+        """Report to the hub from now on. Needs a running event loop."""
+        self._reporter = HubReporter(hub, self.snapshot)
+        self._reporter.start()
+
+    @abstractmethod
+    async def info(self) -> ModelInfo:
+        """Describe the model."""
+
+    async def score(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        options: ScoreOptions = DEFAULTS,
+        timeout_s: float = math.inf,
+        trace: tracing.Carrier | None = None,
+    ) -> list[Score]:
+        """Score the documents, in their order.
+
+        `trace`: the caller's span, if it is traced. Raises DeadlineExceeded after `timeout_s`
+        seconds: work that has not begun by then is dropped. Raises ScoringError when a logit is
+        not finite, and a RerankError that says what went wrong at a provider.
+        """
+        if trace is not None:
+            tracing.start()
+        work = Work(trace)
+        try:
+            async with within(Deadline.after(timeout_s).at, "a chunk"):
+                return await self._score(query, documents, options, work)
+        except (asyncio.CancelledError, DeadlineExceeded):
+            self._dropped += not work.begun
+            raise
+
+    @abstractmethod
+    async def _score(
+        self, query: str, documents: Sequence[Document], options: ScoreOptions, work: Work
+    ) -> list[Score]:
+        """Score the documents; sets `work.begun` once the work cannot be saved any more."""
+
+    @abstractmethod
+    async def snapshot(self) -> Snapshot:
+        """Return what this replica has counted so far."""
+
+    def __del__(self) -> None:
+        # Ray Serve calls it when the replica stops.
+        tracing.flush()

@@ -160,12 +160,12 @@ def _spec(settings: Settings, name: str | None, model: str) -> ModelSpec:
     found = next((m for m in settings.models if m.name == model), None)
     if found is None:
         is_folder = Path(model).is_dir()
-        alone = {
+        single = {
             "models": (),
             "model": model,
             "local_model_path": str(Path(model).resolve()) if is_folder else None,
         }
-        found = settings.model_copy(update=alone).model_settings()[0]
+        found = settings.model_copy(update=single).model_settings()[0]
     if found.is_remote:
         raise EvalError(
             f"{found.name} is a provider's model: start the service with `rerank up` and use "

@@ -1,1 +1,1 @@
-"""Programs around the reranking service, to start from."""
+"""Example programs that use the reranking service."""

@@ -1,6 +1,6 @@
-"""Retrieve, fuse, rerank, answer: in LangChain.
+"""Retrieval-augmented generation in LangChain: retrieve, fuse, rerank, answer.
 
-`rag_chain` takes a question and gives {"question", "documents", "answer"}.
+`rag_chain` builds a chain from a question to {"question", "candidates", "documents", "answer"}.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from serve_app.client.frameworks.langchain import RerankCompressor
 
 CANDIDATES = 50
 PROMPT = ChatPromptTemplate.from_template(
-    "Answer from the passages alone.\n\n{passages}\n\nQuestion: {question}"
+    "Answer using only the passages.\n\n{passages}\n\nQuestion: {question}"
 )
 
 
-class EmbedderOf(Embeddings):
-    """LangChain's embeddings from the example's embedder."""
+class LangChainEmbedder(Embeddings):
+    """Adapts the example's embedder to LangChain."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -47,15 +47,15 @@ def rag_chain(
     compressor: RerankCompressor,
     model: BaseChatModel | None = None,
 ) -> Runnable[str, dict[str, Any]]:
-    """A chain over `passages`. Without a model the answer is the best passage's text."""
+    """Build a chain over `passages`. Without a model, the answer is the best passage's text."""
     documents = {p.id: Document(p.text, id=p.id, metadata=dict(p.metadata)) for p in passages}
-    store = InMemoryVectorStore(EmbedderOf(embedder))
+    store = InMemoryVectorStore(LangChainEmbedder(embedder))
     store.add_documents(list(documents.values()))
     words = Bm25(passages)
 
     def retrieve(question: str) -> list[Document]:
-        near = store.similarity_search(question, k=CANDIDATES)
-        ranked = fuse([words.search(question, CANDIDATES), [d.id or "" for d in near]])
+        nearest = store.similarity_search(question, k=CANDIDATES)
+        ranked = fuse([words.search(question, CANDIDATES), [d.id or "" for d in nearest]])
         return [documents[id] for id in ranked]
 
     def rerank(found: dict[str, Any]) -> list[Document]:

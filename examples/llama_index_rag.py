@@ -1,4 +1,4 @@
-"""Retrieve, fuse, rerank, answer: in LlamaIndex."""
+"""Retrieval-augmented generation in LlamaIndex: retrieve, fuse, rerank, answer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from serve_app.client.frameworks.llama_index import RerankPostprocessor
 CANDIDATES = 50
 
 
-class EmbedderOf(BaseEmbedding):
-    """LlamaIndex's embedding model from the example's embedder."""
+class LlamaIndexEmbedder(BaseEmbedding):
+    """Adapts the example's embedder to LlamaIndex."""
 
     embedder: Any
 
@@ -40,18 +40,18 @@ class EmbedderOf(BaseEmbedding):
         return vectors
 
 
-class Fused(BaseRetriever):
-    """Nodes by BM25 and by vectors, fused."""
+class FusionRetriever(BaseRetriever):
+    """Retrieves nodes by BM25 and by vectors, and fuses both rankings."""
 
     def __init__(self, passages: list[Passage], index: VectorStoreIndex) -> None:
         super().__init__()
-        self._words = Bm25(passages)
+        self._bm25 = Bm25(passages)
         self._index = index
-        self._near = index.as_retriever(similarity_top_k=CANDIDATES)
+        self._vectors = index.as_retriever(similarity_top_k=CANDIDATES)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        near = [node.node_id for node in self._near.retrieve(query_bundle)]
-        ranked = fuse([self._words.search(query_bundle.query_str, CANDIDATES), near])
+        nearest = [node.node_id for node in self._vectors.retrieve(query_bundle)]
+        ranked = fuse([self._bm25.search(query_bundle.query_str, CANDIDATES), nearest])
         return [NodeWithScore(node=node) for node in self._index.docstore.get_nodes(ranked)]
 
 
@@ -62,18 +62,18 @@ def rag_engine(
     postprocessor: RerankPostprocessor,
     llm: LLM | None = None,
 ) -> RetrieverQueryEngine:
-    """A query engine over `passages`. Without a model its answers are nodes alone."""
+    """Build a query engine over `passages`. Without a model, it returns source nodes only."""
     nodes = [TextNode(id_=p.id, text=p.text, metadata=dict(p.metadata)) for p in passages]
     for node in nodes:
         node.excluded_embed_metadata_keys = list(node.metadata)
-    index = VectorStoreIndex(nodes, embed_model=EmbedderOf(embedder=embedder))
+    index = VectorStoreIndex(nodes, embed_model=LlamaIndexEmbedder(embedder=embedder))
     if llm is None:
-        # Without a model LlamaIndex would look for OpenAI's, also where no text is asked for.
+        # Without a mock, LlamaIndex would load OpenAI's model although no text is generated.
         synthesizer: BaseSynthesizer = NoText(llm=MockLLM())
     else:
         synthesizer = get_response_synthesizer(llm=llm, response_mode=ResponseMode.COMPACT)
     return RetrieverQueryEngine(
-        Fused(passages, index),
+        FusionRetriever(passages, index),
         response_synthesizer=synthesizer,
         node_postprocessors=[postprocessor],
     )

@@ -1,4 +1,4 @@
-"""Asks the docstrings of Python's own library."""
+"""Answer a question from the docstrings of Python's standard library."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ from serve_app.client import Reranker
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.rag", description=__doc__)
     parser.add_argument("question")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the reranking service")
-    parser.add_argument("--llm-url", help="an OpenAI-compatible base URL; without it: quotes")
-    parser.add_argument("--llm-model", default="default", help="key: environment's OPENAI_API_KEY")
+    parser.add_argument(
+        "--url",
+        default="http://127.0.0.1:8000",
+        help="URL of the reranking service (default: %(default)s); "
+        "its API key is read from RERANK_API_KEY",
+    )
+    parser.add_argument(
+        "--llm-url",
+        help="base URL of an OpenAI-compatible API; its key is read from OPENAI_API_KEY "
+        "(default: no language model, the answer quotes the passages)",
+    )
+    parser.add_argument("--llm-model", default="default", help="model name for the LLM API")
     options = parser.parse_args()
     with Reranker(options.url, api_key=os.environ.get("RERANK_API_KEY"), tool="rag") as reranker:
         model: Model = Quotes(reranker)

@@ -1,4 +1,4 @@
-"""Answers from passages: by any OpenAI-compatible model, or without one."""
+"""Answer a question from passages, with an OpenAI-compatible model or without a model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from examples.rag.protocols import Passage
 from serve_app.client import Reranker
 
 PROMPT = (
-    "Answer the question from the numbered passages alone, in a few sentences. Cite each passage "
-    "you use as [n]. Say so if the passages don't answer it."
+    "Answer the question in a few sentences, using only the numbered passages. Cite each passage "
+    "you use as [n]. If the passages don't answer the question, say so."
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`'\"])|\n{2,}")
 
 
 class ChatModel:
-    """A model behind `POST {base_url}/chat/completions`: OpenAI, vLLM, Ollama, llama.cpp, …"""
+    """A model served at `POST {base_url}/chat/completions`: OpenAI, vLLM, Ollama, llama.cpp, …"""
 
     def __init__(self, base_url: str, model: str, api_key: str | None = None) -> None:
         headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
@@ -27,21 +27,21 @@ class ChatModel:
         self._model = model
 
     def answer(self, question: str, passages: Sequence[Passage]) -> str:
-        """Raises httpx.HTTPStatusError where the model refuses."""
+        """Generate an answer. Raises httpx.HTTPStatusError for an error response."""
         numbered = "\n\n".join(f"[{n}] {p.text}" for n, p in enumerate(passages, 1))
         messages = [
             {"role": "system", "content": PROMPT},
             {"role": "user", "content": f"{numbered}\n\nQuestion: {question}"},
         ]
         body = {"model": self._model, "messages": messages, "temperature": 0}
-        answer = self._client.post(self._url, json=body)
-        answer.raise_for_status()
-        text: str = answer.json()["choices"][0]["message"]["content"]
+        response = self._client.post(self._url, json=body)
+        response.raise_for_status()
+        text: str = response.json()["choices"][0]["message"]["content"]
         return text
 
 
 class Quotes:
-    """No language model: the passages' most relevant sentences, found by the reranker."""
+    """Answers with the passages' most relevant sentences, without a language model."""
 
     def __init__(self, reranker: Reranker, sentences: int = 3) -> None:
         self._reranker = reranker

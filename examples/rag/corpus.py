@@ -1,4 +1,4 @@
-"""Real text that every Python has: its own library's docstrings."""
+"""A corpus that every Python installation has: the docstrings of its standard library."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MIN_CHARS = 60
 
 
 def docstrings() -> list[Passage]:
-    """A passage for each documented function and class of some modules; `id` is its full name."""
+    """Return one passage per documented function and class; `id` is its qualified name."""
     return [Passage(name, text, {"module": m}) for m in MODULES for name, text in _of(m)]
 
 

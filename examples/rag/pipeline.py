@@ -1,4 +1,4 @@
-"""The pipeline: retrieve by words and by meaning, fuse, rerank, diversify, answer."""
+"""The RAG pipeline: retrieve by BM25 and by vectors, fuse, rerank, diversify, answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve_app.client import Reranker
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`passages` are those that [1], [2], … in `text` stand for."""
+    """An answer; [1], [2], … in `text` refer to `passages`, in order."""
 
     text: str
     passages: tuple[Passage, ...]
@@ -23,8 +23,8 @@ class Answer:
 class Rag:
     """Answers questions from passages.
 
-    `candidates` are retrieved in each way, `considered` of them kept by the reranker, `used` in
-    the answer.
+    BM25 and the vector store each retrieve `candidates` passages, of which the reranker keeps
+    `considered` and the answer uses `used`.
     """
 
     def __init__(
@@ -40,21 +40,21 @@ class Rag:
         used: int = 4,
     ) -> None:
         self._passages = {passage.id: passage for passage in passages}
-        self._words = Bm25(passages)
+        self._bm25 = Bm25(passages)
         self._embedder, self._store = embedder, store
         self._reranker, self._model = reranker, model
         self._candidates, self._considered, self._used = candidates, considered, used
         store.add(list(self._passages), embedder.embed([p.text for p in passages]))
 
     def retrieve(self, question: str) -> list[Passage]:
-        """Candidates by BM25 and by vectors, fused."""
-        by_words = self._words.search(question, self._candidates)
+        """Retrieve candidates by BM25 and by vectors, and fuse both rankings."""
+        by_words = self._bm25.search(question, self._candidates)
         vector = self._embedder.embed([question])[0]
-        by_meaning = self._store.search(vector, self._candidates)
-        return [self._passages[id] for id in fuse([by_words, by_meaning])]
+        by_vectors = self._store.search(vector, self._candidates)
+        return [self._passages[id] for id in fuse([by_words, by_vectors])]
 
     def ask(self, question: str) -> Answer:
-        """Raises a RerankError where the reranker doesn't answer."""
+        """Answer a question. Raises a RerankError if reranking fails."""
         best = self._reranker.rerank(question, self.retrieve(question), top_k=self._considered)
         vectors = self._store.get([hit.document.id for hit in best])
         order = diversify([hit.score for hit in best], vectors, self._used)

@@ -1,4 +1,4 @@
-"""What the pipeline needs of a vector store, an embedder and a model: bring your own."""
+"""The interfaces of the vector store, the embedder and the model; implement them for your own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of text that an answer may quote; `id` is unique in its corpus."""
+    """A piece of text that an answer can quote; `id` is unique in the corpus."""
 
     id: str
     text: str
@@ -23,7 +23,7 @@ class Passage:
 
 class Embedder(Protocol):
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of length 1, [texts, dimensions]."""
+        """Return unit vectors [texts, dimensions]."""
         ...
 
 
@@ -31,15 +31,15 @@ class VectorStore(Protocol):
     def add(self, ids: Sequence[str], vectors: Vectors) -> None: ...
 
     def search(self, vector: Vectors, count: int) -> list[str]:
-        """The ids of the vectors nearest to `vector` [dimensions], nearest first."""
+        """Return the ids of the vectors nearest to `vector` [dimensions], nearest first."""
         ...
 
     def get(self, ids: Sequence[str]) -> Vectors:
-        """Those vectors, [ids, dimensions]."""
+        """Return the vectors of `ids`, [ids, dimensions]."""
         ...
 
 
 class Model(Protocol):
     def answer(self, question: str, passages: Sequence[Passage]) -> str:
-        """An answer from the passages, citing them as [1], [2], …"""
+        """Answer from the passages, citing them as [1], [2], …"""
         ...

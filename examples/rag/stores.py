@@ -1,4 +1,4 @@
-"""BM25, vectors in memory, and an embedder: the smallest that work."""
+"""Minimal implementations: BM25, an in-memory vector store and an embedder."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from models import embedded
 
 
 class Bm25:
-    """Finds passages by the words that they share with a question."""
+    """Finds passages that share words with a question."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._ids = [passage.id for passage in passages]
         self._index = bm25s.BM25()
-        self._index.index(_words([p.text for p in passages]), show_progress=False)
+        self._index.index(_tokenize([p.text for p in passages]), show_progress=False)
 
     def search(self, question: str, count: int) -> list[str]:
-        """Ids, best first; those that share no word are left out."""
+        """Return the ids of passages that share a word with the question, best first."""
         count = min(count, len(self._ids))
-        found, scores = self._index.retrieve(_words([question]), k=count, show_progress=False)
+        found, scores = self._index.retrieve(_tokenize([question]), k=count, show_progress=False)
         return [self._ids[i] for i, s in zip(found[0], scores[0], strict=True) if s > 0]
 
 
-def _words(texts: list[str]) -> bm25s.tokenization.Tokenized:
+def _tokenize(texts: list[str]) -> bm25s.tokenization.Tokenized:
     return bm25s.tokenize(texts, stopwords="en", show_progress=False)
 
 
 class MemoryVectors:
-    """A vector store in an array."""
+    """A vector store backed by a numpy array."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
         self._vectors: Vectors = np.empty((0, 0), np.float32)
 
     def add(self, ids: Sequence[str], vectors: Vectors) -> None:
-        start = len(self._places)
-        self._places |= {id: start + i for i, id in enumerate(ids)}
+        start = len(self._rows)
+        self._rows |= {id: start + i for i, id in enumerate(ids)}
         self._vectors = np.vstack([self._vectors, vectors]) if start else vectors
 
     def search(self, vector: Vectors, count: int) -> list[str]:
-        ids = list(self._places)
+        ids = list(self._rows)
         return [ids[i] for i in np.argsort(-(self._vectors @ vector))[:count]]
 
     def get(self, ids: Sequence[str]) -> Vectors:
-        found: Vectors = self._vectors[[self._places[id] for id in ids]]
+        found: Vectors = self._vectors[[self._rows[id] for id in ids]]
         return found
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2, which the service carries (needs sentence-transformers)."""
+    """all-MiniLM-L6-v2, the service's embedded weights (needs sentence-transformers)."""
 
     def __init__(self) -> None:
         from sentence_transformers import SentenceTransformer

@@ -1,6 +1,6 @@
-"""The Python client: sync and async, with httpx and pydantic alone.
+"""The Python client, blocking and async; it needs only httpx and pydantic.
 
-`agents` and `frameworks` have what goes into other people's programs.
+`agents` holds tools for agents, `frameworks` adapters for RAG frameworks.
 """
 
 from serve_app.client.core import AsyncReranker

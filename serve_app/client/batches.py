@@ -1,4 +1,4 @@
-"""Questions cut into batches, packed into requests, and the scores put together again."""
+"""Split documents into batches, group batches into requests, and merge the scores."""
 
 from __future__ import annotations
 
@@ -7,89 +7,95 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from serve_app.client import arguments
-from serve_app.client.documents import Readable, TextField, read
+from serve_app.client.documents import ParsedDocument, TextField, parse
 from serve_app.client.results import BatchFailure, D, Hit, RerankResults
-from serve_app.client.wire import Answer, Job
+from serve_app.client.wire import Answer, Batch
 from serve_app.client.wire_many import Outcome
 from serve_app.errors import RerankError
 
-# Of one request: the service ranks a few of its queries at a time, and bounds the body's bytes
-# (a character takes up to four).
+# Limits per request: the service ranks only a few of its queries at a time, and limits the size
+# of the body in bytes (a character takes up to four).
 MAX_QUERIES = 64
 MAX_CHARS = 2_000_000
-APART = (
-    "the documents went in several requests, and the pipeline ranked each one's by themselves; "
-    "raise batch_size"
+SPLIT_PIPELINE = (
+    "the documents were split over several requests, and the pipeline ranked each request "
+    "separately; raise batch_size to send them in one"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[D]):
-    """A query with its documents; `place` is its own among several."""
+class QueryDocuments(Generic[D]):
+    """A query with its documents; `index` is the query's position if there are several."""
 
     query: str
     documents: Sequence[D]
-    readables: Sequence[Readable]
-    place: int | None
+    parsed: Sequence[ParsedDocument]
+    index: int | None
 
-    @staticmethod
-    def of(
-        query: str, documents: Iterable[D], text_field: TextField | None, place: int | None
-    ) -> Question[D]:
-        """Raises InvalidRequest where the query is no string, or a document has no text."""
-        try:
-            arguments.query(query)
-            given = arguments.documents(documents)
-            readables = [read(document, i, text_field) for i, document in enumerate(given)]
-        except RerankError as error:
-            if place is not None:
-                error.add_note(f"query {place}")
-            raise
-        return Question(query, given, readables, place)
+
+def prepare(
+    query: str, documents: Iterable[D], text_field: TextField | None, index: int | None
+) -> QueryDocuments[D]:
+    """Validate a query and its documents.
+
+    Raises InvalidRequest if the query is not a string or a document has no text.
+    """
+    try:
+        arguments.query(query)
+        given = arguments.documents(documents)
+        parsed = [parse(document, i, text_field) for i, document in enumerate(given)]
+    except RerankError as error:
+        if index is not None:
+            error.add_note(f"query {index}")
+        raise
+    return QueryDocuments(query, given, parsed, index)
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """What all batches of a call have in common."""
+class SharedFields:
+    """The request fields that all batches of a call share."""
 
     top_k: int | None
     model: str | None
     options: Mapping[str, Any]
 
 
-def cut(question: Question[Any], whole: Whole, size: int) -> list[Job]:
-    """Jobs of up to `size` documents. The best `top_k` of all are among each one's best."""
-    jobs = []
-    for start in range(0, len(question.readables), size):
-        part = [readable.payload for readable in question.readables[start : start + size]]
-        jobs.append(
-            Job(
-                question.query,
+def split(entry: QueryDocuments[Any], shared: SharedFields, size: int) -> list[Batch]:
+    """Split into batches of at most `size` documents.
+
+    Each batch returns its own best `top_k`, which include the overall best `top_k`.
+    """
+    batches = []
+    for start in range(0, len(entry.parsed), size):
+        part = [document.payload for document in entry.parsed[start : start + size]]
+        batches.append(
+            Batch(
+                entry.query,
                 part,
                 start=start,
-                top_k=None if whole.top_k is None else min(whole.top_k, len(part)),
-                model=whole.model,
-                options=whole.options,
-                place=question.place,
+                top_k=None if shared.top_k is None else min(shared.top_k, len(part)),
+                model=shared.model,
+                options=shared.options,
+                query_index=entry.index,
             )
         )
-    return jobs
+    return batches
 
 
-def pack(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Jobs in their order, those together that fit one request of up to `size` documents."""
-    packs: list[list[Job]] = []
+def group(batches: Sequence[Batch], size: int) -> list[list[Batch]]:
+    """Group consecutive batches into requests of at most `size` documents."""
+    requests: list[list[Batch]] = []
     documents = chars = 0
-    for job in jobs:
-        own = len(job.query) + sum(map(_chars, job.documents))
-        documents, chars = documents + len(job.documents), chars + own
+    for batch in batches:
+        added = len(batch.query) + sum(map(_chars, batch.documents))
+        documents, chars = documents + len(batch.documents), chars + added
         fits = documents <= size and chars <= MAX_CHARS
-        if packs and fits and len(packs[-1]) < MAX_QUERIES:
-            packs[-1].append(job)
+        if requests and fits and len(requests[-1]) < MAX_QUERIES:
+            requests[-1].append(batch)
         else:
-            packs.append([job])
-            documents, chars = len(job.documents), own
-    return packs
+            requests.append([batch])
+            documents, chars = len(batch.documents), added
+    return requests
 
 
 def _chars(document: str | Mapping[str, Any]) -> int:
@@ -97,47 +103,44 @@ def _chars(document: str | Mapping[str, Any]) -> int:
 
 
 def merge(
-    questions: Sequence[Question[D]],
-    outcomes: Sequence[tuple[Job, Outcome]],
+    entries: Sequence[QueryDocuments[D]],
+    outcomes: Sequence[tuple[Batch, Outcome]],
     *,
     top_k: int | None,
     elapsed_ms: float,
 ) -> list[RerankResults[D]]:
-    """One result for each question, of all its batches."""
-    by_place: dict[int | None, list[tuple[Job, Outcome]]] = {}
-    for job, outcome in outcomes:
-        by_place.setdefault(job.place, []).append((job, outcome))
-    return [
-        _merged(question, by_place.get(question.place, []), top_k, elapsed_ms)
-        for question in questions
-    ]
+    """Merge the batches of each query into one result per query."""
+    by_query: dict[int | None, list[tuple[Batch, Outcome]]] = {}
+    for batch, outcome in outcomes:
+        by_query.setdefault(batch.query_index, []).append((batch, outcome))
+    return [_merged(entry, by_query.get(entry.index, []), top_k, elapsed_ms) for entry in entries]
 
 
 def _merged(
-    question: Question[D],
-    outcomes: Sequence[tuple[Job, Outcome]],
+    entry: QueryDocuments[D],
+    outcomes: Sequence[tuple[Batch, Outcome]],
     top_k: int | None,
     elapsed_ms: float,
 ) -> RerankResults[D]:
-    """One result of all batches, under the documents' own indices."""
-    answers = [(job, found) for job, found in outcomes if isinstance(found, Answer)]
-    scored = [(job.start + i, score) for job, found in answers for i, score in found.scores]
-    piped = any(found.by_pipeline for _, found in answers)
-    if not piped or len(answers) > 1:
-        # A pipeline's own order says more than its scores, of which some may be equal.
+    """Merge one query's batches; indices refer to the caller's list of documents."""
+    answers = [(batch, found) for batch, found in outcomes if isinstance(found, Answer)]
+    scored = [(batch.start + i, score) for batch, found in answers for i, score in found.scores]
+    from_pipeline = any(found.by_pipeline for _, found in answers)
+    if not from_pipeline or len(answers) > 1:
+        # Keep a pipeline's own order where possible: some of its scores may be equal.
         scored.sort(key=lambda pair: (-pair[1], pair[0]))
-    stages = {job.start + i: own for job, found in answers for i, own in found.stages.items()}
-    spans = {job.start + i: own for job, found in answers for i, own in found.spans.items()}
-    documents, readables = question.documents, question.readables
+    stages = {batch.start + i: own for batch, found in answers for i, own in found.stages.items()}
+    spans = {batch.start + i: own for batch, found in answers for i, own in found.spans.items()}
+    documents, parsed = entry.documents, entry.parsed
     return RerankResults(
-        query=question.query,
+        query=entry.query,
         hits=tuple(
             Hit(
                 index,
                 score,
                 documents[index],
-                readables[index].text,
-                readables[index].metadata,
+                parsed[index].text,
+                parsed[index].metadata,
                 spans.get(index, ()),
                 stages.get(index, {}),
             )
@@ -149,20 +152,22 @@ def _merged(
         requests=len(answers),
         elapsed_ms=elapsed_ms,
         failures=tuple(
-            BatchFailure(indices(job), found)
-            for job, found in outcomes
+            BatchFailure(indices(batch), found)
+            for batch, found in outcomes
             if isinstance(found, RerankError)
         ),
-        warnings=((APART,) if piped and len(outcomes) > 1 else ())
+        warnings=((SPLIT_PIPELINE,) if from_pipeline and len(outcomes) > 1 else ())
         + tuple(
-            # The service counts within its batch.
-            warning if len(outcomes) == 1 else f"batch from document {job.start}: {warning}"
-            for job, found in answers
+            # Indices in the service's warnings are relative to the batch.
+            warning
+            if len(outcomes) == 1
+            else f"batch starting at document {batch.start}: {warning}"
+            for batch, found in answers
             for warning in found.warnings
         ),
     )
 
 
-def indices(job: Job) -> range:
-    """The job's documents in the caller's list."""
-    return range(job.start, job.start + len(job.documents))
+def indices(batch: Batch) -> range:
+    """Return the positions of the batch's documents in the caller's list."""
+    return range(batch.start, batch.start + len(batch.documents))

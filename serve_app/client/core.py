@@ -1,4 +1,4 @@
-"""The client's core: cut, send, merge, count. Everything else is a way to call it."""
+"""The async client: split documents into batches, send them, merge the scores."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-import httpx
-
 from serve_app.client import batches
 from serve_app.client.arguments import one_of, pairs, positive, seconds
 from serve_app.client.documents import TextField
@@ -16,20 +14,21 @@ from serve_app.client.progress import Progress, progress_bar
 from serve_app.client.results import D, RerankResults
 from serve_app.client.retry import Retry
 from serve_app.client.sender import Sender
-from serve_app.client.spans import Spans, asked
-from serve_app.client.transport import Handle, Http, Transport
+from serve_app.client.spans import Spans, request_field
+from serve_app.client.transport import Handle, Transport
 from serve_app.client.usage import TokenUsageTracker, shared_tracker
 from serve_app.client.wire import DialectName
 from serve_app.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    import httpx
     import numpy as np
 
 URL = "http://127.0.0.1:8000"
 BATCH_SIZE = 2000
 OnError = Literal["raise", "report"]
 ON_ERROR = ("raise", "report")
-# What a call's options are sent as, under the same names.
+# The options of a call that are request fields of the same name.
 _SENT = (
     "instruction",
     "max_tokens_per_doc",
@@ -41,7 +40,7 @@ _SENT = (
 
 
 class CallOptions(TypedDict, total=False):
-    """What `rerank` and `batch` take beside queries and documents; see AsyncReranker.rerank."""
+    """The keyword arguments of `rerank` and `batch`; see AsyncReranker.rerank."""
 
     top_k: int | None
     model: str | None
@@ -60,19 +59,19 @@ class CallOptions(TypedDict, total=False):
 
 
 class AsyncReranker:
-    """A client of one reranker, for one event loop.
+    """An async client of one reranker, for one event loop.
 
     `target`: the service's URL, a hosted provider's base URL, or a Ray DeploymentHandle.
-    `dialect`: `native` for this service; `cohere`, `jina` or `voyage` for what speaks like them.
-    `api_key` is sent as a bearer token. `model` is that of calls that name none.
-    `batch_size`: documents a request. `max_connections`: requests in flight at once.
-    `on_error`: whether a failed batch raises, or is reported beside the others' results.
-    `timeout_s` bounds one try, `connect_timeout_s` its connecting; `retry` says when there is
-    another. `http2` None takes it where the package h2 is installed and the server offers it.
-    `extra_body`: fields for every request, by a handle too (`priority`, for example).
-    `text_field`: where a document's text is.
-    `tracker` counts tokens under `tool`, unless `track_tokens` is False; None is the shared one.
-    `client`: an httpx client of the caller's, which the caller closes.
+    `dialect`: `native` for this service; `cohere`, `jina` or `voyage` for APIs of that format.
+    `api_key` is sent as a bearer token. `model` is the default for calls without a model.
+    `batch_size`: maximum documents per request. `max_connections`: maximum concurrent requests.
+    `on_error`: raise the error of a failed batch, or report it alongside the other results.
+    `timeout_s` and `connect_timeout_s` limit each attempt; `retry` controls further attempts.
+    `http2` None uses HTTP/2 if the h2 package is installed and the server supports it.
+    `extra_body`: fields added to every request, also through a handle (such as `priority`).
+    `text_field`: the key, attribute or function that yields a document's text.
+    `tracker` counts tokens under `tool`, unless `track_tokens` is False; default: the shared one.
+    `client`: the caller's own httpx client, which the caller closes.
     """
 
     def __init__(
@@ -108,6 +107,9 @@ class AsyncReranker:
         seconds(connect_timeout_s, "connect_timeout_s")
         transport: Transport
         if isinstance(target, str):
+            # Imported here because httpx takes half of the client's import time.
+            from serve_app.client.http_transport import Http
+
             transport = Http(
                 target,
                 dialect=dialect,
@@ -122,7 +124,7 @@ class AsyncReranker:
             )
         elif not hasattr(target, "rerank"):
             raise InvalidRequest(
-                f"a target is an address or a Ray handle, not {type(target).__name__}",
+                f"target must be a URL or a Ray DeploymentHandle, not {type(target).__name__}",
                 param="target",
             )
         else:
@@ -155,17 +157,18 @@ class AsyncReranker:
         progress: Progress = False,
         track_tokens: bool | None = None,
     ) -> RerankResults[D]:
-        """Documents by falling relevance to `query`; all of them, or the best `top_k`.
+        """Rank documents by relevance to `query`; return all of them, or the best `top_k`.
 
-        A document is a string, a dict with a text field, or an object with one; it comes back
-        as it was given, its metadata beside it. No documents: no request, an empty result.
+        A document is a string, a dict with a text field, or an object with one; each hit holds
+        the original document and its metadata. Without documents, no request is sent and the
+        result is empty.
         `model`, `instruction`, `max_tokens_per_doc`, `long_document` and `query_image_url` are
-        sent as they are. `relevant_spans`: True, or SpanOptions, for each hit's `spans`.
-        `pipeline`: stages in place of a model; all documents then go in one request. `budget_ms`
-        bounds a pipeline's time.
-        `text_field`, `batch_size`, `on_error` and `track_tokens` win over the client's own.
-        `progress`: True for a bar, or a function of (documents done, documents).
-        Raises a RerankError, with a note of which documents it concerns.
+        passed to the service. `relevant_spans`: True or SpanOptions fills each hit's `spans`.
+        `pipeline`: stages to run instead of a model, with all documents in one request;
+        `budget_ms` limits the pipeline's time.
+        `text_field`, `batch_size`, `on_error` and `track_tokens` override the client's settings.
+        `progress`: True for a progress bar, or a function called with (done, total) documents.
+        Raises a RerankError, with a note that says which documents it concerns.
         """
         options: CallOptions = {
             "top_k": top_k,
@@ -188,11 +191,11 @@ class AsyncReranker:
     async def batch(
         self, requests: Iterable[tuple[str, Iterable[D]]], **options: Unpack[CallOptions]
     ) -> list[RerankResults[D]]:
-        """One result for each (query, documents), in their order, all in flight at once.
+        """Rank several (query, documents) pairs concurrently; return one result each, in order.
 
-        Several go in one request where the server takes them so. With `on_error="report"` a
-        query that fails has its error in its own result. `options` are those of `rerank`, for
-        every query; `elapsed_ms` is the whole call's.
+        Several queries share a request if the server supports it. With `on_error="report"`, a
+        failed query's error is in its own result. `options` are those of `rerank` and apply to
+        every query; `elapsed_ms` is the duration of the whole call.
         """
         if unknown := options.keys() - CallOptions.__annotations__.keys():
             raise TypeError(f"batch() got an unexpected keyword argument {min(unknown)!r}")
@@ -207,54 +210,54 @@ class AsyncReranker:
             top_k = positive(top_k, "top_k")
         size = options.get("batch_size")
         size = self._batch_size if size is None else positive(size, "batch_size")
-        whole = batches.Whole(
+        shared = batches.SharedFields(
             top_k=top_k,
-            # The stages name the models.
+            # A pipeline's stages name their own models.
             model=options.get("model") or (None if options.get("pipeline") else self.model),
             options={name: options.get(name) for name in _SENT}
-            | {"relevant_spans": asked(options.get("relevant_spans"))},
+            | {"relevant_spans": request_field(options.get("relevant_spans"))},
         )
         on_error = options.get("on_error") or self._on_error
         one_of(on_error, ON_ERROR, "on_error")
-        where = options.get("text_field")
-        where = self._text_field if where is None else where
+        text_field = options.get("text_field")
+        text_field = self._text_field if text_field is None else text_field
         several = len(requests) > 1
-        questions = [
-            batches.Question.of(query, documents, where, place if several else None)
-            for place, (query, documents) in enumerate(requests)
+        entries = [
+            batches.prepare(query, documents, text_field, i if several else None)
+            for i, (query, documents) in enumerate(requests)
         ]
-        # A pipeline's ranks and cuts are of all documents together.
-        most = sys.maxsize if options.get("pipeline") else size
-        jobs = [job for question in questions for job in batches.cut(question, whole, most)]
-        packs = batches.pack(jobs, size) if self._sender.takes_many else [[job] for job in jobs]
+        # A pipeline must see all documents at once: its stages rank and drop among them.
+        limit = sys.maxsize if options.get("pipeline") else size
+        parts = [batch for entry in entries for batch in batches.split(entry, shared, limit)]
+        grouped = batches.group(parts, size) if self._sender.takes_many else [[b] for b in parts]
         track = options.get("track_tokens")
-        total = sum(len(question.documents) for question in questions)
+        total = sum(len(entry.documents) for entry in entries)
         with progress_bar(options.get("progress", False), total) as advance:
             outcomes = await self._sender.send(
-                packs,
+                grouped,
                 raises=on_error == "raise",
                 track=self._track if track is None else track,
                 advance=advance,
             )
         elapsed_ms = (time.perf_counter() - started) * 1000
-        return batches.merge(questions, outcomes, top_k=top_k, elapsed_ms=elapsed_ms)
+        return batches.merge(entries, outcomes, top_k=top_k, elapsed_ms=elapsed_ms)
 
     async def compute_scores(
         self, query: str, texts: Sequence[Any], **options: Unpack[CallOptions]
     ) -> list[float]:
-        """Scores in the documents' order. Raises a RerankError: no score is made up."""
+        """Return scores in the documents' order. Raises a RerankError if any is missing."""
         return (await self._scored(query, texts, options)).in_order()
 
     async def score(self, query: str, document: Any, **options: Unpack[CallOptions]) -> float:
-        """One document's score."""
+        """Return the score of one document."""
         return (await self.compute_scores(query, [document], **options))[0]
 
     async def similarity(
         self, query: str, texts: Sequence[Any], **options: Unpack[CallOptions]
     ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
-        """Scores in the documents' order [texts], and the tokens they took, as RAG platforms ask.
+        """Return scores [texts] in the documents' order and the token count, for RAG platforms.
 
-        Raises ModuleNotFoundError without numpy; `compute_scores` needs none.
+        Raises ModuleNotFoundError if numpy is not installed; `compute_scores` does not need it.
         """
         import numpy as np
 
@@ -264,8 +267,8 @@ class AsyncReranker:
     async def _scored(
         self, query: str, texts: Sequence[Any], options: CallOptions
     ) -> RerankResults[Any]:
-        every: CallOptions = {**options, "top_k": None, "on_error": "raise"}
-        return await self.rerank(query, texts, **every)
+        complete: CallOptions = {**options, "top_k": None, "on_error": "raise"}
+        return await self.rerank(query, texts, **complete)
 
     async def aclose(self) -> None:
         """Close the connections."""

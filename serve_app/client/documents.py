@@ -1,4 +1,4 @@
-"""Documents as callers have them: strings, dicts with a text field, objects."""
+"""Documents as callers pass them: strings, dicts with a text field, or objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from serve_app.errors import InvalidRequest
 
-# Where text is looked for: the service's own name, then LangChain's and Haystack's.
+# Default names of the text field: the service's own, then LangChain's and Haystack's.
 _TEXT = ("text", "page_content", "content")
 _METADATA = ("metadata", "meta")
 
@@ -16,27 +16,27 @@ TextField = str | Callable[[Any], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Readable:
-    """`payload` is what is sent; `metadata` stays with the caller."""
+class ParsedDocument:
+    """`payload` is sent to the service; `metadata` stays with the caller."""
 
     payload: str | dict[str, Any]
     text: str
     metadata: Mapping[str, Any]
 
 
-def read(document: Any, index: int, text_field: TextField | None = None) -> Readable:
-    """A document's text and metadata.
+def parse(document: Any, index: int, text_field: TextField | None = None) -> ParsedDocument:
+    """Read a document's text and metadata.
 
-    A dict's other keys are its metadata; an object's is its `metadata` or `meta`. `text_field`
-    names the key or attribute that has the text, or is a function that gives it; without it
-    `text`, `page_content` and `content` are looked for. A dict with an `image` is sent with it.
-    Raises InvalidRequest where there is no text.
+    A dict's other keys are its metadata; an object's metadata is its `metadata` or `meta`
+    attribute. `text_field` names the key or attribute that holds the text, or is a function that
+    returns it; the default is the first of `text`, `page_content` and `content` that is present.
+    A dict's `image` is sent along. Raises InvalidRequest if there is no text.
     """
     if isinstance(document, str):
-        return Readable(document, document, {})
+        return ParsedDocument(document, document, {})
     if callable(text_field):
         text, metadata = text_field(document), _metadata(document)
-        return Readable(_string(text, index, "text_field's result"), text, metadata)
+        return ParsedDocument(_string(text, index, "the result of text_field"), text, metadata)
     names = (text_field,) if text_field else _TEXT
     if isinstance(document, Mapping):
         return _mapping(document, index, names)
@@ -44,11 +44,11 @@ def read(document: Any, index: int, text_field: TextField | None = None) -> Read
         value = getattr(document, name, None)
         if value is not None and not callable(value):
             text = _string(value, index, name)
-            return Readable(text, text, _metadata(document))
+            return ParsedDocument(text, text, _metadata(document))
     raise _no_text(index, type(document).__name__, names)
 
 
-def _mapping(document: Mapping[str, Any], index: int, names: tuple[str, ...]) -> Readable:
+def _mapping(document: Mapping[str, Any], index: int, names: tuple[str, ...]) -> ParsedDocument:
     name = next((name for name in names if document.get(name) is not None), None)
     image = document.get("image")
     if name is None and image is None:
@@ -56,8 +56,9 @@ def _mapping(document: Mapping[str, Any], index: int, names: tuple[str, ...]) ->
     text = "" if name is None else _string(document[name], index, name)
     metadata = {key: value for key, value in document.items() if key != name}
     if image is None:
-        return Readable(text, text, metadata)
-    return Readable({"image": image, "text": text} if text else {"image": image}, text, metadata)
+        return ParsedDocument(text, text, metadata)
+    payload = {"image": image, "text": text} if text else {"image": image}
+    return ParsedDocument(payload, text, metadata)
 
 
 def _metadata(document: Any) -> Mapping[str, Any]:
@@ -71,14 +72,14 @@ def _string(value: Any, index: int, name: str) -> str:
     if isinstance(value, str):
         return value
     raise InvalidRequest(
-        f"documents[{index}]: {name} is {type(value).__name__}, not a string",
+        f"documents[{index}]: {name} must be a string, not {type(value).__name__}",
         param=f"documents[{index}]",
     )
 
 
 def _no_text(index: int, kind: str, names: tuple[str, ...]) -> InvalidRequest:
     return InvalidRequest(
-        f"documents[{index}] is a {kind} without {' or '.join(names)}; say by text_field where "
-        "its text is",
+        f"documents[{index}] ({kind}) has no {' or '.join(names)}; set text_field to the key or "
+        "attribute that holds its text",
         param=f"documents[{index}]",
     )

@@ -1,4 +1,4 @@
-"""What a call can fail with: the service's own exceptions, and those of the way there."""
+"""The client's exceptions, and the mapping from error responses to the service's own."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ _SHOWN_CHARS = 300
 
 
 class Unreachable(RerankError):
-    """No answer came: the connection failed or was lost."""
+    """No response arrived: the connection failed or was lost."""
 
     status = 503
     code = "unreachable"
 
 
 class TookTooLong(RerankError):
-    """No answer came within the client's own timeout."""
+    """No response arrived within the client's timeout."""
 
     status = 504
     code = "timeout"
 
 
 class BadAnswer(RerankError):
-    """An answer came that is none: not JSON, an index twice, a score that is no number."""
+    """The response is invalid: not JSON, a duplicate index, a score that is not a number."""
 
     status = 502
     code = "bad_answer"
 
 
 class Refused(RerankError):
-    """A status that stands for no other exception of the tree."""
+    """An error status without an exception of its own."""
 
     code = "refused"
 
@@ -60,29 +60,31 @@ class Refused(RerankError):
 def from_response(
     status: int, content: bytes, headers: Mapping[str, str], source: str
 ) -> RerankError:
-    """The exception for an HTTP answer that is an error.
+    """Create the exception for an HTTP error response.
 
-    Its message is the answer's own, whichever shape that has; `source` is named in it.
+    The message is the response's own, in whichever dialect, prefixed with `source` and status.
     """
     message, code, param = _read(content)
-    error = from_fault(status, message, code, param, source)
-    # A class has a default; what this answer says, or doesn't, counts.
+    error = from_fields(status, message, code, param, source)
+    # Overrides the class's default, also if the response has no Retry-After.
     error.retry_after_s = _retry_after(headers.get("retry-after"))
     if request_id := headers.get("x-request-id"):
         error.add_note(f"request id: {request_id}")
     return error
 
 
-def from_fault(status: int, message: str, code: str, param: str | None, source: str) -> RerankError:
-    """The exception for what an answer says of one failure."""
+def from_fields(
+    status: int, message: str, code: str, param: str | None, source: str
+) -> RerankError:
+    """Create the exception for the fields of one error."""
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, Refused)
-    error = kind(f"{source} answered {status}: {message}", param=param)
+    error = kind(f"{source} returned {status}: {message}", param=param)
     error.status = status
     return error
 
 
-def copy_of(error: RerankError) -> RerankError:
-    """The same failure for another query: notes of one are not the other's."""
+def copy_error(error: RerankError) -> RerankError:
+    """Copy an error for another query, so that later notes stay separate."""
     other = type(error)(error.message, param=error.param)
     other.status, other.retry_after_s = error.status, error.retry_after_s
     for note in getattr(error, "__notes__", ()):
@@ -91,13 +93,13 @@ def copy_of(error: RerankError) -> RerankError:
 
 
 def _read(content: bytes) -> tuple[str, str, str | None]:
-    """Message, code and parameter, from the native, Cohere, Jina, OpenAI and TEI shapes."""
+    """Read message, code and parameter from the native, Cohere, Jina, OpenAI and TEI formats."""
     try:
         body = json.loads(content)
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        return content[:_SHOWN_CHARS].decode("utf-8", "replace") or "no body", "", None
+        return content[:_SHOWN_CHARS].decode("utf-8", "replace") or "empty body", "", None
     detail: Any = body.get("error")
     if not isinstance(detail, dict):
         detail = {**body, "message": body.get("message") or body.get("detail") or detail}
@@ -108,7 +110,7 @@ def _read(content: bytes) -> tuple[str, str, str | None]:
 
 
 def _retry_after(value: str | None) -> int | None:
-    """Whole seconds from a Retry-After header, which holds seconds or a date."""
+    """Parse a Retry-After header, in seconds or as a date, into whole seconds."""
     if value is None:
         return None
     try:

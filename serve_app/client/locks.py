@@ -1,4 +1,4 @@
-"""A lock that is free in a forked child, whoever held it in the parent."""
+"""A lock that is released in a forked child, even if the parent held it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 
 class ForkLock:
-    """Entered as a threading.Lock is."""
+    """A context manager like threading.Lock."""
 
     def __init__(self) -> None:
         self.renew()

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers that have none."""
+"""An event loop in a background thread, for callers without one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines of any number of threads on one loop, also inside a notebook's."""
+    """Runs coroutines from any thread on one loop; works inside a running loop (notebooks)."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -19,7 +19,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result. Where the wait for it is interrupted it is cancelled."""
+        """Wait for the coroutine's result; if the wait is interrupted, cancel the coroutine."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -28,7 +28,7 @@ class LoopThread:
             raise
 
     async def join(self, work: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result, for a caller on another loop. Cancelling one cancels both."""
+        """Await the coroutine's result from another loop; cancelling one cancels both."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A progress bar on request."""
+"""Progress reports: a bar, or the caller's function."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Called with the documents done and those there are.
+# Called with (documents done, total documents).
 Report = Callable[[int, int], None]
 Progress = bool | Report
 
 
 @contextmanager
 def progress_bar(progress: Progress, total: int) -> Iterator[Callable[[int], None]]:
-    """A function that is told of `n` more documents done.
+    """Yield a function to call with the number of documents done since the last call.
 
-    `progress` True draws a bar on stderr (with rich); a function is called with (done, total).
-    Raises ModuleNotFoundError where a bar is asked for and rich is missing.
+    `progress` True draws a bar on stderr with rich; a function is called with (done, total).
+    Raises ModuleNotFoundError if a bar is requested and rich is not installed.
     """
     done = 0
     report: Report = progress if callable(progress) else _nothing

@@ -1,4 +1,4 @@
-"""The client for callers without an event loop."""
+"""The blocking client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ClientOptions(TypedDict, total=False):
-    """What both clients take; see AsyncReranker."""
+    """The constructor's options, the same for both clients; see AsyncReranker."""
 
     dialect: DialectName
     api_key: str | None
@@ -41,16 +41,16 @@ class ClientOptions(TypedDict, total=False):
 
 
 class Reranker:
-    """AsyncReranker's methods, blocking. Any number of threads may share one.
+    """A blocking version of AsyncReranker; thread-safe.
 
-    After a fork, and after `close`, the next call opens connections of its own.
+    After a fork, and after `close`, the next call opens new connections.
     """
 
     def __init__(self, target: Any = URL, **options: Unpack[ClientOptions]) -> None:
         self._target, self._options = target, options
         self._lock = ForkLock()
         self._open: tuple[int, LoopThread, AsyncReranker] | None = None
-        self._core()  # a wrong option is refused here, not at the first call
+        self._core()  # reports an invalid option here rather than at the first call
 
     @property
     def tracker(self) -> TokenUsageTracker:
@@ -70,7 +70,7 @@ class Reranker:
     async def arerank(
         self, query: str, documents: Iterable[D], **options: Unpack[CallOptions]
     ) -> RerankResults[D]:
-        """`rerank` for callers on any event loop, for programs that have both kinds of callers."""
+        """Like `rerank`, awaitable on any event loop; for programs that mix both styles."""
         loop, core = self._core()
         return await loop.join(core.rerank(query, documents, **options))
 
@@ -116,16 +116,16 @@ class Reranker:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remake, (self._target, dict(self._options))
+        return _recreate, (self._target, dict(self._options))
 
     def _core(self) -> tuple[LoopThread, AsyncReranker]:
         with self._lock:
-            # A fork has this object but not its thread.
+            # A forked child has a copy of this object, but not its thread.
             if self._open is None or self._open[0] != os.getpid():
                 core = AsyncReranker(self._target, **self._options)
                 self._open = (os.getpid(), LoopThread(), core)
             return self._open[1:]
 
 
-def _remake(target: Any, options: ClientOptions) -> Reranker:
+def _recreate(target: Any, options: ClientOptions) -> Reranker:
     return Reranker(target, **options)

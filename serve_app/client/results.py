@@ -1,4 +1,4 @@
-"""Ranked documents, as callers get them."""
+"""The results a caller gets: ranked documents with their scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
-from serve_app.client.spans import Span, marked
+from serve_app.client.spans import Span, highlight
 from serve_app.errors import RerankError
 
 D = TypeVar("D")
@@ -17,7 +17,7 @@ _SHOWN_CHARS = 72
 
 @dataclass(frozen=True, slots=True)
 class StageScore:
-    """A document's score in one stage of a pipeline, and its rank there, from 1."""
+    """A document's score and rank (from 1) in one stage of a pipeline."""
 
     score: float
     rank: int
@@ -25,10 +25,10 @@ class StageScore:
 
 @dataclass(frozen=True, slots=True)
 class Hit(Generic[D]):
-    """`index` is the document's place in the caller's list, `document` what the caller gave.
+    """A ranked document: its position in the caller's list, its score, and the original object.
 
-    `spans`, where they were asked for, are the parts that answer the query, the best first.
-    `stages`: of a pipeline, by its stages' names.
+    `spans`, if requested, are the parts that answer the query, best first. `stages` holds a
+    pipeline's scores by stage name.
     """
 
     index: int
@@ -40,13 +40,13 @@ class Hit(Generic[D]):
     stages: Mapping[str, StageScore] = field(default_factory=dict)
 
     def highlight(self, before: str = "**", after: str = "**") -> str:
-        """The text with `before` and `after` around its spans; nothing in it is escaped."""
-        return marked(self.text, self.spans, before, after)
+        """Return the text with `before` and `after` around its spans; nothing is escaped."""
+        return highlight(self.text, self.spans, before, after)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFailure:
-    """The documents at `indices` have no score, because of `error`."""
+    """A failed batch: the documents at `indices` have no score, because of `error`."""
 
     indices: range
     error: RerankError
@@ -57,11 +57,11 @@ class BatchFailure:
 
 @dataclass(frozen=True, repr=False)
 class RerankResults(Sequence[Hit[D]], Generic[D]):
-    """Hits by falling score, equal scores by index.
+    """Hits by descending score; ties are ordered by index.
 
-    `total` is the number of documents that were given, `requests` of requests that were
-    answered (one that several queries share counts for each). `tokens` counts every scored
-    pair. `elapsed_ms` is as the caller saw it.
+    `total` is the number of documents passed in, `requests` the number of successful requests
+    (one shared by several queries counts for each of them). `tokens` covers every scored pair.
+    `elapsed_ms` is the duration of the whole call.
     """
 
     query: str
@@ -84,21 +84,22 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
         return [index for failure in self.failures for index in failure.indices]
 
     def raise_for_failures(self) -> None:
-        """Raise the first failed batch's error, if one failed."""
+        """Raise the first failed batch's error, if any."""
         for failure in self.failures:
             raise failure.error
 
     def in_order(self) -> list[float]:
-        """Scores in the documents' order. Raises ValueError where a document has none."""
+        """Return scores in the documents' order. Raises ValueError if a document has none."""
         by_index = {hit.index: hit.score for hit in self.hits}
         if len(by_index) != self.total:
-            raise ValueError(f"{self.total - len(by_index)} of the documents have no score here")
+            missing = self.total - len(by_index)
+            raise ValueError(f"{missing} of {self.total} documents have no score")
         return [by_index[index] for index in range(self.total)]
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain data: rank (from 1), index, score, text and metadata of each hit.
+        """Return each hit as a dict: rank (from 1), index, score, text and metadata.
 
-        Where hits have spans also these: start, end and score of each.
+        If any hit has spans, each dict also has `spans`: a list of start, end and score.
         """
         return [
             {
@@ -113,11 +114,10 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
         ]
 
     def to_pandas(self) -> Any:
-        """A frame with a row a hit: index (a column), score, text, then each metadata key.
+        """Return a frame with one row per hit: index, score, text, then each metadata key.
 
-        Where hits have spans, a column of these comes before the metadata.
-
-        The frame's own index is the rank, from 1. Raises ModuleNotFoundError without pandas.
+        If any hit has spans, they are a column before the metadata. The frame's own index is
+        the rank, from 1. Raises ModuleNotFoundError if pandas is not installed.
         """
         import pandas as pd
 
@@ -152,11 +152,11 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
         return self.hits[at]
 
     def __repr__(self) -> str:
-        # At a prompt and in a notebook: what `print` shows, not all that it holds.
+        # At a prompt or in a notebook, show the same table as `print`, not every field.
         return str(self)
 
     def __str__(self) -> str:
-        """A table of the best hits, a line each."""
+        """Return a table of the best hits, one per line."""
         lines = [f"{len(self.hits)} of {self.total} documents for {_line(self.query)!r}"]
         if self.model:
             lines[0] += f", by {self.model}"
@@ -175,6 +175,6 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
 
 
 def _line(text: str) -> str:
-    # Only what may be shown is split: a document may be a book.
+    # Split only as much as can be shown: a document may be very long.
     line = " ".join(text[: 4 * _SHOWN_CHARS].split())
     return line if len(line) <= _SHOWN_CHARS else line[: _SHOWN_CHARS - 1] + "…"

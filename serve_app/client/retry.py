@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from serve_app.errors import RerankError
 
-# Of what may pass. Ranking changes nothing at the server, so sending twice does no harm.
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-# Scores that are not finite and answers that are none come out the same the next time.
-_FINAL = frozenset({"scoring_failed", "bad_answer"})
+# Statuses of temporary failures. Ranking has no side effects, so repeating a request is safe.
+_RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Non-finite scores and invalid responses would come back the same.
+_NOT_RETRYABLE = frozenset({"scoring_failed", "bad_answer"})
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """`attempts` more tries, with pauses that double from `base_s` to `cap_s`, and jitter.
+    """Up to `attempts` retries, with pauses that double from `base_s` to `cap_s`, with jitter.
 
-    A Retry-After is waited for where it is at most `max_retry_after_s`; beyond that the error
-    is raised at once. All times in seconds.
+    A Retry-After of up to `max_retry_after_s` is honoured; a longer one raises the error
+    immediately. All times are in seconds.
     """
 
     attempts: int = 3
@@ -27,13 +27,13 @@ class Retry:
     max_retry_after_s: float = 60.0
 
     def pause(self, tried: int, error: RerankError) -> float | None:
-        """Seconds to wait after `tried` failed tries; None where there is no further one."""
-        final = error.code in _FINAL or error.status not in _PASSING
+        """Return the seconds to wait after `tried` failed attempts; None means give up."""
+        final = error.code in _NOT_RETRYABLE or error.status not in _RETRYABLE
         if final or tried > self.attempts:
             return None
         ceiling = min(self.cap_s, self.base_s * 2 ** (tried - 1))
         if error.retry_after_s is None:
-            # Between half and the whole, so that clients that failed together come apart.
+            # Jitter, so that clients that failed together do not retry together.
             return random.uniform(ceiling / 2, ceiling)
         if error.retry_after_s > self.max_retry_after_s:
             return None

@@ -1,28 +1,29 @@
-"""Jobs sent under the limit of connections, tried again, and counted."""
+"""Send batches: limit connections, retry failures, count tokens."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from serve_app.client import batches
-from serve_app.client.errors import copy_of
+from models.concurrency import together
+from serve_app.client.batches import indices
+from serve_app.client.errors import copy_error
 from serve_app.client.retry import Retry
-from serve_app.client.transport import NoRoute, Transport
+from serve_app.client.transport import NoBatchRoute, Transport
 from serve_app.client.usage import TokenUsageTracker
-from serve_app.client.wire import Answer, Job
+from serve_app.client.wire import Answer, Batch
 from serve_app.client.wire_many import Outcome
 from serve_app.errors import RerankError
 
 T = TypeVar("T")
-# Of a body that is wrong or too large as a whole: its queries may each be right.
-_TOGETHER = frozenset({400, 413, 422})
+# The request as a whole was invalid or too large; its queries may succeed one at a time.
+_RETRY_SEPARATELY = frozenset({400, 413, 422})
 
 
 class Sender:
-    """Sends jobs by one transport, `max_connections` requests at once."""
+    """Sends batches over one transport, with at most `max_connections` requests at a time."""
 
     def __init__(
         self,
@@ -34,134 +35,117 @@ class Sender:
         tool: str,
     ) -> None:
         self._transport = transport
-        self._gate = asyncio.Semaphore(max_connections)
+        self._slots = asyncio.Semaphore(max_connections)
         self._retry = retry
         self._tracker = tracker
         self._tool = tool
 
     @property
     def takes_many(self) -> bool:
-        """Whether several queries may go in one request."""
+        """Whether several queries can go in one request."""
         return self._transport.takes_many
 
     async def send(
         self,
-        packs: Sequence[Sequence[Job]],
+        requests: Sequence[Sequence[Batch]],
         *,
         raises: bool,
         track: bool,
         advance: Callable[[int], None],
-    ) -> list[tuple[Job, Outcome]]:
-        """Each job's outcome, in order; the jobs of a pack go in one request.
+    ) -> list[tuple[Batch, Outcome]]:
+        """Send each group of batches in one request; return each batch's outcome, in order.
 
-        `raises`: the first error is raised, and the rest is cancelled. `advance` is told of
-        documents that are done. Errors have a note of which documents they concern.
+        With `raises`, the first error is raised and the other requests are cancelled. `advance`
+        is called with the number of documents done. Errors carry a note that says which
+        documents they concern.
         """
 
-        async def one(pack: Sequence[Job]) -> list[tuple[Job, Outcome]]:
-            outcomes = await self._pack(pack, track)
-            advance(sum(len(job.documents) for job in pack))
-            for job, outcome in zip(pack, outcomes, strict=True):
+        async def one(batches: Sequence[Batch]) -> list[tuple[Batch, Outcome]]:
+            outcomes = await self._send_request(batches, track)
+            advance(sum(len(batch.documents) for batch in batches))
+            for batch, outcome in zip(batches, outcomes, strict=True):
                 if isinstance(outcome, RerankError):
-                    outcome.add_note(_where(job))
+                    outcome.add_note(_note(batch))
                     if raises:
                         raise outcome
-            return list(zip(pack, outcomes, strict=True))
+            return list(zip(batches, outcomes, strict=True))
 
-        done = await gather(one(pack) for pack in packs)
-        return [outcome for pack in done for outcome in pack]
+        done = await together(one(batches) for batches in requests)
+        return [outcome for outcomes in done for outcome in outcomes]
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
 
-    async def _pack(self, jobs: Sequence[Job], track: bool) -> list[Outcome]:
-        if len(jobs) > 1 and self.takes_many:
+    async def _send_request(self, batches: Sequence[Batch], track: bool) -> list[Outcome]:
+        if len(batches) > 1 and self.takes_many:
             try:
-                return await self._tried(jobs, self._together, track)
-            except NoRoute:
+                return await self._send_with_retries(batches, self._transport.send_many, track)
+            except NoBatchRoute:
                 pass
             except RerankError as error:
-                if error.status not in _TOGETHER:
-                    return [copy_of(error) for _ in jobs]
-        alone = await gather(self._tried([job], self._alone, track) for job in jobs)
-        return [outcome for (outcome,) in alone]
+                if error.status not in _RETRY_SEPARATELY:
+                    return [copy_error(error) for _ in batches]
+        separately = await together(
+            self._send_with_retries([batch], self._send_one, track) for batch in batches
+        )
+        return [outcome for (outcome,) in separately]
 
-    async def _together(self, jobs: Sequence[Job]) -> list[Outcome]:
-        return await self._transport.send_many(jobs)
-
-    async def _alone(self, jobs: Sequence[Job]) -> list[Outcome]:
+    async def _send_one(self, batches: Sequence[Batch]) -> list[Outcome]:
         try:
-            return [await self._transport.send(jobs[0])]
+            return [await self._transport.send(batches[0])]
         except RerankError as error:
             return [error]
 
-    async def _tried(
+    async def _send_with_retries(
         self,
-        jobs: Sequence[Job],
-        send: Callable[[Sequence[Job]], Coroutine[Any, Any, list[Outcome]]],
+        batches: Sequence[Batch],
+        send: Callable[[Sequence[Batch]], Coroutine[Any, Any, list[Outcome]]],
         track: bool,
     ) -> list[Outcome]:
-        """The jobs' outcomes; those that failed are tried again where that may help.
+        """Send the batches, and send those that failed again if a retry may help.
 
-        Raises the error of a request that failed as a whole, and NoRoute.
+        Raises NoBatchRoute, and the error of a request that failed as a whole.
         """
         outcomes: dict[int, Outcome] = {}
-        waiting = list(range(len(jobs)))
-        tried = 0
-        # The slot is kept through the pauses: a server that is full gets no more meanwhile.
-        async with self._gate:
-            while waiting:
+        pending = list(range(len(batches)))
+        attempts = 0
+        # The slot stays taken during pauses, so that an overloaded server gets no extra requests.
+        async with self._slots:
+            while pending:
                 pauses: dict[int, float] = {}
-                tried += 1
+                attempts += 1
                 try:
-                    found = await send([jobs[i] for i in waiting])
+                    found = await send([batches[i] for i in pending])
                 except RerankError as error:
-                    pause = self._retry.pause(tried, error)
-                    if pause is None and len(waiting) == len(jobs):
+                    pause = self._retry.pause(attempts, error)
+                    if pause is None and len(pending) == len(batches):
                         raise
-                    found = [copy_of(error) for _ in waiting]
+                    found = [copy_error(error) for _ in pending]
                 if track:
-                    self._count(found, [jobs[i] for i in waiting])
-                for i, outcome in zip(waiting, found, strict=True):
+                    self._count(found, [batches[i] for i in pending])
+                for i, outcome in zip(pending, found, strict=True):
                     outcomes[i] = outcome
                     if isinstance(outcome, RerankError):
-                        pause = self._retry.pause(tried, outcome)
+                        pause = self._retry.pause(attempts, outcome)
                         if pause is not None:
                             pauses[i] = pause
-                waiting = list(pauses)
+                pending = list(pauses)
                 if pauses:
                     await asyncio.sleep(max(pauses.values()))
-        return [outcomes[i] for i in range(len(jobs))]
+        return [outcomes[i] for i in range(len(batches))]
 
-    def _count(self, found: Sequence[Outcome], jobs: Sequence[Job]) -> None:
-        """One request's tokens, by the model that answered."""
+    def _count(self, outcomes: Sequence[Outcome], batches: Sequence[Batch]) -> None:
+        """Record one request's tokens under the model that scored them."""
         tokens: Counter[str] = Counter()
-        for outcome, job in zip(found, jobs, strict=True):
+        for outcome, batch in zip(outcomes, batches, strict=True):
             if isinstance(outcome, Answer):
-                tokens[outcome.model or job.model or "default"] += outcome.tokens
+                tokens[outcome.model or batch.model or "default"] += outcome.tokens
         for model, number in tokens.items():
             self._tracker.record(self._tool, model, number)
 
 
-def _where(job: Job) -> str:
-    failed = batches.indices(job)
-    where = f"documents {failed.start} to {failed.stop - 1}"
-    return where if job.place is None else f"{where} of query {job.place}"
-
-
-async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order; the first error, once the others are cancelled.
-
-    As `models.concurrency`, which the client does without: it stands alone.
-    """
-    # No TaskGroup: before Python 3.11.9 one that fails leaves its task marked as cancelled,
-    # which breaks callers that run on anyio.
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
+def _note(batch: Batch) -> str:
+    failed = indices(batch)
+    note = f"documents {failed.start} to {failed.stop - 1}"
+    return note if batch.query_index is None else f"{note} of query {batch.query_index}"

@@ -1,4 +1,4 @@
-"""What has been used: tokens, requests and their cost, by tool and model."""
+"""Usage tracking: tokens, requests and cost by tool and model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USAGE_FILE = "RERANK_USAGE_FILE"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """`cost` is None where the price table has no such model."""
+    """Counts of one tool and model; `cost` is None if the model has no price."""
 
     tool: str
     model: str
@@ -31,7 +31,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class UsageSnapshot:
-    """A moment's counts, a row for each tool and model."""
+    """The counts at one moment, one row per tool and model."""
 
     rows: tuple[Usage, ...]
 
@@ -45,7 +45,7 @@ class UsageSnapshot:
 
     @property
     def cost(self) -> float:
-        """Of the rows that have a price."""
+        """The total cost of the rows that have a price."""
         return sum(row.cost for row in self.rows if row.cost is not None)
 
     def __str__(self) -> str:
@@ -62,10 +62,10 @@ Callback = Callable[[Usage], None]
 
 
 class TokenUsageTracker:
-    """Counts that threads share, and processes too where `path` names a file for them.
+    """Counts tokens and requests; thread-safe, and shared between processes if `path` is set.
 
-    `prices`: a price by model. `callbacks` get each record's own usage (not the sum), in the
-    thread that made it; what one raises is logged and goes no further.
+    `prices` maps models to prices. `callbacks` receive the usage of each record (not the total)
+    in the thread that recorded it; exceptions they raise are logged and suppressed.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TokenUsageTracker:
         self._lock = ForkLock()
 
     def record(self, tool: str, model: str, tokens: int, requests: int = 1) -> Usage:
-        """Add to a tool's and model's counts."""
+        """Add to the counts of a tool and model."""
         self._store.add(tool, model, tokens, requests)
         used = self._usage(tool, model, tokens, requests)
         with self._lock:
@@ -90,24 +90,24 @@ class TokenUsageTracker:
             try:
                 callback(used)
             except Exception:
-                logger.exception("a usage callback failed")
+                logger.exception("usage callback failed")
         return used
 
     def snapshot(self) -> UsageSnapshot:
-        """The counts as they are now, by tool, then model."""
+        """Return the current counts, sorted by tool, then model."""
         return self._snapshot(self._store.rows())
 
     def reset(self) -> UsageSnapshot:
-        """Set all counts to zero; returns what they were."""
+        """Set all counts to zero and return the previous ones."""
         return self._snapshot(self._store.clear())
 
     def set_price(self, model: str, price: Price) -> None:
-        """The model's price from now on, for what is counted already as well."""
+        """Set a model's price; it applies to usage already counted, too."""
         with self._lock:
             self._prices[model] = price
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """Have `callback` told of each record; returns a function that ends that."""
+        """Call `callback` with the usage of each record; return a function to unsubscribe."""
         with self._lock:
             self._callbacks.append(callback)
 
@@ -119,7 +119,7 @@ class TokenUsageTracker:
         return unsubscribe
 
     def export_jsonl(self, path: str | Path, *, append: bool = False) -> int:
-        """Write the snapshot, a JSON object a line; returns the number of lines."""
+        """Write the snapshot as JSON lines and return the number of lines."""
         rows = self.snapshot().rows
         text = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
         with Path(path).open("a" if append else "w", encoding="utf-8") as file:
@@ -137,8 +137,8 @@ class TokenUsageTracker:
 
 @cache
 def shared_tracker() -> TokenUsageTracker:
-    """The tracker of clients that are given none: one in this process.
+    """Return the default tracker, shared by all clients in this process.
 
-    With the environment's RERANK_USAGE_FILE, one for all processes that have the same file.
+    If RERANK_USAGE_FILE is set, it is shared by all processes that use the same file.
     """
     return TokenUsageTracker(path=os.environ.get(USAGE_FILE))

@@ -1,4 +1,4 @@
-"""Where counts are kept: in memory, or in a file that processes share."""
+"""Where usage counts are stored: in memory, or in a file shared between processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from serve_app.client.locks import ForkLock
 
-# Tool, model, tokens, requests.
+# (tool, model, tokens, requests)
 Row = tuple[str, str, int, int]
 
 _LOCK_TIMEOUT_S = 30.0
@@ -23,19 +23,19 @@ _ROWS = "SELECT tool, model, tokens, requests FROM usage"
 
 
 class Store(Protocol):
-    """Counts by tool and model; each method is one step to everybody else."""
+    """Counts by tool and model; every method is atomic."""
 
     def add(self, tool: str, model: str, tokens: int, requests: int) -> None: ...
 
     def rows(self) -> list[Row]: ...
 
     def clear(self) -> list[Row]:
-        """Forget all counts; returns them."""
+        """Delete all counts and return them."""
         ...
 
 
 class MemoryStore:
-    """This process's counts. A fork goes on from its parent's, on its own."""
+    """Counts of this process; a forked child starts with a copy of its parent's."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], tuple[int, int]] = {}
@@ -57,36 +57,36 @@ class MemoryStore:
 
 
 class FileStore:
-    """Counts in an SQLite file, opened for each step: nothing to share by mistake over a fork.
+    """Counts in an SQLite file, opened per operation so that no connection crosses a fork.
 
-    Raises sqlite3.OperationalError where the file can't be written.
+    Raises sqlite3.OperationalError if the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._step() as database:
+        with self._transaction() as database:
             database.execute(_TABLE)
 
     def add(self, tool: str, model: str, tokens: int, requests: int) -> None:
-        with self._step() as database:
+        with self._transaction() as database:
             database.execute(_ADD, (tool, model, tokens, requests))
 
     def rows(self) -> list[Row]:
-        with self._step() as database:
+        with self._transaction() as database:
             return list(database.execute(_ROWS))
 
     def clear(self) -> list[Row]:
-        with self._step() as database:
+        with self._transaction() as database:
             rows: list[Row] = list(database.execute(_ROWS))
             database.execute("DELETE FROM usage")
             return rows
 
     @contextmanager
-    def _step(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
         with closing(connection):
-            # At once, so that no step reads what another is about to change.
+            # Take the write lock now, so that no read is outdated by the time of the write.
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")

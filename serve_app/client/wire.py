@@ -1,4 +1,4 @@
-"""A batch as a request body, and an answer's body as scores."""
+"""Encode a batch as a request body, and decode a response body into scores."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DialectName = Literal["native", "cohere", "jina", "voyage"]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One batch to score: a request. `options` are fields that are sent where they are not None.
+class Batch:
+    """A query with the documents to score in one request.
 
-    `start` is the first document's place in the caller's list; `place` the query's own, where
-    several are asked together.
+    `options` are fields that are sent unless they are None. `start` is the position of the first
+    document in the caller's list, `query_index` that of the query if there are several.
     """
 
     query: str
@@ -30,21 +30,21 @@ class Job:
     top_k: int | None = None
     model: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    place: int | None = None
+    query_index: int | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What is sent beside query, documents and the number of results."""
-        given = {"model": self.model, **self.options}
-        return {name: value for name, value in given.items() if value is not None}
+        """The request's fields other than query, documents and the number of results."""
+        fields = {"model": self.model, **self.options}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`scores` has (index in the batch, score); `tokens` counts query and documents.
+    """A batch's scores as (index in the batch, score); `tokens` covers query and documents.
 
-    `spans` has those of the documents that have some, by index in the batch; `stages` what each
-    stage of a pipeline gave a document. `by_pipeline`: there may be fewer than were asked for.
+    `spans` and `stages` (a pipeline's scores) are keyed by index in the batch. With
+    `by_pipeline`, there may be fewer results than requested.
     """
 
     scores: list[tuple[int, float]]
@@ -58,13 +58,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class WireFormat:
-    """How a provider calls the number of results, and what else it is sent."""
+    """A provider's name for the number of results, and the fields it is always sent."""
 
     top: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
-# The documents are here already: providers that would send them back are asked not to.
+# The caller has the documents: providers that would return them are asked not to.
 WIRES: dict[DialectName, WireFormat] = {
     "native": WireFormat("top_k", {"return_documents": False}),
     "cohere": WireFormat("top_n"),
@@ -73,25 +73,25 @@ WIRES: dict[DialectName, WireFormat] = {
 }
 
 
-def encode(job: Job, wire: WireFormat, extra: Mapping[str, Any]) -> bytes:
-    """The request's JSON."""
-    body: dict[str, Any] = {"query": job.query, "documents": job.documents, **wire.fixed}
-    if job.top_k is not None:
-        body[wire.top] = job.top_k
-    return dumps(body | {**job.fields, **extra})
+def encode(batch: Batch, wire: WireFormat, extra: Mapping[str, Any]) -> bytes:
+    """Return the request's JSON."""
+    body: dict[str, Any] = {"query": batch.query, "documents": batch.documents, **wire.fixed}
+    if batch.top_k is not None:
+        body[wire.top] = batch.top_k
+    return dumps(body | {**batch.fields, **extra})
 
 
 def dumps(body: Mapping[str, Any]) -> bytes:
-    """JSON in UTF-8."""
+    """Return JSON in UTF-8."""
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
-        # A lone surrogate, which UTF-8 can't hold but an escape can.
+        # A lone surrogate, which UTF-8 cannot encode but a JSON escape can.
         return json.dumps(body, separators=(",", ":")).encode()
 
 
 class Part(BaseModel):
-    """A part of an answer: strict in what it reads, and blind to the rest."""
+    """Part of a response: strict about the types it reads; unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -118,7 +118,7 @@ class _Meta(Part):
 
 
 class Body(Part):
-    """One query's answer, in the shapes of all dialects."""
+    """The response to one query, in any dialect's format."""
 
     results: list[_Scored] = Field(validation_alias=AliasChoices("results", "data"))
     model: str | None = None
@@ -128,27 +128,27 @@ class Body(Part):
     pipeline: Mapping[str, Any] | None = None
 
 
-def decode(content: bytes, job: Job, source: str) -> Answer:
-    """The answer to `job`. Raises BadAnswer, naming `source`, where it is not one."""
+def decode(content: bytes, batch: Batch, source: str) -> Answer:
+    """Parse the response to `batch`. Raises BadAnswer, naming `source`, if it is invalid."""
     try:
         body = Body.model_validate_json(content)
     except ValidationError as error:
-        raise no_answer(error, content, source) from None
-    return answer_of(body, job, source)
+        raise invalid_response(error, content, source) from None
+    return to_answer(body, batch, source)
 
 
-def no_answer(error: ValidationError, content: bytes, source: str) -> BadAnswer:
-    """What is said of a body that is none."""
+def invalid_response(error: ValidationError, content: bytes, source: str) -> BadAnswer:
+    """Return the error for a body that does not validate."""
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the body"
+    where = ".".join(map(str, first["loc"])) or "body"
     return BadAnswer(
-        f"{source} sent no answer to a rerank request: {where}: {first['msg']}; "
-        f"it begins {content[:120]!r}"
+        f"{source} returned an invalid rerank response: {where}: {first['msg']}; "
+        f"the response starts with {content[:120]!r}"
     )
 
 
-def answer_of(body: Body, job: Job, source: str) -> Answer:
-    """The body as an answer to `job`. Raises BadAnswer where it has other documents."""
+def to_answer(body: Body, batch: Batch, source: str) -> Answer:
+    """Convert the response to `batch`. Raises BadAnswer if its documents do not match."""
     meta = body.meta or _Meta()
     tokens = body.usage.total_tokens if body.usage else None
     if tokens is None and meta.tokens is not None:
@@ -162,19 +162,19 @@ def answer_of(body: Body, job: Job, source: str) -> Answer:
         stages={h.index: h.stages for h in body.results if h.stages},
         by_pipeline=body.pipeline is not None or meta.pipeline is not None,
     )
-    check(answer, job, source)
+    check(answer, batch, source)
     return answer
 
 
-def check(answer: Answer, job: Job, source: str) -> None:
-    """Raises BadAnswer unless there is one score for each of the documents that were wanted."""
-    count = len(job.documents)
+def check(answer: Answer, batch: Batch, source: str) -> None:
+    """Check that there is one score per requested document. Raises BadAnswer."""
+    count = len(batch.documents)
     indices = [index for index, _ in answer.scores]
     if wrong := [index for index in indices if not 0 <= index < count]:
-        raise BadAnswer(f"{source} scored document {wrong[0]} of {count}")
+        raise BadAnswer(f"{source} returned index {wrong[0]}; expected 0 to {count - 1}")
     if len(set(indices)) < len(indices):
         raise BadAnswer(f"{source} scored a document twice")
-    expected = count if job.top_k is None else min(job.top_k, count)
-    # A pipeline answers with what its stages kept.
+    expected = count if batch.top_k is None else min(batch.top_k, count)
+    # A pipeline returns only the documents that its stages kept.
     if len(indices) > expected or (len(indices) < expected and not answer.by_pipeline):
-        raise BadAnswer(f"{source} sent {len(indices)} results where {expected} were asked for")
+        raise BadAnswer(f"{source} returned {len(indices)} results instead of {expected}")

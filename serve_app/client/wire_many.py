@@ -1,4 +1,4 @@
-"""Several queries as one body of `/rerank/batch`, and its answers."""
+"""Encode several queries as one `/rerank/batch` request, and decode the response."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from serve_app.client import wire
-from serve_app.client.errors import BadAnswer, from_fault
+from serve_app.client.errors import BadAnswer, from_fields
 from serve_app.errors import RerankError
 
 Outcome = wire.Answer | RerankError
 
 
-class _Fault(wire.Part):
+class _Error(wire.Part):
     message: str
     code: str = ""
     param: str | None = None
@@ -22,7 +22,7 @@ class _Fault(wire.Part):
 
 class _Failed(wire.Part):
     index: int
-    error: _Fault
+    error: _Error
     status: int = 500
     retry_after_s: int | None = None
 
@@ -35,42 +35,42 @@ class _Answers(wire.Part):
     answers: list[_Failed | _Ranked]
 
 
-def encode(jobs: Sequence[wire.Job], extra: Mapping[str, Any]) -> bytes:
-    """The request's JSON. Documents that all queries share are sent once."""
-    first = jobs[0]
-    shared = all(job.documents == first.documents for job in jobs)
+def encode(batches: Sequence[wire.Batch], extra: Mapping[str, Any]) -> bytes:
+    """Return the request's JSON; documents that all queries share are sent once."""
+    first = batches[0]
+    shared = all(batch.documents == first.documents for batch in batches)
     queries: list[dict[str, Any]] = []
-    for job in jobs:
-        query: dict[str, Any] = {"query": job.query}
+    for batch in batches:
+        query: dict[str, Any] = {"query": batch.query}
         if not shared:
-            query["documents"] = job.documents
-        if job.top_k is not None:
-            query["top_k"] = job.top_k
-        queries.append(query | job.fields)
+            query["documents"] = batch.documents
+        if batch.top_k is not None:
+            query["top_k"] = batch.top_k
+        queries.append(query | batch.fields)
     body: dict[str, Any] = {"queries": queries, "return_documents": False, **extra}
     if shared:
         body["documents"] = first.documents
     return wire.dumps(body)
 
 
-def decode(content: bytes, jobs: Sequence[wire.Job], source: str) -> list[Outcome]:
-    """An outcome for each job, in their order. Raises BadAnswer where there is no such answer."""
+def decode(content: bytes, batches: Sequence[wire.Batch], source: str) -> list[Outcome]:
+    """Return an outcome for each batch, in order. Raises BadAnswer if the response is invalid."""
     try:
         answers = _Answers.model_validate_json(content).answers
     except ValidationError as error:
-        raise wire.no_answer(error, content, source) from None
-    if [answer.index for answer in answers] != list(range(len(jobs))):
-        raise BadAnswer(f"{source} answered other queries than the {len(jobs)} it was asked")
-    return [_outcome(answer, job, source) for answer, job in zip(answers, jobs, strict=True)]
+        raise wire.invalid_response(error, content, source) from None
+    if [answer.index for answer in answers] != list(range(len(batches))):
+        raise BadAnswer(f"{source} returned answers that do not match the {len(batches)} queries")
+    return [_outcome(answer, batch, source) for answer, batch in zip(answers, batches, strict=True)]
 
 
-def _outcome(answer: _Failed | _Ranked, job: wire.Job, source: str) -> Outcome:
+def _outcome(answer: _Failed | _Ranked, batch: wire.Batch, source: str) -> Outcome:
     if isinstance(answer, _Failed):
-        fault = answer.error
-        error = from_fault(answer.status, fault.message, fault.code, fault.param, source)
+        fields = answer.error
+        error = from_fields(answer.status, fields.message, fields.code, fields.param, source)
         error.retry_after_s = answer.retry_after_s
         return error
     try:
-        return wire.answer_of(answer, job, source)
+        return wire.to_answer(answer, batch, source)
     except BadAnswer as error:
         return error

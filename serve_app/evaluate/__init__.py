@@ -1,1 +1,1 @@
-"""Ranking quality: models, services and given rankings side by side on labelled data."""
+"""Evaluation of ranking quality: compare models, services and run files on labelled data."""

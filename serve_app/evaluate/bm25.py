@@ -1,4 +1,4 @@
-"""BM25 over documents that are read once and not kept."""
+"""BM25 over documents that are streamed once and not kept in memory."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ NAME = "BM25"
 
 
 class Bm25:
-    """An index of documents by id: English stop words are left out, nothing is stemmed.
+    """A BM25 index over document ids; English stop words are removed, without stemming.
 
-    Word numbers are kept while it is built (four bytes each) and the ids, never a text.
+    While building, it holds word ids (four bytes each) and document ids, but no texts.
     """
 
     def __init__(self, documents: Iterable[tuple[str, str]]) -> None:
-        """Index (id, text) pairs. Raises EvalError where an id comes twice, or no word at all."""
+        """Index (id, text) pairs. Raises EvalError for duplicate ids or if there are no words."""
         self._tokenizer = Tokenizer(stopwords="en")
-        self.places: dict[str, int] = {}
+        self.positions: dict[str, int] = {}
         words: list[array[int]] = []
         for ids in self._tokenizer.streaming_tokenize(self._texts(documents)):
             words.append(array("i", ids))
-        if len(self._tokenizer.word_to_id) < 2:  # the empty word has a number too
-            raise EvalError("the corpus holds no words to search")
-        self._ids = list(self.places)
+        if len(self._tokenizer.word_to_id) < 2:  # the vocabulary always has the empty word
+            raise EvalError("the corpus contains no words to search")
+        self._ids = list(self.positions)
         self._index = bm25s.BM25()
         self._index.index(
             Tokenized(ids=words, vocab=self._tokenizer.get_vocab_dict()), show_progress=False
@@ -39,7 +39,7 @@ class Bm25:
         return len(self._ids)
 
     def search(self, query: str, k: int) -> list[tuple[str, float]]:
-        """The k best documents that share a word with the query, best first, with scores."""
+        """Return the k best documents that share a word with the query, best first."""
         scores = self._scores(query)
         found = np.flatnonzero(scores > 0)
         if len(found) > k:
@@ -48,15 +48,15 @@ class Bm25:
         return [(self._ids[i], float(scores[i])) for i in order]
 
     def scores(self, query: str, ids: Sequence[str]) -> list[float]:
-        """The scores of documents that are in the index."""
+        """Return the scores of documents in the index."""
         scores = self._scores(query)
-        return [float(scores[self.places[key]]) for key in ids]
+        return [float(scores[self.positions[key]]) for key in ids]
 
     def _texts(self, documents: Iterable[tuple[str, str]]) -> Iterator[str]:
         for key, text in documents:
-            if key in self.places:
-                raise EvalError(f"the corpus holds the document {key!r} twice")
-            self.places[key] = len(self.places)
+            if key in self.positions:
+                raise EvalError(f"duplicate document {key!r} in the corpus")
+            self.positions[key] = len(self.positions)
             yield text
 
     def _scores(self, query: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

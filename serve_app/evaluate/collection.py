@@ -1,4 +1,4 @@
-"""Datasets of several files: TREC's queries, corpus, qrels and run, and BEIR's folders."""
+"""Datasets made of several files: TREC queries, corpus, qrels and run; BEIR folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from serve_app.evaluate.trec import read_qrels, read_run
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a collection's parts are. Without a run BM25 finds the candidates."""
+    """The files of a collection; without a run, BM25 finds the candidates."""
 
     name: str
     queries: Path
@@ -34,60 +34,60 @@ class Files:
 
 
 def beir(folder: Path, split: str, run: Path | None) -> Files:
-    """The files of a BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, or .gz of them.
+    """Find corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv (or .gz) in a BEIR folder.
 
-    Raises EvalError naming what is missing.
+    Raises EvalError, naming the missing file.
     """
     if not folder.is_dir():
-        raise EvalError(f"the folder {folder} does not exist")
-    qrels = _present(folder / "qrels" / f"{split}.tsv", split)
+        raise EvalError(f"folder {folder} does not exist")
+    qrels = _find(folder / "qrels" / f"{split}.tsv", split)
     return Files(
         name=f"{folder.resolve().name} ({split})",
-        queries=_present(folder / "queries.jsonl"),
-        corpus=_present(folder / "corpus.jsonl"),
+        queries=_find(folder / "queries.jsonl"),
+        corpus=_find(folder / "corpus.jsonl"),
         qrels=qrels,
         run=run,
     )
 
 
-def _present(path: Path, split: str | None = None) -> Path:
-    packed = path.with_name(f"{path.name}.gz")
-    for candidate in (path, packed):
+def _find(path: Path, split: str | None = None) -> Path:
+    gzipped = path.with_name(f"{path.name}.gz")
+    for candidate in (path, gzipped):
         if candidate.is_file():
             return candidate
     hint = ""
     if split is not None:
-        there = sorted({p.name.partition(".")[0] for p in path.parent.glob("*.tsv*")})
-        hint = f"; there are the splits {', '.join(there)}" if there else ""
-    raise EvalError(f"{path} is missing, and {packed.name} too{hint}")
+        splits = sorted({p.name.partition(".")[0] for p in path.parent.glob("*.tsv*")})
+        hint = f"; available splits: {', '.join(splits)}" if splits else ""
+    raise EvalError(f"neither {path} nor {gzipped.name} exists{hint}")
 
 
 def read(files: Files, *, depth: int, limit: int | None, seed: int, status: Status) -> Dataset:
-    """The dataset: at most `limit` queries by chance, `depth` candidates each.
+    """Read a dataset of at most `limit` sampled queries with `depth` candidates each.
 
-    The corpus is read as a stream, twice where BM25 finds the candidates; of its texts the
-    candidates' alone are kept. Raises EvalError.
+    The corpus is streamed, twice if BM25 finds the candidates; only the candidates' texts are
+    kept in memory. Raises EvalError.
     """
     qrels = read_qrels(files.qrels)
     queries = read_queries(files.queries)
     judged = [key for key in queries if relevant(qrels.get(key, {}))]
     if not judged:
         raise EvalError(
-            f"no query of {files.queries} has a relevant document in {files.qrels}: "
-            "their ids may differ"
+            f"no query in {files.queries} has a relevant document in {files.qrels}; check that "
+            "their query ids match"
         )
-    asked = sample(judged, limit, seed)
-    texts = {key: queries[key] for key in asked}
+    chosen = sample(judged, limit, seed)
+    texts = {key: queries[key] for key in chosen}
     notes = []
-    if gone := len(queries) - len(judged):
-        notes.append(f"{count(gone, 'query')} without a relevant document left out")
+    if skipped := len(queries) - len(judged):
+        notes.append(f"skipped {count(skipped, 'query')} without a relevant document")
     ms = None
     if files.run is None:
         status(f"indexing {files.corpus}")
         index = bm25.Bm25(read_documents(files.corpus))
         started = time.perf_counter()
         candidates: Run = {key: index.search(text, depth) for key, text in texts.items()}
-        ms = 1000 * (time.perf_counter() - started) / len(asked)
+        ms = 1000 * (time.perf_counter() - started) / len(chosen)
         first = bm25.NAME
         del index
     else:
@@ -95,15 +95,15 @@ def read(files: Files, *, depth: int, limit: int | None, seed: int, status: Stat
         candidates = {key: given.run.get(key, ())[:depth] for key in texts}
         first = given.tag
     if empty := sum(not found for found in candidates.values()):
-        notes.append(f"{count(empty, 'query')} without candidates, which count as 0")
-    if empty == len(asked):
-        raise EvalError(f"no query has candidates: {files.run or files.corpus} fits no query")
+        notes.append(f"{count(empty, 'query')} without candidates scored as 0")
+    if empty == len(chosen):
+        raise EvalError(f"no query has candidates in {files.run or files.corpus}")
     status(f"reading {files.corpus}")
     documents, size = _texts(files.corpus, candidates)
     return Dataset(
         name=files.name,
         queries=texts,
-        qrels={key: qrels[key] for key in asked},
+        qrels={key: qrels[key] for key in chosen},
         candidates=candidates,
         texts=documents,
         size=size,
@@ -114,16 +114,16 @@ def read(files: Files, *, depth: int, limit: int | None, seed: int, status: Stat
 
 
 def judgements(path: Path, *, limit: int | None, seed: int) -> Dataset:
-    """A dataset without texts, on which given rankings alone can be measured."""
+    """Read judgements only: a dataset without texts, for measuring existing run files."""
     qrels = read_qrels(path)
     judged = [key for key, documents in qrels.items() if relevant(documents)]
     if not judged:
-        raise EvalError(f"{path} holds no relevant document")
-    asked = sample(judged, limit, seed)
+        raise EvalError(f"{path} contains no relevant documents")
+    chosen = sample(judged, limit, seed)
     return Dataset(
         name=path.name,
-        queries=dict.fromkeys(asked, ""),
-        qrels={key: qrels[key] for key in asked},
+        queries=dict.fromkeys(chosen, ""),
+        qrels={key: qrels[key] for key in chosen},
         candidates={},
         texts={},
         size=None,
@@ -131,7 +131,7 @@ def judgements(path: Path, *, limit: int | None, seed: int) -> Dataset:
 
 
 def _texts(corpus: Path, candidates: Mapping[str, Ranked]) -> tuple[dict[str, str], int]:
-    """The candidates' texts, and how many documents the corpus has."""
+    """Return the candidates' texts and the number of documents in the corpus."""
     wanted = {key for found in candidates.values() for key, _ in found}
     texts: dict[str, str] = {}
     size = 0
@@ -141,5 +141,5 @@ def _texts(corpus: Path, candidates: Mapping[str, Ranked]) -> tuple[dict[str, st
             texts[key] = text
     for query, found in candidates.items():
         if missing := next((key for key, _ in found if key not in texts), None):
-            raise EvalError(f"the run's document {missing!r} (query {query!r}) is not in {corpus}")
+            raise EvalError(f"document {missing!r} of the run (query {query!r}) not in {corpus}")
     return texts, size

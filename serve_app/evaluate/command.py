@@ -1,4 +1,4 @@
-"""`rerank eval`: from its options to the written results."""
+"""The `rerank eval` command: run the evaluation and write the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PIPED_WIDTH = 120
 
 
 def run(options: argparse.Namespace, settings: Settings, url: str) -> int:
-    """Measure, print and write; returns the exit status. `url`: this machine's service."""
+    """Measure, print and write; return the exit status. `url` is this machine's service."""
     try:
         return _run(options, settings, url)
     except EvalError as error:
@@ -41,24 +41,24 @@ def run(options: argparse.Namespace, settings: Settings, url: str) -> int:
 def _run(options: argparse.Namespace, settings: Settings, url: str) -> int:
     _check_outputs(options)
     measured = measures.parse(options.metrics or measures.DEFAULT)
-    # A service that is not there, a model that can't be had: known before the data is read.
+    # Before reading the data, so that a missing service or model is reported right away.
     sources = _sources(options, settings, url)
     console = Console(stderr=True)
     dataset = _dataset(options, lambda text: console.print(f"{text} …", highlight=False))
     if options.bm25 or (dataset.first_stage is None and dataset.candidates):
         sources.insert(0, _bm25(dataset))
     if not dataset.candidates and sources:
-        raise EvalError("to rank, texts are needed: give --queries and --corpus beside --qrels")
-    with _bars(console) as watcher:
+        raise EvalError("ranking needs texts: add --queries and --corpus to --qrels")
+    with _progress(console) as progress:
         found = evaluate(
             dataset,
             sources,
-            _given(options.compare_run, dataset),
+            _runs(options.compare_run, dataset),
             measured,
             baseline=options.baseline,
             test=options.test,
             seed=options.seed,
-            watcher=watcher,
+            progress=progress,
         )
     if options.json:
         print(report.as_json(found))
@@ -70,15 +70,15 @@ def _run(options: argparse.Namespace, settings: Settings, url: str) -> int:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse now what could not be written after hours."""
+    """Check the output paths now, rather than after hours of scoring."""
     for path in (options.output, options.markdown, options.plot):
         if path is not None and not path.resolve().parent.is_dir():
             raise EvalError(f"the folder of {path} does not exist")
         if path is not None and path.is_dir():
-            raise EvalError(f"{path} is a folder; a file is wanted")
+            raise EvalError(f"{path} is a folder, not a file")
     folder = options.write_run
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise EvalError(f"{folder} is a file; a folder is wanted")
+        raise EvalError(f"{folder} is a file, not a folder")
     if options.plot is not None:
         plot.check(options.plot)
 
@@ -97,10 +97,10 @@ def _dataset(options: argparse.Namespace, status: Status) -> Dataset:
         if given
     ]
     if len(chosen) > 1:
-        raise EvalError(f"{' and '.join(chosen)} are different data; give one")
+        raise EvalError(f"{' and '.join(chosen)} cannot be combined")
     depth, seed = options.candidates, options.seed
     if options.candidates_run is not None and not (options.beir or any(trec.values())):
-        raise EvalError("--run goes with --beir, or with --queries, --corpus and --qrels")
+        raise EvalError("--run requires --beir, or --queries, --corpus and --qrels")
     if options.jsonl is not None:
         return samples.read(options.jsonl, depth=depth, limit=limit, seed=seed, status=status)
     if options.beir is not None:
@@ -116,7 +116,7 @@ def _dataset(options: argparse.Namespace, status: Status) -> Dataset:
     elif chosen == ["--qrels"] and options.candidates_run is None:
         return collection.judgements(options.qrels, limit=limit, seed=seed)
     elif missing := [name for name, given in trec.items() if not given]:
-        raise EvalError(f"{' and '.join(missing)} is missing beside {chosen[0] or '--run'}")
+        raise EvalError(f"{chosen[0]} also requires {' and '.join(missing)}")
     else:
         assert queries is not None
         files = collection.Files(
@@ -133,11 +133,11 @@ def _sources(options: argparse.Namespace, settings: Settings, url: str) -> list[
         return [Source(spec.name, partial(Local, spec)) for spec in specs]
     if options.url is None and (options.bm25 or options.compare_run):
         return []
-    # No flag for the key: other users of a machine see a command's words.
+    # Not a command-line option: other users of the machine can see a process's arguments.
     key = os.environ.get("RERANK_API_KEY")
-    wanted: list[tuple[str | None, str | None]] = [*named] or [(None, None)]
+    models: list[tuple[str | None, str | None]] = [*named] or [(None, None)]
     found = []
-    for name, model in wanted:
+    for name, model in models:
         service = Service(options.url or url, model, key, options.concurrency)
         found.append(Source(name or service.name, partial(_open, service)))
     return found
@@ -148,7 +148,7 @@ def _open(service: Service) -> Service:
 
 
 def _named(given: str) -> tuple[str | None, str]:
-    """`NAME=VALUE` in its parts; a path that is there may hold a `=` itself."""
+    """Split `NAME=VALUE`; an existing path that contains `=` is kept whole."""
     name, equals, value = given.partition("=")
     return (
         (name, value) if equals and name and value and not Path(given).exists() else (None, given)
@@ -156,19 +156,19 @@ def _named(given: str) -> tuple[str | None, str]:
 
 
 def _spec(settings: Settings, name: str | None, model: str) -> ModelSpec:
-    """The spec under the service's settings, or those of the entry of `models` of that name."""
+    """Return the spec of the entry in `models` with that name, else one from the settings."""
     found = next((m for m in settings.models if m.name == model), None)
     if found is None:
         is_folder = Path(model).is_dir()
-        alone = {
+        single = {
             "models": (),
             "model": model,
             "local_model_path": str(Path(model).resolve()) if is_folder else None,
         }
-        found = settings.model_copy(update=alone).model_settings()[0]
+        found = settings.model_copy(update=single).model_settings()[0]
     if found.is_remote:
         raise EvalError(
-            f"{found.name} is scored by a provider: start the service by `rerank up`, and give "
+            f"{found.name} is a provider's model: start the service with `rerank up` and use "
             f"--url with --model {found.name}"
         )
     spec = settings.spec(found)
@@ -183,18 +183,18 @@ def _bm25(dataset: Dataset) -> Source:
     return Source(Bm25Ranker.name, lambda: Bm25Ranker(dataset))
 
 
-def _given(wanted: Sequence[str], dataset: Dataset) -> dict[str, Run]:
-    found: dict[str, Run] = {}
-    for given in wanted:
-        name, path = _named(given)
-        read = read_run(Path(path), dataset.queries)
-        key = name or read.tag
-        check_names([*found, key], None)
-        found[key] = read.run
-    return found
+def _runs(arguments: Sequence[str], dataset: Dataset) -> dict[str, Run]:
+    runs: dict[str, Run] = {}
+    for argument in arguments:
+        name, path = _named(argument)
+        file = read_run(Path(path), dataset.queries)
+        key = name or file.tag
+        check_names([*runs, key], None)
+        runs[key] = file.run
+    return runs
 
 
-class _Bars:
+class _ProgressBars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task: TaskID | None = None
@@ -211,27 +211,27 @@ class _Bars:
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[_Bars]:
+def _progress(console: Console) -> Iterator[_ProgressBars]:
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        yield _Bars(progress)
+        yield _ProgressBars(progress)
 
 
 def _write(found: report.Report, options: argparse.Namespace) -> bool:
-    """Write what was asked for; whether something could not be written."""
-    jobs: list[tuple[Path | None, Callable[[Path], object]]] = [
+    """Write the requested files; return whether any of them failed."""
+    outputs: list[tuple[Path | None, Callable[[Path], object]]] = [
         (options.output, lambda path: path.write_text(report.as_json(found) + "\n")),
         (options.markdown, lambda path: path.write_text(report.as_markdown(found))),
         (options.write_run, lambda path: write_runs(found, path)),
         (options.plot, lambda path: plot.draw(found, path)),
     ]
     failed = False
-    for path, write in jobs:
+    for path, write in outputs:
         if path is None:
             continue
         try:
             write(path)
-        except OSError as error:  # the others are still written
-            print(f"rerank: {path} can't be written: {error.strerror}", file=sys.stderr)
+        except OSError as error:  # continue with the other files
+            print(f"rerank: cannot write {path}: {error.strerror}", file=sys.stderr)
             failed = True
     return failed

@@ -1,4 +1,4 @@
-"""What is evaluated on: queries, their candidates' texts, and which documents are relevant."""
+"""The dataset of an evaluation: queries, candidates and relevance judgements."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-# Documents of one query by falling score: (document id, score).
+# The documents of one query by descending score: (document id, score).
 Ranked = Sequence[tuple[str, float]]
 Run = Mapping[str, Ranked]
 Qrels = Mapping[str, Mapping[str, int]]
-# Told what is being read, for whoever waits.
+# Called with a description of the current step.
 Status = Callable[[str], None]
 
 
 class EvalError(Exception):
-    """The evaluation can't go on; the message says why, and what to do."""
+    """The evaluation cannot continue; the message says why and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Queries by id, and for each the candidates that every ranker gets.
+    """Queries by id, each with the candidates that every ranker has to order.
 
-    `candidates` are in the order in which rankers get them; `first_stage` names what put them in
-    that order, None where it means nothing. `first_stage_ms` is what that cost a query, where it
-    was measured. `texts` holds the candidates alone; `size` counts the whole corpus, None where
-    it was not read. `qrels`: relevance by query and document, 1 or more is relevant; each query
-    has a relevant document. `notes` are for the reader of the results.
+    `candidates` are in the order in which rankers receive them; `first_stage` names the ranker
+    that produced this order, or is None if the order is arbitrary. `first_stage_ms` is its time
+    per query, if measured. `texts` holds only the candidates; `size` is the number of documents
+    in the corpus, None if it was not read. `qrels` is relevance by query and document (1 or more
+    is relevant); every query has a relevant document. `notes` are shown with the results.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Dataset:
 
     @property
     def depth(self) -> int:
-        """The most candidates that a query has."""
+        """The largest number of candidates of a query."""
         return max((len(found) for found in self.candidates.values()), default=0)
 
 
 def sample(queries: Sequence[str], limit: int | None, seed: int) -> list[str]:
-    """At most `limit` of the queries, by chance, in their order."""
+    """Return a random sample of at most `limit` queries, in their original order."""
     if limit is None or limit >= len(queries):
         return list(queries)
     chosen = set(random.Random(seed).sample(range(len(queries)), limit))
@@ -54,11 +54,11 @@ def sample(queries: Sequence[str], limit: int | None, seed: int) -> list[str]:
 
 
 def relevant(judged: Mapping[str, int]) -> bool:
-    """Whether one document at least is relevant."""
+    """Return whether at least one document is relevant."""
     return any(relevance > 0 for relevance in judged.values())
 
 
 def count(number: int, word: str) -> str:
-    """`1 query`, `2,000 queries`."""
+    """Format a count: `1 query`, `2,000 queries`."""
     plural = word[:-1] + "ies" if word.endswith("y") else word + "s"
     return f"{number:,} {word if number == 1 else plural}"

@@ -1,4 +1,4 @@
-"""A retrieval corpus made of the docstrings of installed Python packages."""
+"""A retrieval corpus built from the docstrings of installed Python packages."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ MAX_FILE_BYTES = 400_000
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Document i is the right answer, the only one, to query i."""
+    """Queries and documents; document i is the only relevant one for query i."""
 
     queries: tuple[str, ...]
     documents: tuple[str, ...]
 
 
 def build(size: int, seed: int, roots: Sequence[Path] | None = None) -> Corpus:
-    """`size` docstrings of the packages under `roots` (default: this interpreter's).
+    """Build a corpus of `size` docstrings from the packages under `roots`.
 
-    The query is a docstring's first paragraph, the document the rest. The same packages and
-    seed give the same corpus.
+    `roots` defaults to this interpreter's packages. The query is a docstring's first paragraph,
+    the document the rest. The same packages and seed produce the same corpus.
     """
     folders = roots or [Path(sysconfig.get_path(name)) for name in ("purelib", "stdlib")]
-    chooser = random.Random(seed)
+    rng = random.Random(seed)
     packages = sorted({package for root in folders for package in _packages(root)})
     found: dict[str, str] = {}
     bodies: set[str] = set()
     for package in packages:
-        pairs = [pair for file in _files(package, chooser) for pair in _pairs(file)]
-        chooser.shuffle(pairs)
+        pairs = [pair for file in _files(package, rng) for pair in _pairs(file)]
+        rng.shuffle(pairs)
         taken = 0
         for query, body in pairs:
             if taken < PER_PACKAGE and query not in found and body not in bodies:
                 found[query] = body
                 bodies.add(body)
                 taken += 1
-    chosen = chooser.sample(sorted(found), min(size, len(found)))
+    chosen = rng.sample(sorted(found), min(size, len(found)))
     return Corpus(tuple(chosen), tuple(found[query] for query in chosen))
 
 
@@ -64,29 +64,29 @@ def read(
     status: Status,
     roots: Sequence[Path] | None = None,
 ) -> Dataset:
-    """The corpus as a dataset: at most `limit` (500) queries, BM25's best `depth` for each.
+    """Build a dataset: at most `limit` (500) queries with BM25's best `depth` documents each.
 
-    Raises EvalError where the packages have too few docstrings.
+    Raises EvalError if the packages have too few docstrings.
     """
     status(f"reading docstrings of installed packages (corpus of {size:,})")
     corpus = build(size, seed, roots)
     if len(corpus.documents) < 2:
-        raise EvalError("too few docstrings in the installed packages")
+        raise EvalError("the installed packages have too few docstrings")
     texts = {str(i): text for i, text in enumerate(corpus.documents)}
-    asked = sample(list(texts), limit or LIMIT, seed)
-    queries = {key: corpus.queries[int(key)] for key in asked}
+    chosen = sample(list(texts), limit or LIMIT, seed)
+    queries = {key: corpus.queries[int(key)] for key in chosen}
     index = bm25.Bm25(texts.items())
     started = time.perf_counter()
     candidates = {key: index.search(query, depth) for key, query in queries.items()}
     return Dataset(
         name="docstrings of installed packages",
         queries=queries,
-        qrels={key: {key: 1} for key in asked},
+        qrels={key: {key: 1} for key in chosen},
         candidates=candidates,
         texts=texts,
         size=len(texts),
         first_stage=bm25.NAME,
-        first_stage_ms=1000 * (time.perf_counter() - started) / len(asked),
+        first_stage_ms=1000 * (time.perf_counter() - started) / len(chosen),
     )
 
 
@@ -96,7 +96,7 @@ def _packages(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _files(package: Path, chooser: random.Random) -> list[Path]:
+def _files(package: Path, rng: random.Random) -> list[Path]:
     if package.is_file():
         return [package]
     files = sorted(
@@ -105,12 +105,12 @@ def _files(package: Path, chooser: random.Random) -> list[Path]:
         if not {"tests", "test", "_vendor", "idlelib"} & set(path.relative_to(package).parts)
         and path.stat().st_size <= MAX_FILE_BYTES
     )
-    return chooser.sample(files, min(FILES_PER_PACKAGE, len(files)))
+    return rng.sample(files, min(FILES_PER_PACKAGE, len(files)))
 
 
 def _pairs(file: Path) -> Iterator[tuple[str, str]]:
     try:
-        # Other people's invalid escapes are no news here.
+        # Third-party files may have invalid escapes, which the parser warns about.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(file.read_bytes())
@@ -124,7 +124,7 @@ def _pairs(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _split(docstring: str) -> tuple[str, str] | None:
-    """First paragraph and the rest, where both are prose of a useful length."""
+    """Return the first paragraph and the rest, if both are prose of a useful length."""
     first, _, rest = docstring.partition("\n\n")
     query, body = " ".join(first.split()), rest.strip()
     is_prose = len(re.findall(r"[A-Za-z]{2,}", query)) >= 4

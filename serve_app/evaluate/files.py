@@ -1,4 +1,4 @@
-"""Lines of text files, gzip or not, with their numbers for errors."""
+"""Read text files, plain or gzipped, line by line, with line numbers for errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SHOWN_CHARS = 80
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and text of each line that is not blank; one is in memory at a time.
+    """Stream the number (from 1) and text of each line that is not blank.
 
-    Raises EvalError where the file can't be read or is not UTF-8.
+    Raises EvalError if the file cannot be read or is not UTF-8.
     """
     number = 0
     try:
@@ -28,43 +28,43 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 if text.strip():
                     yield number, text
     except UnicodeDecodeError as error:
-        raise wrong(path, number, f"not UTF-8 ({error.reason})") from None
+        raise line_error(path, number, f"not UTF-8 ({error.reason})") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise EvalError(f"{path} is damaged gzip: {error}") from None
+        raise EvalError(f"{path} is a corrupt gzip file: {error}") from None
     except OSError as error:
-        raise EvalError(f"{path} can't be read: {error.strerror or error}") from None
+        raise EvalError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and content of each line of a JSONL file. Raises EvalError."""
+    """Stream the number and object of each line of a JSONL file. Raises EvalError."""
     for number, text in lines(path):
         yield number, parse(path, number, text)
 
 
 def parse(path: Path, number: int, text: str) -> dict[str, Any]:
-    """A line's JSON object. Raises EvalError naming the line."""
+    """Parse a line's JSON object. Raises EvalError, naming the line."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise wrong(path, number, f"not JSON ({error}): {shown(text)}") from None
+        raise line_error(path, number, f"invalid JSON ({error}): {shorten(text)}") from None
     if not isinstance(value, dict):
-        raise wrong(path, number, f"a JSON object is wanted, not {shown(text)}")
+        raise line_error(path, number, f"expected a JSON object, got {shorten(text)}")
     return value
 
 
-def wrong(path: Path, number: int, problem: str) -> EvalError:
-    """The error that names a file's line."""
+def line_error(path: Path, number: int, problem: str) -> EvalError:
+    """Create an error that names the file and line."""
     return EvalError(f"{path}:{number}: {problem}")
 
 
-def shown(text: str) -> str:
-    """The beginning of a text, for a message."""
+def shorten(text: str) -> str:
+    """Quote the beginning of a text, for a message."""
     return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…")
 
 
 def _open(path: Path) -> IO[bytes]:
     file = path.open("rb")
-    # By content: a file's name may have lost its ending.
+    # Detected by content, since the file may have been renamed.
     if file.peek(2)[:2] == GZIP:
         return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
     return file

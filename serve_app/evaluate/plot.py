@@ -1,4 +1,4 @@
-"""Quality against cost, as a picture."""
+"""A plot of quality against cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = (".png", ".svg", ".pdf")
-# Okabe and Ito's colours, which colour-blind readers tell apart; markers differ too.
+# Okabe and Ito's palette, which is safe for colour-blind readers; markers differ as well.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LOG_FROM = 5.0
@@ -22,9 +22,9 @@ NAME_CHARS = 28
 
 
 def check(path: Path) -> None:
-    """Raises EvalError where `draw` could not draw to it."""
+    """Check that `draw` can write to `path`. Raises EvalError."""
     if path.suffix.lower() not in KINDS:
-        raise EvalError(f"{path}: a plot's name ends in {', '.join(KINDS)}")
+        raise EvalError(f"{path}: the file name of a plot must end in {', '.join(KINDS)}")
     try:
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError:
@@ -32,14 +32,14 @@ def check(path: Path) -> None:
 
 
 def draw(report: Report, path: Path) -> None:
-    """The first measure with its 95% interval over milliseconds a query, a mark a ranker.
+    """Plot the first metric with its 95% interval against milliseconds per query.
 
-    A ranking without a known cost is a line across. Names stand beside the axes, where none
-    covers another.
+    Each ranker has a marker; one of unknown cost is a horizontal line. The names are beside the
+    axes, where they cannot overlap.
     """
     import matplotlib
 
-    # Names are no formulas, though one may hold a `$`.
+    # A name may contain a `$`, which would start a formula.
     with matplotlib.rc_context({"text.parse_math": False}):
         _figure(report).savefig(path, dpi=160)
 
@@ -48,11 +48,11 @@ def _figure(report: Report) -> Figure:
     from matplotlib.figure import Figure
 
     measure = report.measures[0]
-    # No pyplot: it would look for a display, and keep the figure.
+    # Not pyplot, which looks for a display and keeps the figure in memory.
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    for place, system in enumerate(report.systems):
-        color = COLORS[place % len(COLORS)]
+    for i, system in enumerate(report.systems):
+        color = COLORS[i % len(COLORS)]
         mean, (low, high) = system.mean(measure), system.intervals[measure]
         ms = system.cost.ms_per_query
         if ms is None:
@@ -62,10 +62,10 @@ def _figure(report: Report) -> Figure:
         axes.errorbar(
             [ms],
             [mean],
-            # A bootstrap interval need not hold the mean to the last digit.
+            # Rounding can put the mean just outside its bootstrap interval.
             yerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]],
             color=color,
-            marker=MARKERS[place % len(MARKERS)],
+            marker=MARKERS[i % len(MARKERS)],
             markersize=8,
             capsize=4,
             linestyle="none",
@@ -88,9 +88,9 @@ def _scale(axes: Axes, times: list[float]) -> None:
 
     if not times:
         axes.set_xticks([])
-        axes.set_xlabel("no ranking here has a known cost")
+        axes.set_xlabel("cost unknown")
         return
-    axes.set_xlabel("milliseconds a query")
+    axes.set_xlabel("milliseconds per query")
     if max(times) >= LOG_FROM * min(times):
         axes.set_xscale("log")
         axes.set_xlim(min(times) / 2, max(times) * 2)
@@ -101,7 +101,7 @@ def _scale(axes: Axes, times: list[float]) -> None:
 
 def _label(system: System) -> str:
     ms = system.cost.ms_per_query
-    # A `_` at its start would hide the name from the legend.
+    # matplotlib leaves names that start with `_` out of the legend.
     name = "\n".join(wrap(system.name, NAME_CHARS))
     name = f" {name}" if name.startswith("_") else name
-    return name if ms is not None else f"{name}\n(cost not known)"
+    return name if ms is not None else f"{name}\n(cost unknown)"

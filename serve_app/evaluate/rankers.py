@@ -1,4 +1,4 @@
-"""What is compared: anything that orders a query's documents and says what that took."""
+"""Rankers, which order a query's documents, and the measurement of their cost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from serve_app.evaluate.dataset import Dataset, Ranked
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """One query's documents: (index, score) by falling relevance.
+    """One query's documents as (index, score), most relevant first.
 
-    A ranker may leave documents out, at the end. `tokens`: what it took; None is not known.
-    `pairs`: how many documents were scored, by all stages together.
+    A ranker may drop the least relevant documents. `pairs` is the number of documents scored in
+    all stages together, `tokens` the number of tokens processed, None if unknown.
     """
 
     hits: Sequence[tuple[int, float]]
@@ -25,28 +25,28 @@ class Ranking:
 
 
 class Ranker(Protocol):
-    """A model, a pipeline, a service. `rank` is called from `concurrency` threads at once."""
+    """A model, a pipeline or a service. `rank` is called from up to `concurrency` threads."""
 
     @property
     def name(self) -> str:
-        """How results call it."""
+        """The ranker's name in the results."""
         ...
 
     @property
     def concurrency(self) -> int: ...
 
     def rank(self, query: str, documents: Sequence[str]) -> Ranking:
-        """Order the documents. Raises EvalError, with what to do."""
+        """Order the documents. Raises EvalError."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds; it is not used again."""
+        """Release all resources; the ranker is not used again."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A ranker that is loaded when its turn comes, so that one model is in memory at a time."""
+    """A ranker that is loaded only when needed, so that one model is in memory at a time."""
 
     name: str
     open: Callable[[], Ranker]
@@ -54,9 +54,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a ranking took. `ms_per_query`: wall time by the number of queries; None: not known.
+    """The cost of a ranking; None is unknown.
 
-    `latency_ms`: how long one query took, in the middle (p50) and at its worst twentieth (p95).
+    `ms_per_query` is wall time divided by the number of queries, `latency_ms` the p50 and p95
+    of single queries.
     """
 
     ms_per_query: float | None = None
@@ -68,29 +69,29 @@ class Cost:
 def rank_all(
     ranker: Ranker, dataset: Dataset, on_query: Callable[[], None]
 ) -> tuple[dict[str, Ranked], Cost]:
-    """Every query's documents in the ranker's order, and what it took. Raises what `rank` does."""
-    asked = {key: [name for name, _ in found] for key, found in dataset.candidates.items() if found}
+    """Rank every query's candidates and measure the cost. Raises EvalError."""
+    ids = {key: [name for name, _ in found] for key, found in dataset.candidates.items() if found}
 
     def one(key: str) -> tuple[str, Ranking, float]:
         started = time.perf_counter()
-        found = ranker.rank(dataset.queries[key], [dataset.texts[name] for name in asked[key]])
+        found = ranker.rank(dataset.queries[key], [dataset.texts[name] for name in ids[key]])
         return key, found, 1000 * (time.perf_counter() - started)
 
     started = time.perf_counter()
     done: dict[str, tuple[Ranking, float]] = {}
     pool = ThreadPoolExecutor(ranker.concurrency, thread_name_prefix="evaluate")
     try:
-        futures: list[Future[tuple[str, Ranking, float]]] = [pool.submit(one, key) for key in asked]
+        futures: list[Future[tuple[str, Ranking, float]]] = [pool.submit(one, key) for key in ids]
         for future in as_completed(futures):
             key, ranking, ms = future.result()
             done[key] = (ranking, ms)
             on_query()
     finally:
-        # What has not begun is dropped where one has failed; what is in flight ends.
+        # After a failure, cancel pending queries and wait for the running ones.
         pool.shutdown(cancel_futures=True)
     wall_ms = 1000 * (time.perf_counter() - started)
     run: dict[str, Ranked] = {
-        key: [(names[i], score) for i, score in done[key][0].hits] for key, names in asked.items()
+        key: [(names[i], score) for i, score in done[key][0].hits] for key, names in ids.items()
     }
     return run, _cost(list(done.values()), wall_ms)
 

@@ -1,4 +1,4 @@
-"""The results, and how they are written: JSON, Markdown, a table on the terminal."""
+"""The results, and their output as JSON, Markdown or a terminal table."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TESTS = {
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One row: a ranker's order of every query's documents, what it took, what it is worth.
+    """One row of the results: a ranker's run, its cost and its quality.
 
-    `values` by measure: one for each query. `intervals` by measure: 95% of the mean.
+    `values` and `intervals` are by metric: one value per query, and the mean's 95% interval.
     """
 
     name: str
@@ -42,9 +42,9 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that was found. The first of `measures` is the one that is shown with intervals.
+    """All results; the first of `measures` is shown with intervals and comparisons.
 
-    `failures`: by name, why a ranker has no row.
+    `failures` maps the name of a ranker without a row to the reason.
     """
 
     dataset: str
@@ -70,20 +70,21 @@ class Report:
 
     @property
     def shown(self) -> list[Comparison]:
-        """The comparisons by the first measure."""
+        """The comparisons by the first metric."""
         return [c for c in self.comparisons if c.measure == self.measures[0]]
 
     @property
     def method(self) -> str:
-        """What the comparisons' numbers are."""
+        """An explanation of the comparisons' columns."""
         return (
-            f"{self.measures[0]} less {self.shown[0].baseline}'s: mean, 95% bootstrap interval, p "
-            f"({TESTS[self.test]}), p after Holm's correction, queries won/tied/lost"
+            f"{self.measures[0]} minus that of {self.shown[0].baseline}: mean difference, 95% "
+            f"bootstrap interval, p ({TESTS[self.test]}), p after Holm's correction, queries "
+            "won/tied/lost"
         )
 
 
 def as_json(report: Report) -> str:
-    """Means, intervals and costs by name, and all comparisons; no value by query."""
+    """Return means, intervals, costs and all comparisons as JSON, without values per query."""
     body: dict[str, Any] = {
         "dataset": report.dataset,
         "queries": report.queries,
@@ -173,7 +174,7 @@ def _heads(report: Report) -> list[str]:
 
 
 def as_markdown(report: Report) -> str:
-    """Both tables, with what their numbers are."""
+    """Return both tables as Markdown, with an explanation of the columns."""
     costs = _costs(report)
     rows = [[name, *cells, *costs[name]] for name, cells in _quality(report).items()]
     parts = [f"**{report.title}**", ""]
@@ -199,13 +200,13 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def show(report: Report, console: Console) -> None:
-    """Quality, cost and comparisons on the terminal."""
+    """Print quality, cost and comparisons."""
     console.print(_table(report.title, _heads(report), _quality(report)))
     if any(system.cost.ms_per_query is not None for system in report.systems):
         console.print(_table("cost", COSTS, _costs(report)))
     if report.shown:
         compared = {found.name: _compared(found) for found in report.shown}
-        console.print(_table(f"against {report.shown[0].baseline}", COMPARED, compared))
+        console.print(_table(f"compared with {report.shown[0].baseline}", COMPARED, compared))
         console.print(report.method, markup=False, highlight=False)
     for line in _lines(report):
         console.print(f"note: {line}", markup=False, highlight=False)

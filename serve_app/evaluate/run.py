@@ -1,4 +1,4 @@
-"""The evaluation itself: rank with each ranker, measure, compare."""
+"""The evaluation: run each ranker, measure its quality, compare it with the baseline."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from serve_app.evaluate.significance import Comparison, Test, bootstrap_interval
 from serve_app.evaluate.trec import write_run
 
 
-class Watcher(Protocol):
-    """Told how far it is."""
+class ProgressListener(Protocol):
+    """Receives the progress of the evaluation."""
 
     def begin(self, name: str, queries: int) -> None: ...
 
@@ -36,12 +36,12 @@ def evaluate(
     baseline: str | None,
     test: Test,
     seed: int,
-    watcher: Watcher,
+    progress: ProgressListener,
 ) -> Report:
-    """The report on every source, and on rankings that are given as they are.
+    """Evaluate every source, and the existing rankings in `given`.
 
-    A source that fails has no row; the others go on. Raises EvalError where none is left, or the
-    baseline is not among the rows.
+    A source that fails has no row; the others continue. Raises EvalError if all sources fail or
+    the baseline is not among the rows.
     """
     first = [] if dataset.first_stage is None else [dataset.first_stage]
     check_names([*first, *given, *(source.name for source in sources)], baseline)
@@ -52,16 +52,16 @@ def evaluate(
     for name, run in given.items():
         runs[name] = (run, Cost())
     for source in sources:
-        watcher.begin(source.name, sum(bool(found) for found in dataset.candidates.values()))
+        progress.begin(source.name, sum(bool(found) for found in dataset.candidates.values()))
         try:
             ranker = source.open()
             try:
-                runs[source.name] = rank_all(ranker, dataset, watcher.advance)
+                runs[source.name] = rank_all(ranker, dataset, progress.advance)
             finally:
                 ranker.close()
         except EvalError as error:
             failures[source.name] = str(error)
-            watcher.failed(source.name, str(error))
+            progress.failed(source.name, str(error))
     if sources and len(failures) == len(sources):
         raise EvalError(next(iter(failures.values())))
     systems = [
@@ -84,11 +84,11 @@ def evaluate(
 
 
 def check_names(names: Sequence[str], baseline: str | None) -> None:
-    """Raises EvalError where two rows would have one name, or none is the baseline's."""
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise EvalError(f"two rows would be named {twice!r}; give one another name: NAME={twice}")
+    """Check that row names are unique and include the baseline. Raises EvalError."""
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise EvalError(f"two rows are named {duplicate!r}; rename one with NAME={duplicate}")
     if baseline is not None and baseline not in names:
-        raise EvalError(f"the baseline {baseline!r} is not a row; there are {', '.join(names)}")
+        raise EvalError(f"no row is named {baseline!r} (--baseline); rows: {', '.join(names)}")
 
 
 def _system(
@@ -104,7 +104,7 @@ def _comparisons(
 ) -> list[Comparison]:
     names = [system.name for system in systems]
     base = names[0] if baseline is None else baseline
-    if base not in names:  # it failed, which the report says
+    if base not in names:  # it failed; the report lists it under failures
         return []
     return [
         comparison
@@ -116,7 +116,7 @@ def _comparisons(
 
 
 def write_runs(report: Report, folder: Path) -> list[Path]:
-    """A TREC run file for each ranker in `folder`; a name's odd characters become `-`."""
+    """Write a TREC run file per ranker to `folder`, with unusual characters replaced by `-`."""
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for system in report.systems:

@@ -1,4 +1,4 @@
-"""Datasets of one JSONL file: a query and its documents on a line."""
+"""Datasets in one JSONL file: each line has a query and its documents."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.evaluate.dataset import Dataset, EvalError, Status, count, relevant
-from serve_app.evaluate.files import lines, parse, wrong
+from serve_app.evaluate.files import line_error, lines, parse
 
 FORMS = (
-    "a line has `query` with `positive` and `negative`, `positive` and `documents`, or "
-    "`documents` with `relevance`; see docs/evaluation.md"
+    "each line needs `query` and one of: `positive` and `negative`; `positive` and `documents`; "
+    "`documents` and `relevance` (see docs/evaluation.md)"
 )
 LABELS = ("relevance", "label")
 LISTS_OF_LABELS = ("relevance", "labels")
@@ -21,7 +21,7 @@ LISTS_OF_LABELS = ("relevance", "labels")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A line: its queries, its candidates with duplicates left out, relevance by text."""
+    """A line: its queries, its candidates without duplicates, and relevance by text."""
 
     queries: tuple[str, ...]
     documents: tuple[str, ...]
@@ -30,29 +30,29 @@ class Sample:
 
 
 def read(path: Path, *, depth: int, limit: int | None, seed: int, status: Status) -> Dataset:
-    """The dataset: at most `limit` lines by chance, `depth` candidates each.
+    """Read a dataset of at most `limit` sampled lines with `depth` candidates each.
 
-    Candidates keep the order of `documents`; of `positive` and `negative` they are shuffled, by
-    the seed. No more lines are kept than are wanted. Raises EvalError naming the line.
+    Candidates keep the order of `documents`; those from `positive` and `negative` are shuffled
+    with the seed. Only sampled lines are kept in memory. Raises EvalError, naming the line.
     """
     status(f"reading {path}")
     ids: dict[str, str] = {}
     queries: dict[str, str] = {}
     qrels: dict[str, dict[str, int]] = {}
     candidates: dict[str, list[tuple[str, float]]] = {}
-    ordered, without = True, 0
+    ordered, skipped = True, 0
     for number, text in _chosen(path, limit, seed):
         line = _sample(path, number, parse(path, number, text))
         if not relevant(line.relevance):
-            without += 1
+            skipped += 1
             continue
         ordered = ordered and line.ordered
         documents = list(line.documents)
         if not line.ordered:
             random.Random(f"{seed}:{number}").shuffle(documents)
         keys = [ids.setdefault(document, f"d{len(ids) + 1}") for document in documents[:depth]]
-        for place, query in enumerate(line.queries, 1):
-            key = str(number) if len(line.queries) == 1 else f"{number}.{place}"
+        for position, query in enumerate(line.queries, 1):
+            key = str(number) if len(line.queries) == 1 else f"{number}.{position}"
             queries[key] = query
             candidates[key] = [(name, float(-i)) for i, name in enumerate(keys)]
             qrels[key] = {
@@ -60,7 +60,7 @@ def read(path: Path, *, depth: int, limit: int | None, seed: int, status: Status
                 for document, relevance in line.relevance.items()
             }
     if not queries:
-        raise EvalError(f"{path} holds no query with a relevant document: {FORMS}")
+        raise EvalError(f"{path} has no query with a relevant document; {FORMS}")
     return Dataset(
         name=path.name,
         queries=queries,
@@ -69,23 +69,21 @@ def read(path: Path, *, depth: int, limit: int | None, seed: int, status: Status
         texts={key: text for text, key in ids.items()},
         size=len(ids),
         first_stage="as given" if ordered else None,
-        notes=(f"{count(without, 'line')} without a relevant document left out",)
-        if without
-        else (),
+        notes=(f"skipped {count(skipped, 'line')} without a relevant document",) if skipped else (),
     )
 
 
 def _chosen(path: Path, limit: int | None, seed: int) -> list[tuple[int, str]]:
-    """At most `limit` lines, each as likely as any other (reservoir sampling, algorithm R)."""
+    """Sample at most `limit` lines uniformly (reservoir sampling, algorithm R)."""
     if limit is None:
         return list(lines(path))
-    chooser = random.Random(seed)
+    rng = random.Random(seed)
     kept: list[tuple[int, str]] = []
     for seen, line in enumerate(lines(path)):
         if seen < limit:
             kept.append(line)
-        elif (place := chooser.randrange(seen + 1)) < limit:
-            kept[place] = line
+        elif (slot := rng.randrange(seen + 1)) < limit:
+            kept[slot] = line
     return sorted(kept)
 
 
@@ -94,7 +92,9 @@ def _sample(path: Path, number: int, line: dict[str, Any]) -> Sample:
     if "positive" in line:
         positive = _strings(path, number, line, "positive")
         if ("negative" in line) == ("documents" in line):
-            raise wrong(path, number, f"beside `positive` one of two is wanted: {FORMS}")
+            raise line_error(
+                path, number, f"`positive` needs exactly one of `negative` and `documents`; {FORMS}"
+            )
         if "negative" in line:
             documents = [*positive, *_strings(path, number, line, "negative")]
         else:
@@ -102,47 +102,47 @@ def _sample(path: Path, number: int, line: dict[str, Any]) -> Sample:
         relevance = dict.fromkeys(positive, 1)
         ordered = "documents" in line
     elif isinstance(line.get("documents"), list):
-        documents, marks = _labelled(path, number, line)
+        documents, labels = _labelled(path, number, line)
         relevance, ordered = {}, True
-        for document, mark in zip(documents, marks, strict=True):
-            relevance[document] = max(mark, relevance.get(document, 0))
+        for document, label in zip(documents, labels, strict=True):
+            relevance[document] = max(label, relevance.get(document, 0))
     else:
-        raise wrong(path, number, FORMS)
+        raise line_error(path, number, FORMS)
     if not documents:
-        raise wrong(path, number, "there are no documents")
+        raise line_error(path, number, "the query has no documents")
     return Sample(tuple(queries), tuple(dict.fromkeys(documents)), relevance, ordered)
 
 
 def _labelled(path: Path, number: int, line: dict[str, Any]) -> tuple[list[str], list[int]]:
     documents = line["documents"]
-    marks = next((line[name] for name in LISTS_OF_LABELS if name in line), None)
-    if marks is None:
-        marks = [
+    labels = next((line[name] for name in LISTS_OF_LABELS if name in line), None)
+    if labels is None:
+        labels = [
             next((d[name] for name in LABELS if name in d), None) if isinstance(d, dict) else None
             for d in documents
         ]
-    if not isinstance(marks, list) or len(marks) != len(documents):
-        raise wrong(path, number, f"relevance: a list of {len(documents)} numbers is wanted")
-    for place, mark in enumerate(marks):
-        whole = isinstance(mark, int) or (isinstance(mark, float) and mark.is_integer())
+    if not isinstance(labels, list) or len(labels) != len(documents):
+        raise line_error(path, number, f"relevance: expected a list of {len(documents)} integers")
+    for i, label in enumerate(labels):
+        whole = isinstance(label, int) or (isinstance(label, float) and label.is_integer())
         if not whole:
-            raise wrong(path, number, f"relevance[{place}]: a whole number is wanted, not {mark!r}")
-    return _strings(path, number, line, "documents"), [max(0, int(mark)) for mark in marks]
+            raise line_error(path, number, f"relevance[{i}]: expected an integer, got {label!r}")
+    return _strings(path, number, line, "documents"), [max(0, int(label)) for label in labels]
 
 
 def _strings(path: Path, number: int, line: dict[str, Any], name: str) -> list[str]:
-    """A field's texts: a string, or a list of strings or of objects with `text`."""
+    """Read the texts of a field: a string, or a list of strings or of objects with `text`."""
     value = line.get(name)
     items = value if isinstance(value, list) else [value]
     texts = []
-    for place, item in enumerate(items):
+    for i, item in enumerate(items):
         text = _text(item)
         if text is None:
-            where = f"{name}[{place}]" if isinstance(value, list) else name
-            raise wrong(path, number, f"{where}: a text is wanted, not {item!r:.80}")
+            where = f"{name}[{i}]" if isinstance(value, list) else name
+            raise line_error(path, number, f"{where}: expected text, got {item!r:.80}")
         texts.append(text)
     if name == "query" and not all(text.strip() for text in texts or [""]):
-        raise wrong(path, number, "query: it is empty")
+        raise line_error(path, number, "query is empty")
     return texts
 
 

@@ -1,8 +1,8 @@
-"""How sure a mean, and a difference of two means, is.
+"""Confidence intervals of means, and significance of differences between rankers.
 
-Method: Smucker, Allan, Carterette, "A Comparison of Statistical Significance Tests for
-Information Retrieval Evaluation", CIKM 2007: Fisher's randomization test over paired queries,
-with the t-test in close agreement. Several comparisons: Holm, "A Simple Sequentially Rejective
+Tests: Fisher's randomization test over paired queries, or the t-test, which closely agrees;
+Smucker, Allan, Carterette, "A Comparison of Statistical Significance Tests for Information
+Retrieval Evaluation", CIKM 2007. Multiple comparisons: Holm, "A Simple Sequentially Rejective
 Multiple Test Procedure", Scandinavian Journal of Statistics 6 (1979). Intervals: percentile
 bootstrap over queries, Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), ch. 13.
 """
@@ -18,19 +18,19 @@ from scipy import stats
 
 Test = Literal["randomization", "t-test"]
 RESAMPLES = 10_000
-# Numbers held at once while resampling: 80 MB.
-HELD = 10_000_000
-# Differences of sums of floats that stand for none.
-NONE = 1e-12
+# Maximum number of values in memory while resampling (80 MB).
+MAX_VALUES = 10_000_000
+# Smaller differences are rounding errors.
+TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One ranker against the baseline, by one measure.
+    """A ranker compared with the baseline by one metric.
 
-    `difference`: mean over queries of ranker less baseline, `low` and `high` its 95% interval.
-    `p` is two-sided; `p_holm` takes the other rankers compared by this measure into account.
-    `wins`, `ties`, `losses` count queries.
+    `difference` is the mean over queries of ranker minus baseline; `low` and `high` are its 95%
+    interval. `p` is two-sided; `p_holm` is corrected for the number of rankers compared by this
+    metric. `wins`, `ties` and `losses` count queries.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Comparison:
 def bootstrap_interval(
     values: Sequence[float], seed: int, samples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """95% interval of the mean (percentile bootstrap); of one value, the value."""
+    """Return the mean's 95% interval (percentile bootstrap); for one value, the value itself."""
     if len(values) < 2:
         return values[0], values[0]
     found = stats.bootstrap(
         (np.asarray(values, dtype=float),),
         np.mean,
         n_resamples=samples,
-        batch=max(1, HELD // len(values)),
+        batch=max(1, MAX_VALUES // len(values)),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -64,15 +64,15 @@ def bootstrap_interval(
 
 
 def p_value(differences: Sequence[float], test: Test, seed: int) -> float:
-    """Two-sided p of the mean of paired differences being zero; 1 where all are zero.
+    """Return the two-sided p value for paired differences of mean zero; 1 if all are zero.
 
-    Exact while all 2^n signs are no more than the resamples.
+    The randomization test is exact if the 2^n sign combinations do not exceed the resamples.
     """
     values = np.asarray(differences, dtype=float)
-    if len(values) < 2 or not (np.abs(values) > NONE).any():
+    if len(values) < 2 or not (np.abs(values) > TOLERANCE).any():
         return 1.0
     if test == "t-test":
-        if np.ptp(values) <= NONE:
+        if np.ptp(values) <= TOLERANCE:
             return 0.0
         return float(stats.ttest_1samp(values, 0.0).pvalue)
     found = stats.permutation_test(
@@ -81,7 +81,7 @@ def p_value(differences: Sequence[float], test: Test, seed: int) -> float:
         permutation_type="samples",
         vectorized=True,
         n_resamples=RESAMPLES,
-        batch=max(1, HELD // len(values)),
+        batch=max(1, MAX_VALUES // len(values)),
         rng=np.random.default_rng(seed),
     )
     return float(found.pvalue)
@@ -92,11 +92,11 @@ def _mean(values: Any, axis: int) -> Any:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order of `ps`."""
+    """Return Holm's adjusted p values, in the order of `ps`."""
     adjusted = [0.0] * len(ps)
     highest = 0.0
-    for place, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        highest = max(highest, min(1.0, (len(ps) - place) * ps[i]))
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
         adjusted[i] = highest
     return adjusted
 
@@ -104,7 +104,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 def compare(
     baseline: str, values: Mapping[str, Sequence[float]], measure: str, test: Test, seed: int
 ) -> list[Comparison]:
-    """Every other ranker of `values` (by name, a value a query) against the baseline."""
+    """Compare every other ranker with the baseline; `values` has one value per query."""
     others = [name for name in values if name != baseline]
     base = np.asarray(values[baseline], dtype=float)
     gains = [np.asarray(values[name], dtype=float) - base for name in others]
@@ -112,7 +112,7 @@ def compare(
     found = []
     for name, gain, p, p_holm in zip(others, gains, ps, holm(ps), strict=True):
         low, high = bootstrap_interval(list(gain), seed)
-        wins, losses = int((gain > NONE).sum()), int((gain < -NONE).sum())
+        wins, losses = int((gain > TOLERANCE).sum()), int((gain < -TOLERANCE).sum())
         ties = len(gain) - wins - losses
         found.append(
             Comparison(

@@ -1,4 +1,4 @@
-"""Rankers: models in this process, models of a running service, BM25."""
+"""Rankers: models in this process, models of a running service, and BM25."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ TIMEOUT_S = 120.0
 
 
 class Local:
-    """A model in this process, one query at a time, ready to be timed.
+    """A model in this process, warmed up; it ranks one query at a time.
 
-    Raises EvalError where it can't be loaded.
+    Raises EvalError if the model cannot be loaded.
     """
 
     concurrency = 1
 
     def __init__(self, spec: ModelSpec) -> None:
-        # Loads torch, which nothing else here needs.
+        # Imported here because it imports torch.
         from models import registry
 
         self.name = spec.name
@@ -35,7 +35,7 @@ class Local:
         except ModelLoadError as error:
             raise EvalError(str(error)) from None
         self._scorer.score(*WARM_UP)
-        # As a replica does: compiled modules would be compiled anew for each budget.
+        # Like a replica; a compiled module would be recompiled for each budget tried.
         if spec.token_budget is None and not spec.compile:
             self._scorer.find_budget()
 
@@ -55,14 +55,14 @@ class Local:
 
 
 class Service:
-    """A model of a running service; None is the service's default.
+    """A model of a running service; None is the service's default model.
 
-    Raises EvalError where the service gives no answer.
+    Raises EvalError if the service does not respond.
     """
 
     def __init__(self, url: str, model: str | None, api_key: str | None, concurrency: int) -> None:
         self._url, self.concurrency = url, concurrency
-        # At the start a service that is not there is told at once.
+        # Without retries, so that a missing service is reported immediately.
         with self._open(model, api_key, Retry(attempts=0)) as client:
             served = self._ask(client, *WARM_UP)[1]
         self.name = model or served or url
@@ -92,18 +92,18 @@ class Service:
             found = client.rerank(query, documents)
         except Unreachable as error:
             raise EvalError(
-                f"nothing answers at {self._url} ({error}); start it by `rerank up`, or give "
-                "--model to evaluate a model in this process"
+                f"no service at {self._url} ({error}); start it with `rerank up`, or use --model "
+                "to evaluate a model in this process"
             ) from None
         except RerankError as error:
             raise EvalError(str(error)) from None
         hits = [(hit.index, hit.score) for hit in found.hits]
-        # A service that counts none says 0, and every pair has some.
+        # 0 means the service does not count tokens, since every pair has some.
         return Ranking(hits, pairs=len(documents), tokens=found.tokens or None), found.model
 
 
 class Bm25Ranker:
-    """BM25 over the candidates of all queries together, for data that comes with candidates."""
+    """BM25 over the candidates of all queries, for data that includes candidates."""
 
     name = bm25.NAME
     concurrency = 1
@@ -123,6 +123,6 @@ class Bm25Ranker:
 
 
 def by_score(scores: Sequence[float]) -> list[tuple[int, float]]:
-    """Indices with their scores, best first; equal scores keep the given order."""
+    """Return (index, score) pairs, best first; equal scores keep their order."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [(i, scores[i]) for i in order]

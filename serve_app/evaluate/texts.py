@@ -1,4 +1,4 @@
-"""Queries and documents by id, from JSONL or tab-separated files."""
+"""Read queries and documents by id, from JSONL or tab-separated files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.evaluate.dataset import EvalError
-from serve_app.evaluate.files import lines, parse, shown, wrong
+from serve_app.evaluate.files import line_error, lines, parse, shorten
 
 QUERY_IDS = ("_id", "id", "query_id", "qid")
 DOCUMENT_IDS = ("_id", "id", "doc_id", "docid")
@@ -16,7 +16,7 @@ DOCUMENT_TEXTS = ("text", "contents")
 
 
 def read_queries(path: Path) -> dict[str, str]:
-    """Text by id, in the file's order. Raises EvalError naming the line that is wrong."""
+    """Read query texts by id, in file order. Raises EvalError, naming the invalid line."""
     found: dict[str, str] = {}
     for number, text in lines(path):
         if text.lstrip().startswith("{"):
@@ -26,19 +26,19 @@ def read_queries(path: Path) -> dict[str, str]:
         else:
             key, query = _columns(path, number, text, (2,))
         if key in found:
-            raise wrong(path, number, f"the query {key!r} comes twice")
+            raise line_error(path, number, f"duplicate query {key!r}")
         if not query.strip():
-            raise wrong(path, number, f"the query {key!r} is empty")
+            raise line_error(path, number, f"query {key!r} is empty")
         found[key] = query
     if not found:
-        raise EvalError(f"{path} holds no query")
+        raise EvalError(f"{path} contains no queries")
     return found
 
 
 def read_documents(path: Path) -> Iterator[tuple[str, str]]:
-    """Id and text of each document, one in memory at a time; a title is put before the text.
+    """Stream the id and text of each document; a title is prepended to the text.
 
-    Raises EvalError naming the line that is wrong.
+    Raises EvalError, naming the invalid line.
     """
     for number, text in lines(path):
         if text.lstrip().startswith("{"):
@@ -47,7 +47,7 @@ def read_documents(path: Path) -> Iterator[tuple[str, str]]:
             body = _text(path, number, line, DOCUMENT_TEXTS)
             title = line.get("title") or ""
             if not isinstance(title, str):
-                raise wrong(path, number, "title: a string is wanted")
+                raise line_error(path, number, "title must be a string")
             yield key, f"{title} {body}".strip()
         else:
             key, *parts = _columns(path, number, text, (2, 3))
@@ -59,24 +59,24 @@ def _id(path: Path, number: int, line: dict[str, Any], names: Sequence[str]) -> 
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value:
-        raise wrong(path, number, f"an id is missing: one of {', '.join(names)}")
+        raise line_error(path, number, f"no id: expected one of {', '.join(names)}")
     return value
 
 
 def _text(path: Path, number: int, line: dict[str, Any], names: Sequence[str]) -> str:
     value = next((line[name] for name in names if name in line), None)
     if not isinstance(value, str):
-        raise wrong(path, number, f"a text is missing: one of {', '.join(names)}, a string")
+        raise line_error(path, number, f"no text: expected a string in {' or '.join(names)}")
     return value
 
 
 def _columns(path: Path, number: int, text: str, allowed: Sequence[int]) -> list[str]:
     parts = text.split("\t")
     if len(parts) not in allowed:
-        wanted = " or ".join(map(str, allowed))
-        raise wrong(
+        expected = " or ".join(map(str, allowed))
+        raise line_error(
             path,
             number,
-            f"{wanted} columns with tabs between them are wanted, not {len(parts)}: {shown(text)}",
+            f"expected {expected} tab-separated columns, got {len(parts)}: {shorten(text)}",
         )
     return parts

@@ -1,4 +1,4 @@
-"""TREC's files: relevance judgements (qrels) and rankings (runs)."""
+"""TREC files: relevance judgements (qrels) and rankings (runs)."""
 
 from __future__ import annotations
 
@@ -11,63 +11,67 @@ from pathlib import Path
 import numpy as np
 
 from serve_app.evaluate.dataset import EvalError, Ranked, Run
-from serve_app.evaluate.files import lines, shown, wrong
+from serve_app.evaluate.files import line_error, lines, shorten
 
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """A ranking as a file gives it, and the tag that its writer gave it."""
+    """A run file's ranking and its tag, the name its author gave the run."""
 
     run: Mapping[str, Ranked]
     tag: str
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Relevance by query and document, from TREC's four columns or BEIR's three.
+    """Read relevance by query and document, from TREC's four columns or BEIR's three.
 
-    TREC: `query iteration document relevance`; BEIR: `query document relevance` after a heading.
-    Relevance below zero counts as zero, as in trec_eval. Raises EvalError naming the line.
+    TREC: `query iteration document relevance`; BEIR: `query document relevance`, with a header.
+    Negative relevance counts as zero, as in trec_eval. Raises EvalError, naming the line.
     """
     found: dict[str, dict[str, int]] = {}
     for number, text in lines(path):
         parts = text.split()
         if len(parts) not in (3, 4):
-            raise wrong(path, number, f"3 or 4 columns are wanted, not {len(parts)}: {shown(text)}")
+            raise line_error(
+                path, number, f"expected 3 or 4 columns, got {len(parts)}: {shorten(text)}"
+            )
         query, document, relevance = parts[0], parts[-2], parts[-1]
         if not re.fullmatch(r"[+-]?\d+", relevance):
             if number == 1 and relevance.isalpha():
-                continue  # the heading of BEIR's files
-            raise wrong(path, number, f"relevance: a whole number is wanted, not {relevance!r}")
+                continue  # the header of a BEIR file
+            raise line_error(path, number, f"relevance: expected an integer, got {relevance!r}")
         judged = found.setdefault(query, {})
         if document in judged:
-            raise wrong(path, number, f"{document!r} is judged twice for the query {query!r}")
+            raise line_error(
+                path, number, f"duplicate judgement of document {document!r} for query {query!r}"
+            )
         judged[document] = max(0, int(relevance))
     if not found:
-        raise EvalError(f"{path} holds no judgement")
+        raise EvalError(f"{path} contains no judgements")
     return found
 
 
 def read_run(path: Path, wanted: Container[str]) -> RunFile:
-    """The ranking of the queries that are wanted, in trec_eval's order.
+    """Read the rankings of the `wanted` queries, in trec_eval's order.
 
-    Columns: `query Q0 document rank score tag`. As in trec_eval the score alone gives the order,
-    and equal scores go by falling document id. Raises EvalError naming the line that is wrong.
+    Columns: `query Q0 document rank score tag`. As in trec_eval, only the score determines the
+    order, and ties are ordered by descending document id. Raises EvalError, naming the line.
     """
     found: dict[str, dict[str, float]] = {}
     tag = ""
     for number, text in lines(path):
         parts = text.split()
         if len(parts) != 6:
-            raise wrong(path, number, f"6 columns are wanted, not {len(parts)}: {shown(text)}")
+            raise line_error(path, number, f"expected 6 columns, got {len(parts)}: {shorten(text)}")
         query, _, document, _, score, tag = parts
         if query not in wanted:
             continue
         ranked = found.setdefault(query, {})
         if document in ranked:
-            raise wrong(path, number, f"{document!r} comes twice for the query {query!r}")
+            raise line_error(path, number, f"duplicate document {document!r} for query {query!r}")
         ranked[document] = _score(path, number, score)
     if not tag:
-        raise EvalError(f"{path} holds no ranking")
+        raise EvalError(f"{path} contains no ranking")
     return RunFile({query: _ordered(ranked) for query, ranked in found.items()}, tag)
 
 
@@ -77,7 +81,7 @@ def _score(path: Path, number: int, text: str) -> float:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise wrong(path, number, f"score: a number is wanted, not {text!r}")
+        raise line_error(path, number, f"score: expected a number, got {text!r}")
     return score
 
 
@@ -87,9 +91,9 @@ def _ordered(ranked: Mapping[str, float]) -> Ranked:
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:
-    """Write a ranking; equal scores are set apart by the least that 32 bits hold.
+    """Write a ranking; each score is at least one float32 step below the previous one.
 
-    trec_eval reads scores at 32 bits and puts equal ones in an order of its own.
+    trec_eval reads scores as float32 and would reorder equal ones.
     """
     with path.open("w", encoding="utf-8") as file:
         for query, ranked in run.items():

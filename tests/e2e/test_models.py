@@ -12,7 +12,7 @@ import pytest
 
 from models.registry import load
 from models.types import ModelSpec, ScoreOptions, relevance
-from serve_app.cli import main
+from serve_app.cli.main import main
 from tests.e2e.conftest import Service, start, stop
 from tests.models.checkpoints import tiny_bert_cross_encoder
 from tests.models.decoder_checkpoints import minicpm_layerwise, qwen3
@@ -128,7 +128,7 @@ def test_rerank_score_ranks_by_each(
     monkeypatch.setenv("RERANKER_QUANTIZATION", "fp32")
     (tmp_path / "docs.txt").write_text("\n".join(d for d in DOCUMENTS if d))
     command = ["score", "--model", str(folders[family]), QUERY, str(tmp_path / "docs.txt")]
-    assert main.main(command) == 0
+    assert main(command) == 0
     scores = [float(line.split("\t")[0]) for line in capsys.readouterr().out.splitlines()]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)

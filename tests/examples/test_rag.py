@@ -1,4 +1,4 @@
-"""The plain pipeline: its steps, and the whole with and without a model."""
+"""The plain-Python RAG pipeline: each step, and the whole with and without a model."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.local_server import QuietHandler, serving
 from tests.serve_app.client.conftest import front, reranker, tracker, url  # noqa: F401
 from tests.serve_app.client.frameworks.conftest import ANSWER, QUESTION, HashEmbedder
 
-ASKED: list[dict[str, object]] = []
+CALLS: list[dict[str, object]] = []
 
 
 class Chat(QuietHandler):
-    """A chat completions route."""
+    """A fake chat completions route that records its requests."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        ASKED.append({"path": self.path, "key": self.headers["authorization"], **json.loads(body)})
+        CALLS.append({"path": self.path, "key": self.headers["authorization"], **json.loads(body)})
         message = {"role": "assistant", "content": "With wrap [1]."}
         self.send(200, json.dumps({"choices": [{"message": message}]}).encode())
 
@@ -48,12 +48,12 @@ def rag(reranker: Reranker, model: Model) -> Rag:  # noqa: F811
     )
 
 
-def test_fusing() -> None:
+def test_rankings_are_fused_by_reciprocal_rank() -> None:
     assert fuse([["a", "b", "c"], ["b", "d"]]) == ["b", "a", "d", "c"]
     assert fuse([]) == []
 
 
-def test_diversifying() -> None:
+def test_diversify_penalizes_similar_passages() -> None:
     vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     assert diversify([0.9, 0.89, 0.5], vectors, 2, relevance=0.4) == [0, 2]
     assert diversify([0.9, 0.89, 0.5], vectors, 2, relevance=1) == [0, 1]
@@ -61,9 +61,9 @@ def test_diversifying() -> None:
     assert diversify([], vectors[:0], 3) == []
 
 
-def test_stores() -> None:
-    words = Bm25([Passage("a", "pandas eat bamboo"), Passage("b", "stocks fell")])
-    assert words.search("what do pandas eat", 5) == ["a"]
+def test_bm25_and_the_vector_store_find_the_nearest() -> None:
+    bm25 = Bm25([Passage("a", "pandas eat bamboo"), Passage("b", "stocks fell")])
+    assert bm25.search("what do pandas eat", 5) == ["a"]
     store = MemoryVectors()
     store.add(["a"], np.array([[1, 0]], np.float32))
     store.add(["b"], np.array([[0, 1]], np.float32))
@@ -71,17 +71,19 @@ def test_stores() -> None:
     assert store.get(["b"]).tolist() == [[0, 1]]
 
 
-def test_without_a_model(reranker: Reranker) -> None:  # noqa: F811
+def test_an_answer_without_a_model_quotes_the_passages(
+    reranker: Reranker,  # noqa: F811
+) -> None:
     answer = rag(reranker, Quotes(reranker, sentences=2)).ask(QUESTION)
     assert answer.passages[0].id == ANSWER
     assert "returning a list of wrapped lines. [1]" in answer.text
     assert len(answer.passages) == len(answer.scores) == 4
 
 
-def test_with_a_model(reranker: Reranker, chat: str) -> None:  # noqa: F811
+def test_an_answer_by_a_chat_model(reranker: Reranker, chat: str) -> None:  # noqa: F811
     model = ChatModel(f"{chat}/v1/", "some-model", api_key="k")
     answer = rag(reranker, model).ask(QUESTION)
     assert answer.text == "With wrap [1]."
-    (asked,) = ASKED
-    assert (asked["path"], asked["key"]) == ("/v1/chat/completions", "Bearer k")
-    assert "[1] textwrap.wrap:" in str(asked["messages"])
+    (call,) = CALLS
+    assert (call["path"], call["key"]) == ("/v1/chat/completions", "Bearer k")
+    assert "[1] textwrap.wrap:" in str(call["messages"])

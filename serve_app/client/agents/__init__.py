@@ -1,1 +1,1 @@
-"""The reranker as a tool of agents: a file for each way that agents call tools."""
+"""The reranker as a tool for agents: one module per way of calling tools."""

@@ -1,4 +1,4 @@
-"""The tool as OpenAI-style function calling has it, and what every form of the tool does."""
+"""The tool for OpenAI-style function calling, and what all forms of the tool share."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from serve_app.errors import InvalidRequest
 
 NAME = "rerank_texts"
 DESCRIPTION = (
-    "Orders texts by their relevance to a query. Use it to find which of many passages, search "
-    "results or notes answer a question. Returns JSON: results, each with the text's index in "
-    "the list, its score (higher is more relevant) and the text, best first."
+    "Ranks texts by relevance to a query. Use it to find which of many passages, search results "
+    "or notes answer a question. Returns JSON with the results, most relevant first: each has "
+    "the text's index in the list, its score (higher is more relevant) and the text."
 )
-QUERY = "What the texts should be relevant to: a question or a topic."
-TEXTS = "The texts to order."
-TOP_K = "How many of the best texts to return; all without it."
-BATCH_SIZE = "How many texts to send in one request; the client's own number without it."
-TRACK_TOKENS = "Whether to count the tokens that this call uses; the client's setting without it."
+QUERY = "The question or topic that the texts should be relevant to."
+TEXTS = "The texts to rank."
+TOP_K = "Maximum number of results; all texts are returned by default."
+BATCH_SIZE = "Maximum number of texts per request; defaults to the client's setting."
+TRACK_TOKENS = "Whether to count the tokens that this call uses; defaults to the client's setting."
 
 
 class RerankArguments(BaseModel):
-    """What a model sends to the tool."""
+    """The arguments a model calls the tool with."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +38,7 @@ class RerankArguments(BaseModel):
 
 
 def function_schema(form: Literal["chat", "responses"] = "chat") -> dict[str, Any]:
-    """The tool for `tools=[…]` of a chat completion, or of OpenAI's Responses API."""
+    """Return the tool's entry for `tools=[…]` of a chat completion or OpenAI's Responses API."""
     schema = RerankArguments.model_json_schema()
     function = {
         "name": NAME,
@@ -56,36 +56,36 @@ def function_schema(form: Literal["chat", "responses"] = "chat") -> dict[str, An
 
 
 def _plain(field: dict[str, Any]) -> dict[str, Any]:
-    """Without titles and defaults; an optional field is of its type, and left out or sent."""
-    wanted = field.get("anyOf", [{}])[0]
-    return {**{k: v for k, v in field.items() if k not in ("title", "default", "anyOf")}, **wanted}
+    """Drop titles and defaults; an optional field keeps its own type, without null."""
+    kind = field.get("anyOf", [{}])[0]
+    return {**{k: v for k, v in field.items() if k not in ("title", "default", "anyOf")}, **kind}
 
 
 def call_function(arguments: str | Mapping[str, Any], reranker: Reranker) -> str:
-    """The answer to a model's call, whose arguments may still be JSON.
+    """Answer a model's call; `arguments` is its JSON text or the parsed object.
 
-    Raises InvalidRequest where they are not the schema's, and what the reranker raises.
+    Raises InvalidRequest if the arguments do not match the schema, and the reranker's errors.
     """
     try:
         if isinstance(arguments, str):
-            asked = RerankArguments.model_validate_json(arguments)
+            call = RerankArguments.model_validate_json(arguments)
         else:
-            asked = RerankArguments.model_validate(arguments)
+            call = RerankArguments.model_validate(arguments)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "arguments"
         raise InvalidRequest(f"{NAME}: {where}: {first['msg']}", param=where) from None
     found = reranker.rerank(
-        asked.query,
-        asked.texts,
-        top_k=asked.top_k,
-        batch_size=asked.batch_size,
-        track_tokens=asked.track_tokens,
+        call.query,
+        call.texts,
+        top_k=call.top_k,
+        batch_size=call.batch_size,
+        track_tokens=call.track_tokens,
     )
     return as_json(found)
 
 
 def as_json(found: RerankResults[Any]) -> str:
-    """What a model reads of a result."""
+    """Return the part of a result that the model sees, as JSON."""
     results = [{"index": h.index, "score": round(h.score, 6), "text": h.text} for h in found]
     return json.dumps({"results": results, "model": found.model}, ensure_ascii=False)

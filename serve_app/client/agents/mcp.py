@@ -1,4 +1,4 @@
-"""The tool for clients of the Model Context Protocol."""
+"""The tool as a Model Context Protocol (MCP) server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serve_app.errors import RerankError
 
 
 class Ranked(BaseModel):
-    """`index` is the text's place in the list that was given, from 0."""
+    """A ranked text; `index` is its position in the input list, from 0."""
 
     index: int
     score: float
@@ -23,7 +23,7 @@ class Ranked(BaseModel):
 
 
 class Ranking(BaseModel):
-    """Texts by falling relevance."""
+    """Texts, most relevant first."""
 
     results: list[Ranked]
     model: str | None
@@ -31,11 +31,11 @@ class Ranking(BaseModel):
 
 
 def make_server(reranker: AsyncReranker) -> MCPServer[Any]:
-    """A server with one tool, `rerank_texts`."""
+    """Create a server with one tool, `rerank_texts`."""
     server: MCPServer[Any] = MCPServer(
         "rerank-serve",
         version=__version__,
-        instructions="Orders texts by relevance to a query with a reranking model.",
+        instructions="Ranks texts by relevance to a query with a reranking model.",
         log_level="WARNING",
     )
 
@@ -67,7 +67,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
 ) -> None:
-    """Serve a reranker at `url`: over stdin and stdout, or at a port's `/mcp` over HTTP."""
+    """Serve the reranker at `url` over stdio, or over HTTP at `/mcp` if `port` is set."""
     reranker = AsyncReranker(url, api_key=api_key, model=model, tool=functions.NAME)
     server = make_server(reranker)
     if port is None:

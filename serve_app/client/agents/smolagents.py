@@ -11,14 +11,15 @@ from serve_app.client.reranker import Reranker
 
 
 class RerankTextsTool(Tool):
-    """Give it to an agent: `CodeAgent(tools=[RerankTextsTool()], model=…)`.
+    """A smolagents tool: `CodeAgent(tools=[RerankTextsTool()], model=…)`.
 
-    `reranker` None is the service on this machine. Tokens are counted under `rerank_texts`.
+    `reranker` defaults to a client of the service on this machine, created with `options`, whose
+    tokens are counted under `rerank_texts`.
     """
 
     name = functions.NAME
     description = functions.DESCRIPTION
-    inputs = {  # noqa: RUF012 - smolagents' form
+    inputs = {  # noqa: RUF012 - smolagents requires a plain class attribute
         "query": {"type": "string", "description": functions.QUERY},
         "texts": {"type": "array", "description": functions.TEXTS, "items": {"type": "string"}},
         "top_k": {"type": "integer", "description": functions.TOP_K, "nullable": True},
@@ -43,7 +44,7 @@ class RerankTextsTool(Tool):
         batch_size: int | None = None,
         track_tokens: bool | None = None,
     ) -> str:
-        """The texts by relevance, as JSON. Raises a RerankError, which the agent is shown."""
+        """Return the ranked texts as JSON. Raises a RerankError, which the agent sees."""
         arguments = {
             "query": query,
             "texts": texts,

@@ -1,1 +1,1 @@
-"""The reranker as a part of RAG frameworks: a file for each."""
+"""Adapters for RAG frameworks, one module each."""

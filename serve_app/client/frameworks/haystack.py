@@ -16,12 +16,13 @@ from serve_app.client.wire import DialectName
 
 @component
 class RerankRanker:
-    """Orders documents by relevance, best first, with their relevance as `score`.
+    """Ranks documents by relevance, best first, and sets their `score`.
 
-    `url`, `dialect` and `model` are AsyncReranker's. `api_key` is read from the environment's
-    RERANK_API_KEY where it is set. `top_k` None keeps all; documents below `score_threshold` are
-    left out. `meta_fields_to_embed`: metadata that goes before a document's text, a line each.
-    `options` are those of Reranker.rerank: instruction, batch_size, ….
+    `url`, `dialect` and `model` are passed to Reranker. `api_key` defaults to the environment
+    variable RERANK_API_KEY. `top_k` None keeps all documents; those that score below
+    `score_threshold` are dropped. `meta_fields_to_embed`: metadata fields to prepend to a
+    document's text, one per line. `options` are passed to Reranker.rerank: instruction,
+    batch_size, ….
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class RerankRanker:
         self._reranker = Reranker(url, dialect=dialect, api_key=key, model=model)
 
     def to_dict(self) -> dict[str, Any]:
-        """The component for a pipeline's YAML; the key's name, not the key."""
+        """Serialize for a pipeline's YAML: the API key's variable name, never the key itself."""
         data: dict[str, Any] = default_to_dict(
             self,
             url=self.url,
@@ -64,11 +65,11 @@ class RerankRanker:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RerankRanker:
-        """The component that `to_dict` described."""
-        given = dict(data["init_parameters"])
-        if isinstance(given.get("api_key"), dict):
-            given["api_key"] = Secret.from_dict(given["api_key"])
-        ranker: RerankRanker = default_from_dict(cls, {**data, "init_parameters": given})
+        """Recreate a component from the output of `to_dict`."""
+        parameters = dict(data["init_parameters"])
+        if isinstance(parameters.get("api_key"), dict):
+            parameters["api_key"] = Secret.from_dict(parameters["api_key"])
+        ranker: RerankRanker = default_from_dict(cls, {**data, "init_parameters": parameters})
         return ranker
 
     @component.output_types(documents=list[Document])
@@ -79,7 +80,7 @@ class RerankRanker:
         top_k: int | None = None,
         score_threshold: float | None = None,
     ) -> dict[str, Any]:
-        """`documents`, ranked. Raises a RerankError."""
+        """Rank `documents`. Raises a RerankError."""
         found = self._reranker.rerank(query, documents, **self._options(top_k))
         return self._ranked(found, score_threshold)
 
@@ -91,13 +92,13 @@ class RerankRanker:
         top_k: int | None = None,
         score_threshold: float | None = None,
     ) -> dict[str, Any]:
-        """`documents`, ranked. Raises a RerankError."""
+        """Rank `documents`. Raises a RerankError."""
         found = await self._reranker.arerank(query, documents, **self._options(top_k))
         return self._ranked(found, score_threshold)
 
     def _options(self, top_k: int | None) -> CallOptions:
-        wanted = self.top_k if top_k is None else top_k
-        return CallOptions(**{"top_k": wanted, "text_field": self._text, **self.options})  # type: ignore[typeddict-item]
+        top_k = self.top_k if top_k is None else top_k
+        return CallOptions(**{"top_k": top_k, "text_field": self._text, **self.options})  # type: ignore[typeddict-item]
 
     def _text(self, document: Document) -> str:
         fields = [document.meta.get(name) for name in self.meta_fields_to_embed]
@@ -106,6 +107,6 @@ class RerankRanker:
     def _ranked(
         self, found: RerankResults[Document], score_threshold: float | None
     ) -> dict[str, Any]:
-        least = self.score_threshold if score_threshold is None else score_threshold
-        kept = [hit for hit in found if least is None or hit.score >= least]
+        minimum = self.score_threshold if score_threshold is None else score_threshold
+        kept = [hit for hit in found if minimum is None or hit.score >= minimum]
         return {"documents": [replace(hit.document, score=hit.score) for hit in kept]}

@@ -15,10 +15,11 @@ SCORE = "relevance_score"
 
 
 class RerankCompressor(BaseDocumentCompressor):
-    """Keeps the `top_n` most relevant documents, best first (all where it is None).
+    """Keeps the `top_n` most relevant documents, best first; None keeps all.
 
-    Each one's metadata has its score as `relevance_score`. Documents below `min_score` are left
-    out. `options` are those of Reranker.rerank: model, instruction, batch_size, ….
+    Each document's metadata gets its score as `relevance_score`. Documents that score below
+    `min_score` are dropped. `options` are passed to Reranker.rerank: model, instruction,
+    batch_size, ….
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -31,19 +32,19 @@ class RerankCompressor(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Any = None
     ) -> list[Document]:
-        """Raises a RerankError."""
+        """Rank `documents`. Raises a RerankError."""
         found = self.reranker.rerank(query, documents, top_k=self.top_n, **self.options)
         return self._scored(found)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Any = None
     ) -> list[Document]:
-        """Raises a RerankError."""
+        """Rank `documents`. Raises a RerankError."""
         found = await self.reranker.arerank(query, documents, top_k=self.top_n, **self.options)
         return self._scored(found)
 
     def _scored(self, found: RerankResults[Document]) -> list[Document]:
-        # Copies: the retriever's documents may be its store's own.
+        # Copies, since the retriever's documents may be the objects in its store.
         return [
             hit.document.model_copy(update={"metadata": {**hit.metadata, SCORE: hit.score}})
             for hit in found

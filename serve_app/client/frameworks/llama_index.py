@@ -1,4 +1,4 @@
-"""A LlamaIndex node post-processor."""
+"""A LlamaIndex node postprocessor."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ dispatcher = get_dispatcher(__name__)
 
 
 class RerankPostprocessor(BaseNodePostprocessor):
-    """Keeps the `top_n` most relevant nodes, best first, with their relevance as score.
+    """Keeps the `top_n` most relevant nodes, best first, and sets their score.
 
-    `top_n` None keeps all; nodes below `min_score` are left out. A node's text is what is
-    embedded: with the metadata that the node shows to embedding models. `options` are those of
+    `top_n` None keeps all; nodes that score below `min_score` are dropped. The text of a node
+    includes the metadata that the node shows to embedding models. `options` are passed to
     Reranker.rerank: model, instruction, batch_size, ….
     """
 
@@ -50,7 +50,7 @@ class RerankPostprocessor(BaseNodePostprocessor):
 
     def _start(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> str:
         if query_bundle is None:
-            raise ValueError("RerankPostprocessor needs the query: pass query_bundle or query_str")
+            raise ValueError("RerankPostprocessor needs a query: pass query_bundle or query_str")
         dispatcher.event(
             ReRankStartEvent(
                 query=query_bundle,

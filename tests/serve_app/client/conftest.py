@@ -1,4 +1,4 @@
-"""The service's routes on a real port, scored by shared words."""
+"""The service's routes on a real port, with a model that counts shared words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several queries in one call."""
+"""`batch`: several queries in one call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Entry = dict[str, Any]
 
 
 class Server:
-    """Answers `/rerank/batch` by the numbers that documents are, and what `fail` says instead."""
+    """A server whose documents are numbers, their own scores; `fail` can override an answer."""
 
     def __init__(self, fail: Callable[[str, int], Entry | httpx.Response | None]) -> None:
         self.paths: list[str] = []
@@ -52,7 +52,7 @@ class Server:
         return AsyncReranker("http://test", client=http, **options)
 
 
-def well(query: str, tried: int) -> None:
+def no_failure(query: str, attempt: int) -> None:
     return None
 
 
@@ -60,7 +60,7 @@ def error(status: int, code: str) -> Entry:
     return {"error": {"code": code, "message": "no", "param": None}, "status": status}
 
 
-def test_the_service_takes_them_in_one_call(
+def test_the_service_ranks_all_queries_in_one_request(
     url: str, front: FakeFrontend, tracker: TokenUsageTracker
 ) -> None:
     before = front.telemetry.snapshot().http["batch", 200]
@@ -81,7 +81,7 @@ def test_the_service_takes_them_in_one_call(
     assert (row.requests, row.tokens) == (1, found[0].tokens + found[3].tokens)
 
 
-def test_or_the_first_failure_raises(reranker: Reranker) -> None:
+def test_the_first_failure_raises_by_default(reranker: Reranker) -> None:
     with pytest.raises(InvalidRequest) as raised:
         reranker.batch([("a", ["a"]), (" ", ["a", "b"])])
     assert raised.value.__notes__[-1] == "documents 0 to 1 of query 1"
@@ -89,9 +89,9 @@ def test_or_the_first_failure_raises(reranker: Reranker) -> None:
         reranker.batch([("a", ["a"]), ("b", ["a"])], model="none-such")
 
 
-async def test_what_may_pass_is_asked_again_without_the_rest() -> None:
-    def busy(query: str, tried: int) -> Entry | None:
-        return error(429, "overloaded") if query == "b" and tried < 3 else None
+async def test_only_temporary_failures_are_retried() -> None:
+    def busy(query: str, attempt: int) -> Entry | None:
+        return error(429, "overloaded") if query == "b" and attempt < 3 else None
 
     server = Server(busy)
     tracker = TokenUsageTracker()
@@ -100,15 +100,15 @@ async def test_what_may_pass_is_asked_again_without_the_rest() -> None:
     assert [len(result) for result in found] == [2, 2, 2]
     assert tracker.snapshot().tokens == 6
     late = {**error(429, "rate_limited"), "retry_after_s": 3600}
-    server = Server(lambda query, tried: late if query == "b" else None)
+    server = Server(lambda query, attempt: late if query == "b" else None)
     found = await server.client(on_error="report").batch([("a", ["1"]), ("b", ["1"])])
     assert len(server.paths) == 1
     assert found[1].failures[0].error.retry_after_s == 3600
 
 
-async def test_all_may_fail_together() -> None:
+async def test_a_failed_request_fails_all_its_queries() -> None:
     denied = httpx.Response(401, json={"message": "no key"})
-    server = Server(lambda query, tried: denied)
+    server = Server(lambda query, attempt: denied)
     found = await server.client(on_error="report").batch([("a", ["1"]), ("b", ["1", "2"])])
     errors = [result.failures[0].error for result in found]
     assert len(server.paths) == 1
@@ -120,47 +120,49 @@ async def test_all_may_fail_together() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_what_is_too_much_together_is_asked_one_by_one(status: int) -> None:
-    server = Server(well)
+async def test_queries_are_sent_separately_if_the_combined_request_is_rejected(
+    status: int,
+) -> None:
+    server = Server(no_failure)
     whole = httpx.Response(status, json={"message": "too many"})
-    server._fail = lambda query, tried: whole if server.paths[-1] != "/rerank" else None
+    server._fail = lambda query, attempt: whole if server.paths[-1] != "/rerank" else None
     client = server.client()
     found = await client.batch([("a", ["1"]), ("b", ["1"])])
     assert server.paths == ["/rerank/batch", "/rerank", "/rerank"]
     assert all(result.requests == 1 for result in found)
 
 
-async def test_a_server_without_the_route_is_not_asked_for_it_again() -> None:
-    server = Server(well)
+async def test_a_missing_batch_route_is_tried_only_once() -> None:
+    server = Server(no_failure)
     missing = httpx.Response(404, content=b"not found")
-    server._fail = lambda query, tried: missing if server.paths[-1] != "/rerank" else None
+    server._fail = lambda query, attempt: missing if server.paths[-1] != "/rerank" else None
     client = server.client()
     for _ in range(2):
         assert len(await client.batch([("a", ["1"]), ("b", ["1"])])) == 2
     assert server.paths == ["/rerank/batch", *["/rerank"] * 4]
 
 
-async def test_other_dialects_are_asked_one_by_one() -> None:
-    server = Server(well)
+async def test_other_dialects_get_one_request_per_query() -> None:
+    server = Server(no_failure)
     await server.client(dialect="cohere").batch([("a", ["1"]), ("b", ["1"])])
     assert server.paths == ["/rerank"] * 2
 
 
-async def test_calls_are_bounded() -> None:
-    server = Server(well)
+async def test_requests_are_limited_in_documents_queries_and_characters() -> None:
+    server = Server(no_failure)
     found = await server.client(max_connections=1).batch([("a", ["1"] * 30)] * 3, batch_size=50)
-    assert server.paths == ["/rerank"] * 3, "a query alone in its call takes the plain route"
+    assert server.paths == ["/rerank"] * 3, "a request with one query uses the plain route"
     assert all(len(result) == 30 for result in found)
-    server = Server(well)
+    server = Server(no_failure)
     await server.client(max_connections=1).batch([(str(i), ["1"]) for i in range(150)])
     assert [len(queries) for queries in server.queries] == [64, 64, 22]
-    server = Server(well)
+    server = Server(no_failure)
     await server.client().batch([("a", ["1" * 300]), ("b" * 1_999_800, ["1"]), ("c", ["2"])])
     assert sorted(server.paths) == ["/rerank", "/rerank/batch"]
 
 
-async def test_a_large_query_is_cut_beside_small_ones() -> None:
-    server = Server(well)
+async def test_a_large_query_is_split_into_batches() -> None:
+    server = Server(no_failure)
     found = await server.client().batch(
         [("a", ["1", "9", "2", "8", "3"]), ("b", ["4"])], batch_size=2, top_k=2
     )
@@ -192,7 +194,7 @@ async def test_shared_documents_are_sent_once() -> None:
     "answers",
     [[], [{"index": 1, "results": []}, {"index": 0, "results": []}], [{"index": 0}], "none"],
 )
-async def test_an_answer_that_is_none(answers: Any) -> None:
+async def test_an_invalid_response_is_a_bad_answer(answers: Any) -> None:
     http = httpx.AsyncClient(
         transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"answers": answers}))
     )
@@ -201,18 +203,18 @@ async def test_an_answer_that_is_none(answers: Any) -> None:
         await client.batch([("a", ["1"]), ("b", ["1"])])
 
 
-async def test_a_whole_call_is_tried_again() -> None:
+async def test_a_failed_request_is_retried() -> None:
     full = httpx.Response(503, json={"message": "later"}, headers={"retry-after": "0"})
-    server = Server(lambda query, tried: full if tried < 3 else None)
+    server = Server(lambda query, attempt: full if attempt < 3 else None)
     assert len(await server.client().batch([("a", ["1"]), ("b", ["1"])])) == 2
-    server = Server(lambda query, tried: error(429, "overloaded"))
+    server = Server(lambda query, attempt: error(429, "overloaded"))
     with pytest.raises(Overloaded):
         await server.client().batch([("a", ["1"]), ("b", ["1"])])
     assert len(server.paths) == 1 + FAST.attempts
 
 
-async def test_arguments() -> None:
-    client = Server(well).client()
+async def test_invalid_arguments_name_the_option_or_query() -> None:
+    client = Server(no_failure).client()
     with pytest.raises(TypeError, match="'topk'"):
         await client.batch([("a", ["1"])], topk=3)  # type: ignore[call-arg]
     with pytest.raises(InvalidRequest) as raised:

@@ -1,4 +1,4 @@
-"""Cutting, merging, failing: against a scripted server."""
+"""The async client against a scripted server: batches, merging, failures, arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAST = Retry(base_s=0.001, cap_s=0.002)
 
 
 class Server:
-    """Scores a document by the number it is; counts what it is asked and how much at once.
+    """A server whose documents are numbers, their own scores; it counts concurrent requests.
 
     It has no route for several queries.
     """
@@ -31,7 +31,7 @@ class Server:
     def __init__(self, fail: Handler | None = None) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[httpx.Headers] = []
-        self.at_once = self.most_at_once = 0
+        self.active = self.max_active = 0
         self._fail = fail
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -40,10 +40,10 @@ class Server:
         body = json.loads(request.content)
         self.bodies.append(body)
         self.headers.append(request.headers)
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.active += 1
+        self.max_active = max(self.max_active, self.active)
         await asyncio.sleep(0.002)
-        self.at_once -= 1
+        self.active -= 1
         if self._fail is not None and (failure := self._fail(body)):
             return failure
         ranked = sorted(
@@ -67,7 +67,7 @@ class Server:
     size=st.integers(1, 25),
     top_k=st.none() | st.integers(1, 80),
 )
-async def test_batches_rank_as_one_request_does(
+async def test_batches_rank_like_a_single_request(
     numbers: list[int], size: int, top_k: int | None
 ) -> None:
     server = Server()
@@ -80,29 +80,29 @@ async def test_batches_rank_as_one_request_does(
     assert found.tokens == found.total == len(numbers)
 
 
-async def test_two_thousand_a_batch_all_at_once_under_the_limit() -> None:
+async def test_batches_of_2000_are_sent_concurrently_up_to_the_limit() -> None:
     texts = [str(n) for n in random.Random(0).sample(range(50_000), 9_001)]
     server = Server()
     found = await server.client(max_connections=3).rerank("q", texts)
     assert [len(body["documents"]) for body in server.bodies] == [2000] * 4 + [1001]
-    assert server.most_at_once == 3
+    assert server.max_active == 3
     assert [hit.score for hit in found] == sorted(map(float, texts), reverse=True)
     server = Server()
     await server.client().rerank("q", texts)
-    assert server.most_at_once == 5
+    assert server.max_active == 5
 
 
-def refuse(body: dict[str, Any]) -> httpx.Response | None:
+def fail_on_13(body: dict[str, Any]) -> httpx.Response | None:
     if "13" not in body["documents"]:
         return None
     error = {"code": "scoring_failed", "message": "no usable score", "param": None}
     return httpx.Response(500, json={"error": error}, headers={"x-request-id": "r-1"})
 
 
-async def test_a_failed_batch_is_reported_beside_the_others() -> None:
+async def test_a_failed_batch_is_reported_alongside_the_other_results() -> None:
     texts = [str(n) for n in range(30)]
     tracker = TokenUsageTracker()
-    client = Server(refuse).client(batch_size=10, tracker=tracker)
+    client = Server(fail_on_13).client(batch_size=10, tracker=tracker)
     found = await client.rerank("q", texts, on_error="report", top_k=20)
     assert [hit.index for hit in found] == [*range(29, 19, -1), *range(9, -1, -1)]
     assert found.failed_indices == list(range(10, 20))
@@ -110,27 +110,27 @@ async def test_a_failed_batch_is_reported_beside_the_others() -> None:
     assert tracker.snapshot().tokens == 20, "the failed batch has no tokens"
     (failure,) = found.failures
     assert isinstance(failure.error, ScoringFailed)
-    assert "documents 10 to 19: test answered 500: no usable score" in str(found)
+    assert "documents 10 to 19: test returned 500: no usable score" in str(found)
     with pytest.raises(ScoringFailed):
         found.raise_for_failures()
-    with pytest.raises(ValueError, match="10 of the documents have no score"):
+    with pytest.raises(ValueError, match="10 of 30 documents have no score"):
         found.in_order()
 
 
-async def test_or_raises_with_its_indices() -> None:
+async def test_a_failed_batch_raises_with_its_indices_by_default() -> None:
     texts = [str(n) for n in range(30)]
     with pytest.raises(ScoringFailed) as raised:
-        await Server(refuse).client(batch_size=10).rerank("q", texts)
+        await Server(fail_on_13).client(batch_size=10).rerank("q", texts)
     assert raised.value.__notes__ == ["request id: r-1", "documents 10 to 19"]
     assert raised.value.status == 500
-    client = Server(refuse).client(batch_size=10, on_error="report")
+    client = Server(fail_on_13).client(batch_size=10, on_error="report")
     with pytest.raises(ScoringFailed):
         await client.compute_scores("q", texts)
 
 
-async def test_a_failure_cancels_the_rest_and_leaves_the_caller_alone() -> None:
+async def test_a_failure_cancels_the_other_requests_but_not_the_caller() -> None:
     texts = ["13", *map(str, range(14, 40))]
-    server = Server(refuse)
+    server = Server(fail_on_13)
     with pytest.raises(ScoringFailed):
         await server.client(batch_size=1, max_connections=1).rerank("q", texts)
     assert len(server.bodies) <= 2
@@ -139,7 +139,7 @@ async def test_a_failure_cancels_the_rest_and_leaves_the_caller_alone() -> None:
     assert task.cancelling() == 0
 
 
-async def test_scores_in_the_documents_order() -> None:
+async def test_scores_are_in_the_documents_order() -> None:
     client = Server().client(batch_size=2)
     assert await client.compute_scores("q", ["3", "9", "5"], top_k=1) == [3.0, 9.0, 5.0]
     assert await client.score("q", "7") == 7.0
@@ -149,7 +149,7 @@ async def test_scores_in_the_documents_order() -> None:
     assert (empty.shape, none) == ((0,), 0)
 
 
-async def test_a_batch_of_queries_one_by_one() -> None:
+async def test_queries_are_sent_one_by_one_without_a_batch_route() -> None:
     server = Server()
     seen: list[tuple[int, int]] = []
     found = await server.client().batch(
@@ -162,11 +162,11 @@ async def test_a_batch_of_queries_one_by_one() -> None:
         ("b", []),
         ("c", [2, 0]),
     ]
-    assert server.most_at_once == 2
+    assert server.max_active == 2
     assert sorted(seen) == [(done, 5) for done in sorted({seen[0][0], 5})]
 
 
-async def test_what_is_sent() -> None:
+async def test_request_body_and_headers() -> None:
     server = Server()
     client = server.client(model="m1", api_key="k", extra_body={"user": "u"}, headers={"x-a": "b"})
     await client.rerank(
@@ -202,7 +202,7 @@ async def test_what_is_sent() -> None:
         ({"batch_size": 0}, "batch_size"),
     ],
 )
-async def test_numbers_that_are_none(arguments: dict[str, int], param: str) -> None:
+async def test_invalid_numbers_are_rejected(arguments: dict[str, int], param: str) -> None:
     with pytest.raises(InvalidRequest, match=param):
         await Server().client().rerank("q", ["1"], **arguments)  # type: ignore[arg-type]
 
@@ -222,7 +222,7 @@ async def test_numbers_that_are_none(arguments: dict[str, int], param: str) -> N
         ("http://test", {"max_connections": 0}, "max_connections"),
     ],
 )
-def test_what_can_not_work_is_refused_at_once(
+def test_invalid_constructor_arguments_are_rejected(
     target: Any, options: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as raised:
@@ -230,25 +230,25 @@ def test_what_can_not_work_is_refused_at_once(
     assert raised.value.param == param
 
 
-@pytest.mark.parametrize("alone", ["one document", b"bytes", {"text": "one document"}, 3])
-async def test_a_document_alone_is_no_list(alone: Any) -> None:
+@pytest.mark.parametrize("single", ["one document", b"bytes", {"text": "one document"}, 3])
+async def test_a_single_document_must_be_in_a_list(single: Any) -> None:
     server = Server()
-    with pytest.raises(InvalidRequest, match="put it into a list"):
-        await server.client().rerank("q", alone)
+    with pytest.raises(InvalidRequest, match="wrap a single document in a list"):
+        await server.client().rerank("q", single)
     with pytest.raises(InvalidRequest, match="on_error"):
         await server.client().rerank("q", ["1"], on_error="none")  # type: ignore[arg-type]
     assert not server.bodies
 
 
-async def test_a_query_is_a_string() -> None:
-    with pytest.raises(InvalidRequest, match="a query must be a string, not int"):
+async def test_a_query_must_be_a_string() -> None:
+    with pytest.raises(InvalidRequest, match="query must be a string, not int"):
         await Server().client().rerank(3, ["1"])  # type: ignore[arg-type]
     for requests in (["ab"], [("a",)], [3]):
         with pytest.raises(InvalidRequest, match=r"requests\[0\]"):
             await Server().client().batch(requests)  # type: ignore[arg-type]
 
 
-async def test_arrays_and_frames() -> None:
+async def test_arrays_and_frames_are_accepted_as_documents() -> None:
     frame = pd.DataFrame({"text": ["1", "2"], "source": ["x", "y"]})
     found = await Server().client().rerank("q", frame, top_k=np.int64(1))  # type: ignore[arg-type]
     assert (found[0].index, found[0].metadata) == (1, {"source": "y"})
@@ -256,12 +256,12 @@ async def test_arrays_and_frames() -> None:
     assert len(await Server().client().rerank("q", np.array(["1", "2"]))) == 2
 
 
-async def test_at_a_prompt_results_show_as_in_print() -> None:
+async def test_repr_is_the_same_table_as_str() -> None:
     found = await Server().client().rerank("q", ["1", "2"])
     assert repr(found) == str(found)
 
 
-async def test_usage_is_counted_unless_it_is_not_wanted() -> None:
+async def test_usage_is_counted_unless_turned_off() -> None:
     tracker = TokenUsageTracker()
     client = Server().client(tracker=tracker, batch_size=2, tool="search")
     await client.rerank("q", ["1", "2", "3"])

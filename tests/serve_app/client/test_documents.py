@@ -1,4 +1,4 @@
-"""Documents of every kind keep what they carry; results print and convert."""
+"""Kinds of documents, and results as text, dicts and frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from serve_app.client import Reranker
-from serve_app.client.documents import read
+from serve_app.client.documents import parse
 from serve_app.errors import InvalidRequest
 from tests.serve_app.fakes import FakeFrontend
 
@@ -36,24 +36,26 @@ class Page:
         ({"a": "x", "b": "y"}, lambda d: f"{d['a']} {d['b']}", "x y", {"a": "x", "b": "y"}),
     ],
 )
-def test_text_and_metadata(document: Any, text_field: Any, text: str, metadata: Any) -> None:
-    found = read(document, 0, text_field)
+def test_text_and_metadata_of_each_kind(
+    document: Any, text_field: Any, text: str, metadata: Any
+) -> None:
+    found = parse(document, 0, text_field)
     assert (found.payload, found.text, found.metadata) == (text, text, metadata)
 
 
-def test_images_are_sent_and_nothing_else_of_their_document() -> None:
-    found = read({"image": PIXEL, "text": "a panda", "id": 3}, 0)
+def test_only_image_and_text_are_sent() -> None:
+    found = parse({"image": PIXEL, "text": "a panda", "id": 3}, 0)
     assert found.payload == {"image": PIXEL, "text": "a panda"}
-    assert read({"image": PIXEL}, 0).payload == {"image": PIXEL}
+    assert parse({"image": PIXEL}, 0).payload == {"image": PIXEL}
 
 
 @pytest.mark.parametrize("document", [{"title": "t"}, {"text": 5}, 7, None, Page(3)])  # type: ignore[arg-type]
-def test_no_text(document: Any) -> None:
+def test_a_document_without_text_is_rejected(document: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"documents\[4\]"):
-        read(document, 4)
+        parse(document, 4)
 
 
-def test_documents_come_back_as_they_went(reranker: Reranker) -> None:
+def test_hits_hold_the_original_documents(reranker: Reranker) -> None:
     given = [Page("stocks fell"), Page("pandas eat bamboo", {"source": "zoo", "score": 9})]
     found = reranker.rerank("pandas eat", given)
     assert found.documents == [given[1], given[0]]
@@ -67,7 +69,7 @@ def test_documents_come_back_as_they_went(reranker: Reranker) -> None:
     }
 
 
-def test_a_frame(reranker: Reranker) -> None:
+def test_results_convert_to_a_frame(reranker: Reranker) -> None:
     given = [Page("stocks fell"), Page("pandas eat bamboo", {"source": "zoo", "score": 9})]
     frame = reranker.rerank("pandas eat", given).to_pandas()
     assert isinstance(frame, pd.DataFrame)
@@ -78,7 +80,7 @@ def test_a_frame(reranker: Reranker) -> None:
     assert (len(empty), list(empty.columns)) == (0, ["index", "score", "text"])
 
 
-def test_a_table(reranker: Reranker, front: FakeFrontend) -> None:
+def test_results_print_as_a_table(reranker: Reranker, front: FakeFrontend) -> None:
     texts = [f"panda number {i}\n{'x' * 500}" for i in range(25)]
     lines = str(reranker.rerank("panda 7", texts)).splitlines()
     assert lines[0] == "25 of 25 documents for 'panda 7', by words"
@@ -86,5 +88,5 @@ def test_a_table(reranker: Reranker, front: FakeFrontend) -> None:
     assert len(lines[2]) < 100
     assert lines[-1] == "… and 5 more"
     long = "word " * 100
-    assert "warning: 1 of the documents were longer" in str(reranker.rerank("word", [long]))
+    assert "\nwarning: 1 " in str(reranker.rerank("word", [long])), "the document is truncated"
     assert front.backend.rows > 0

@@ -1,4 +1,4 @@
-"""HTTP/2, where the server offers it."""
+"""HTTP/2, if the server offers it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADERS = [(":status", "200"), ("content-type", "application/json")]
 
 
 class Http2Server:
-    """Answers every request alike; keeps the connections and paths that it saw."""
+    """Answers every request the same way; records connections and paths."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -48,7 +48,7 @@ class Http2Server:
 
 
 def certificate(folder: Path) -> Path:
-    """A file with a certificate for 127.0.0.1 and its key."""
+    """Write a certificate for 127.0.0.1 and its key to one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -71,7 +71,9 @@ def certificate(folder: Path) -> Path:
     return file
 
 
-async def test_requests_share_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_share_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(file)

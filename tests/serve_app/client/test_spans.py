@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from serve_app.client import AsyncReranker, Reranker, Span, SpanOptions, TokenUsageTracker
-from serve_app.client.spans import marked
+from serve_app.client.spans import highlight
 from serve_app.errors import InvalidRequest
 
 TEXT = "Pandas live in China. Pandas eat bamboo 🎋. Stocks fell."
-ASKED = ("pandas eat", [TEXT, "Rain."])
+REQUEST = ("pandas eat", [TEXT, "Rain."])
 
 
-def test_they_come_with_the_hits(reranker: Reranker) -> None:
-    found = reranker.rerank(*ASKED, relevant_spans=SpanOptions(threshold=0.0, max_spans=2))
+def test_hits_have_spans(reranker: Reranker) -> None:
+    found = reranker.rerank(*REQUEST, relevant_spans=SpanOptions(threshold=0.0, max_spans=2))
     first, second = found
     assert [span.of(first.text) for span in first.spans][:1] == ["Pandas eat bamboo 🎋."]
     assert len(first.spans) == 2
@@ -25,26 +25,27 @@ def test_they_come_with_the_hits(reranker: Reranker) -> None:
     assert "> Pandas eat bamboo" in str(found)
     assert found.to_dicts()[0]["spans"][0]["end"] == first.spans[0].end
     assert list(found.to_pandas().columns) == ["index", "score", "text", "spans"]
-    marks = reranker.rerank(*ASKED, relevant_spans=SpanOptions(0.0, 1))[0].highlight("<b>", "</b>")
-    assert marks == "Pandas live in China. <b>Pandas eat bamboo 🎋.</b> Stocks fell."
+    (hit,) = reranker.rerank(*REQUEST, top_k=1, relevant_spans=SpanOptions(0.0, 1))
+    marked = hit.highlight("<b>", "</b>")
+    assert marked == "Pandas live in China. <b>Pandas eat bamboo 🎋.</b> Stocks fell."
 
 
-def test_none_without_the_wish(reranker: Reranker) -> None:
-    for wish in (None, False):
-        found = reranker.rerank(*ASKED, relevant_spans=wish)
+def test_there_are_no_spans_unless_requested(reranker: Reranker) -> None:
+    for relevant_spans in (None, False):
+        found = reranker.rerank(*REQUEST, relevant_spans=relevant_spans)
         assert [hit.spans for hit in found] == [(), ()]
         assert "spans" not in found.to_dicts()[0]
         assert found[0].highlight() == TEXT
 
 
-def test_of_each_batch_and_query(reranker: Reranker) -> None:
-    found = reranker.rerank(*ASKED, relevant_spans=True, batch_size=1)
+def test_every_batch_and_query_has_spans(reranker: Reranker) -> None:
+    found = reranker.rerank(*REQUEST, relevant_spans=True, batch_size=1)
     assert any(span.of(TEXT).startswith("Pandas eat") for span in found[0].spans)
-    (one, two) = reranker.batch([ASKED, ASKED], relevant_spans=True)
+    (one, two) = reranker.batch([REQUEST, REQUEST], relevant_spans=True)
     assert one[0].spans == two[0].spans == found[0].spans
 
 
-async def test_by_handle() -> None:
+async def test_spans_through_a_ray_handle() -> None:
     seen: list[Any] = []
 
     class Handle:
@@ -62,14 +63,14 @@ async def test_by_handle() -> None:
     assert seen == [{"mode": "enabled", "threshold": 0.1, "max_spans": 1}]
 
 
-def test_wishes_that_are_none(reranker: Reranker) -> None:
+def test_invalid_span_options_are_rejected(reranker: Reranker) -> None:
     with pytest.raises(InvalidRequest, match="SpanOptions"):
-        reranker.rerank(*ASKED, relevant_spans={"mode": "enabled"})  # type: ignore[arg-type]
+        reranker.rerank(*REQUEST, relevant_spans={"mode": "enabled"})  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="threshold"):
-        reranker.rerank(*ASKED, relevant_spans=SpanOptions(threshold=3))
+        reranker.rerank(*REQUEST, relevant_spans=SpanOptions(threshold=3))
 
 
-def test_marks_of_spans_that_meet() -> None:
+def test_overlapping_spans_are_highlighted_as_one() -> None:
     spans = [Span(4, 7, 0.1), Span(0, 2, 0.2), Span(6, 9, 0.3), Span(2, 3, 0.4)]
-    assert marked("0123456789", spans, "[", "]") == "[01][2]3[45678]9"
-    assert marked("abc", [], "[", "]") == "abc"
+    assert highlight("0123456789", spans, "[", "]") == "[01][2]3[45678]9"
+    assert highlight("abc", [], "[", "]") == "abc"

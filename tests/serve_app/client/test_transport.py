@@ -1,4 +1,4 @@
-"""Retries, timeouts, hosted providers, handles, HTTP/2."""
+"""Retries, timeouts, hosted providers and Ray handles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from serve_app.client import (
     TookTooLong,
     Unreachable,
 )
-from serve_app.client.transport import route
+from serve_app.client.http_transport import route
 from serve_app.errors import InvalidRequest, Overloaded, RateLimited, RerankError, Unauthorized
 
 OK = {"results": [{"index": 0, "relevance_score": 0.5}]}
@@ -28,11 +28,11 @@ FAST = Retry(base_s=0.001, cap_s=0.002)
 
 
 def scripted(*answers: Any, retry: Retry = FAST, **options: Any) -> tuple[AsyncReranker, list[Any]]:
-    """A client whose requests get `answers` in turn: responses, or exceptions."""
-    waiting, asked = list(answers), []
+    """Create a client whose requests get `answers` in turn: responses or exceptions."""
+    waiting, requests = list(answers), []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+        requests.append(request)
         answer = waiting.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -41,7 +41,7 @@ def scripted(*answers: Any, retry: Retry = FAST, **options: Any) -> tuple[AsyncR
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(handler))
     options = {"tracker": TokenUsageTracker(), **options}
-    return AsyncReranker("http://test/v1/", client=http, retry=retry, **options), asked
+    return AsyncReranker("http://test/v1/", client=http, retry=retry, **options), requests
 
 
 def ok(**fields: Any) -> httpx.Response:
@@ -49,7 +49,7 @@ def ok(**fields: Any) -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    "passing",
+    "failure",
     [
         httpx.Response(503),
         httpx.Response(429, json={"message": "slow down"}),
@@ -59,10 +59,10 @@ def ok(**fields: Any) -> httpx.Response:
         httpx.RemoteProtocolError("closed"),
     ],
 )
-async def test_what_passes_is_tried_again(passing: Any) -> None:
-    client, asked = scripted(passing, ok())
+async def test_temporary_failures_are_retried(failure: Any) -> None:
+    client, requests = scripted(failure, ok())
     assert await client.score("q", "d") == 0.5
-    assert [str(request.url) for request in asked] == ["http://test/v1/rerank"] * 2
+    assert [str(request.url) for request in requests] == ["http://test/v1/rerank"] * 2
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ async def test_what_passes_is_tried_again(passing: Any) -> None:
         (httpx.Response(422, json={"detail": [{"msg": "x"}]}), InvalidRequest, '"msg": "x"'),
         (httpx.Response(402, content=b"pay"), Refused, "402: pay"),
         (httpx.Response(413, json={"error": "too many", "error_type": "V"}), RerankError, "too m"),
-        (ok(results=[]), BadAnswer, "0 results where 1"),
+        (ok(results=[]), BadAnswer, "0 results instead of 1"),
         (ok(results=OK["results"] * 2), BadAnswer, "twice"),
-        (ok(results=[{"index": 1, "score": 0.1}]), BadAnswer, "document 1 of 1"),
+        (ok(results=[{"index": 1, "score": 0.1}]), BadAnswer, "index 1; expected 0 to 0"),
         (ok(results=[{"index": 0, "score": None}]), BadAnswer, "results.0"),
         (ok(results=[{"index": True, "score": 1}]), BadAnswer, "results.0.index"),
         (ok(results=[{"index": 0, "score": "1"}]), BadAnswer, "results.0"),
@@ -84,26 +84,26 @@ async def test_what_passes_is_tried_again(passing: Any) -> None:
         (httpx.Response(200, json={"detail": "no"}), BadAnswer, "results"),
     ],
 )
-async def test_what_does_not_pass_is_raised_at_once(
+async def test_permanent_failures_are_raised_without_a_retry(
     answer: httpx.Response, kind: type[RerankError], message: str
 ) -> None:
-    client, asked = scripted(answer)
+    client, requests = scripted(answer)
     with pytest.raises(kind) as raised:
         await client.score("q", "d")
     assert message in str(raised.value)
     assert "test" in str(raised.value)
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
-async def test_retries_have_an_end() -> None:
-    client, asked = scripted(*[httpx.ConnectError("refused")] * 4)
+async def test_the_number_of_retries_is_limited() -> None:
+    client, requests = scripted(*[httpx.ConnectError("refused")] * 4)
     with pytest.raises(Unreachable, match="refused"):
         await client.score("q", "d")
-    assert len(asked) == 4
+    assert len(requests) == 4
 
 
 @pytest.mark.parametrize("value", ["1", "0.9", "a date"])
-async def test_retry_after_is_waited_for(value: str) -> None:
+async def test_retry_after_is_honoured(value: str) -> None:
     if value == "a date":
         value = formatdate(time.time() + 2, usegmt=True)
     client, _ = scripted(httpx.Response(429, headers={"retry-after": value}), ok())
@@ -112,14 +112,14 @@ async def test_retry_after_is_waited_for(value: str) -> None:
     assert 0.9 <= time.monotonic() - started < 3
 
 
-async def test_a_long_retry_after_is_for_the_caller() -> None:
-    client, asked = scripted(httpx.Response(429, headers={"retry-after": "3600"}))
+async def test_a_long_retry_after_raises_immediately() -> None:
+    client, requests = scripted(httpx.Response(429, headers={"retry-after": "3600"}))
     with pytest.raises(RateLimited) as raised:
         await client.score("q", "d")
-    assert (raised.value.retry_after_s, len(asked)) == (3600, 1)
+    assert (raised.value.retry_after_s, len(requests)) == (3600, 1)
 
 
-def test_pauses_grow_and_differ() -> None:
+def test_pauses_grow_and_have_jitter() -> None:
     retry, error = Retry(attempts=5, base_s=1, cap_s=4), Overloaded("full")
     error.retry_after_s = None
     pauses = [[retry.pause(tried, error) for _ in range(50)] for tried in range(1, 6)]
@@ -129,7 +129,7 @@ def test_pauses_grow_and_differ() -> None:
     assert retry.pause(6, error) is None
 
 
-async def test_a_server_that_never_answers() -> None:
+async def test_a_silent_server_times_out() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -144,37 +144,37 @@ async def test_a_server_that_never_answers() -> None:
     server.close()
 
 
-async def test_hosted_providers() -> None:
+async def test_hosted_providers_formats() -> None:
     cohere = {"meta": {"tokens": {"input_tokens": 7.0}, "warnings": ["w"]}, "id": "x"}
-    client, asked = scripted(ok(**cohere), dialect="cohere", model="rerank-v3.5", api_key="k")
+    client, requests = scripted(ok(**cohere), dialect="cohere", model="rerank-v3.5", api_key="k")
     found = await client.rerank("q", [{"text": "d", "id": 4}], top_k=1)
     assert (found.tokens, found.warnings, found[0].metadata) == (7, ("w",), {"id": 4})
     expected = b'{"query":"q","documents":["d"],"top_n":1,"model":"rerank-v3.5"}'
-    assert asked[0].content == expected
+    assert requests[0].content == expected
     jina = {"model": "jina-reranker-v2", "usage": {"total_tokens": 9, "prompt_tokens": 9}}
-    client, asked = scripted(ok(**jina), dialect="jina")
+    client, requests = scripted(ok(**jina), dialect="jina")
     assert (await client.rerank("q", ["d"])).tokens == 9
-    assert b'"return_documents":false' in asked[0].content
+    assert b'"return_documents":false' in requests[0].content
     voyage = {"object": "list", "data": OK["results"], "usage": {"total_tokens": 3}}
-    client, asked = scripted(httpx.Response(200, json=voyage), dialect="voyage")
+    client, requests = scripted(httpx.Response(200, json=voyage), dialect="voyage")
     assert (await client.rerank("q", ["d"], top_k=1)).tokens == 3
-    assert b'"top_k":1' in asked[0].content
+    assert b'"top_k":1' in requests[0].content
 
 
-def test_routes() -> None:
+def test_the_rerank_route_is_derived_from_the_base_url() -> None:
     assert route("http://a") == route("http://a/") == route("http://a/rerank") == "http://a/rerank"
     assert route("https://api.jina.ai/v1") == "https://api.jina.ai/v1/rerank"
 
 
 class FakeHandle:
-    """A DeploymentHandle as far as the client knows one."""
+    """The part of a DeploymentHandle that the client uses."""
 
     def __init__(self, *failures: Exception) -> None:
         self.rerank, self.failures = self, list(failures)
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
 
     async def remote(self, query: str, documents: list[Any], **fields: Any) -> Any:
-        self.asked.append((query, documents, fields))
+        self.requests.append((query, documents, fields))
         if self.failures:
             raise self.failures.pop(0)
         hits = [
@@ -184,7 +184,7 @@ class FakeHandle:
         return SimpleNamespace(results=hits[::-1], model="m", tokens=5, truncated=(1,))
 
 
-async def test_a_handle() -> None:
+async def test_a_ray_handle_is_called_and_retried() -> None:
     class Wrapped(Exception):
         cause = Overloaded("full")
 
@@ -194,7 +194,7 @@ async def test_a_handle() -> None:
     found = await client.rerank("q", ["a", "b"], top_k=2, instruction="i")
     assert [hit.document for hit in found] == ["b", "a"]
     assert (found.tokens, len(found.warnings)) == (5, 1)
-    assert handle.asked == [("q", ["a", "b"], {"top_n": 2, "instruction": "i"})] * 3
+    assert handle.requests == [("q", ["a", "b"], {"top_n": 2, "instruction": "i"})] * 3
     client = AsyncReranker(FakeHandle(InvalidRequest("no")), track_tokens=False)
     with pytest.raises(InvalidRequest, match="no"):
         await client.rerank("q", ["a"])

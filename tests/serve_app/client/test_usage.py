@@ -1,4 +1,4 @@
-"""Counts stay right whoever adds to them at once."""
+"""Usage tracking: concurrency, prices, callbacks and export."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_to_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_threads(shared: bool, tmp_path: Path) -> None:
+def test_threads_can_record_concurrently(shared: bool, tmp_path: Path) -> None:
     tracker = TokenUsageTracker(path=tmp_path / "usage" if shared else None)
     threads = [threading.Thread(target=add, args=(tracker,)) for _ in range(WORKERS)]
     for thread in threads:
@@ -38,7 +38,7 @@ def test_threads(shared: bool, tmp_path: Path) -> None:
     assert (row.tokens, row.requests) == (3 * ROUNDS * WORKERS, ROUNDS * WORKERS)
 
 
-def test_processes(tmp_path: Path) -> None:
+def test_processes_can_share_a_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "usage"
     tracker = TokenUsageTracker(path=path)
     tracker.record("tool", "m", 1)
@@ -54,7 +54,7 @@ def test_processes(tmp_path: Path) -> None:
     assert TokenUsageTracker(path=path).snapshot().rows == ()
 
 
-# In a process of its own: a fork of a test runner with threads is one that Python warns of.
+# Run in a separate process: Python warns about forking a test runner that has threads.
 FORK = """
 import os, threading
 from serve_app.client import TokenUsageTracker
@@ -75,15 +75,15 @@ print(status, tracker.snapshot().tokens)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
-def test_a_fork_while_another_thread_counts() -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is not available")
+def test_a_fork_does_not_inherit_a_held_lock() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout.split() == ["2", "1"]
 
 
-def test_costs() -> None:
+def test_costs_follow_the_price_table() -> None:
     prices = {"m": Price(per_million_tokens=0.5), "s": Price(per_thousand_requests=2.0)}
     tracker = TokenUsageTracker(prices=prices)
     tracker.record("a", "m", 2_000_000)
@@ -101,7 +101,7 @@ def test_costs() -> None:
     assert tracker.snapshot().rows[-1].cost == 7.0
 
 
-def test_callbacks(caplog: pytest.LogCaptureFixture) -> None:
+def test_callbacks_receive_each_record(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[Usage] = []
 
     def broken(used: Usage) -> None:
@@ -118,10 +118,10 @@ def test_callbacks(caplog: pytest.LogCaptureFixture) -> None:
     assert [used.tokens for used in seen] == [4, 5, 6]
     assert [used.tokens for used in more] == [5]
     assert tracker.snapshot().tokens == 15
-    assert "a usage callback failed" in caplog.text
+    assert "usage callback failed" in caplog.text
 
 
-def test_jsonl(tmp_path: Path) -> None:
+def test_export_as_jsonl(tmp_path: Path) -> None:
     tracker = TokenUsageTracker(prices={"m": Price(1.0)})
     tracker.record("b", "m", 1)
     tracker.record("a", "é", 2, requests=3)

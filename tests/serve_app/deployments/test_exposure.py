@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.cli import main
+from serve_app.cli.main import main
 from serve_app.deployments.exposure import check_keys, ring_of, warning_for
 from serve_app.settings.settings import Settings, SettingsError, load
 
@@ -123,7 +123,7 @@ def test_lists_are_separated_by_commas() -> None:
 def test_the_command_makes_a_key_and_its_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main.main(["key", "--name", "search", "--rpm", "60", "--tpm", "0"]) == 0
+    assert main(["key", "--name", "search", "--rpm", "60", "--tpm", "0"]) == 0
     shown = capsys.readouterr()
     key = shown.err.split()[-1]
     assert key.startswith("rk_")
@@ -133,6 +133,6 @@ def test_the_command_makes_a_key_and_its_line(
     ring = ring_of(load({"api_keys_file": str(tmp_path / "keys")}, {}))
     assert ring is not None
     assert ring.keys().find([key.encode()]) is not None
-    assert main.main(["key", "--name", "two words"]) == 1
-    assert main.main(["key"]) == 0
+    assert main(["key", "--name", "two words"]) == 1
+    assert main(["key"]) == 0
     assert len(capsys.readouterr().out.split()) == 1

@@ -20,7 +20,7 @@ from models.remote.errors import (
     RemoteUnavailable,
 )
 from models.types import Score, ScoreOptions
-from serve_app.cli import main
+from serve_app.cli.main import main
 from serve_app.deployments.remote_replica import to_client
 from serve_app.errors import (
     InvalidRequest,
@@ -111,7 +111,7 @@ def test_a_providers_model_is_not_run_by_the_command(
 ) -> None:
     monkeypatch.setenv("RERANKER_MODELS", json.dumps([COHERE]))
     (tmp_path / "docs.txt").write_text("a document")
-    assert main.main(["score", "a query", str(tmp_path / "docs.txt")]) == 1
+    assert main(["score", "a query", str(tmp_path / "docs.txt")]) == 1
     assert "scored by a provider" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Small labelled data in each of the forms that `rerank eval` reads, and a service to rank it."""
+"""Small labelled datasets in every format that `rerank eval` reads, and a fake service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def beir(folder: Path) -> Path:
-    """A query a topic; its document is relevant, and so is the next topic's a little less."""
+    """Write one query per topic; its own document has relevance 2, the next topic's 1."""
     (folder / "qrels").mkdir(parents=True)
     jsonl(
         folder / "corpus.jsonl",
@@ -45,7 +45,10 @@ def beir(folder: Path) -> Path:
 
 
 def trec(folder: Path) -> dict[str, Path]:
-    """topics.tsv, collection.tsv, qrels.txt, first.run (the right document second) in a folder."""
+    """Write topics.tsv, collection.tsv, qrels.txt, first.run and second.run to a folder.
+
+    The relevant document is second in first.run, and first in second.run.
+    """
     folder.mkdir(exist_ok=True)
     parts = {
         "topics.tsv": [f"q-{t}\t{query(t)}" for t in TOPICS],
@@ -73,20 +76,20 @@ def _other(topic: str) -> str:
 
 @contextmanager
 def service(order: Order, status: int = 200, key: str | None = None) -> Iterator[str]:
-    """A /rerank that answers in the order that `order` gives, to who sends `key`."""
+    """Serve a /rerank route that ranks by `order`, and requires `key` if it is set."""
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            places = order(body["query"], body["documents"])
-            hits = [{"index": i, "score": 1.0 - rank / 100} for rank, i in enumerate(places)]
+            ranked = order(body["query"], body["documents"])
+            hits = [{"index": i, "score": 1.0 - rank / 100} for rank, i in enumerate(ranked)]
             answer = {
                 "results": hits,
                 "model": body.get("model", "served"),
                 "usage": {"total_tokens": 7 * len(hits)},
             }
-            known = key is None or self.headers["authorization"] == f"Bearer {key}"
-            self.send(status if known else 401, json.dumps(answer).encode())
+            allowed = key is None or self.headers["authorization"] == f"Bearer {key}"
+            self.send(status if allowed else 401, json.dumps(answer).encode())
 
     with serving(Handler) as url:
         yield url

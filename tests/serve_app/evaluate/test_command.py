@@ -1,4 +1,4 @@
-"""`rerank eval` as it is called, on small data and a small HTTP server."""
+"""`rerank eval` from the command line, on small data and a fake service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.cli import main
+from serve_app.cli.main import main
 from serve_app.evaluate import measures
 from serve_app.evaluate.collection import beir, read
 from serve_app.evaluate.dataset import EvalError
@@ -25,26 +25,26 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where `rerank eval` runs: TREC files, and a BEIR folder `zoo`."""
+    """A working directory with TREC files and a BEIR folder, `zoo`."""
     monkeypatch.chdir(tmp_path)
     data.trec(tmp_path)
     data.beir(tmp_path / "zoo")
     return tmp_path
 
 
-def _eval(*words: str) -> int:
-    return main.main(["eval", *words])
+def _eval(*arguments: str) -> int:
+    return main(["eval", *arguments])
 
 
-def _report(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[Json, Json]:
-    """The JSON that is printed, and its rows by name."""
-    assert _eval(*words, "--json") == 0, capsys.readouterr().err
+def _report(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Json, Json]:
+    """Return the printed JSON, and its rows by name."""
+    assert _eval(*arguments, "--json") == 0, capsys.readouterr().err
     report = json.loads(capsys.readouterr().out)
     return report, {row["name"]: row for row in report["rows"]}
 
 
-def _error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert _eval(*words) == 1
+def _error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert _eval(*arguments) == 1
     return capsys.readouterr().err
 
 
@@ -54,7 +54,7 @@ TREC = (
 )
 
 
-def test_a_service_beside_the_run_that_it_reranks(
+def test_a_service_is_compared_with_the_run_it_reranks(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with service(oracle) as url:
@@ -68,17 +68,18 @@ def test_a_service_beside_the_run_that_it_reranks(
     assert rows["served"]["ms_per_query"] > 0
     found = next(c for c in report["comparisons"] if c["measure"] == "RR@10")
     assert (found["baseline"], found["difference"], found["wins"]) == ("first", 0.5, 8)
-    # All eight won: two of the 2^8 signs are as extreme.
+    # All eight queries won: two of the 2^8 sign combinations are as extreme.
     assert found["p"] == found["p_holm"] == pytest.approx(2 / 2**8)
 
 
-def test_models_of_a_service_and_given_runs(
+def test_several_models_of_a_service_and_run_files(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = (*TREC, "--compare-run", "second.run", "--compare-run", "again=second.run", "--bm25")
+    runs = ("--compare-run", "second.run", "--compare-run", "again=second.run", "--bm25")
+    test = ("--baseline", "second", "--test", "t-test")
     with service(backwards) as url:
         models = ("--url", url, "--model", "one", "--model", "other=two")
-        report, rows = _report(capsys, *words, *models, "--baseline", "second", "--test", "t-test")
+        report, rows = _report(capsys, *TREC, *runs, *models, *test)
     assert list(rows) == ["first", "second", "again", "BM25", "one", "other"]
     means = {name: row["measures"]["P@1"]["mean"] for name, row in rows.items()}
     assert means == {"first": 0, "second": 1, "again": 1, "BM25": 1, "one": 1, "other": 1}
@@ -87,7 +88,7 @@ def test_models_of_a_service_and_given_runs(
     assert report["test"]["name"] == "t-test"
 
 
-def test_samples_without_an_order_are_compared_with_bm25(
+def test_unordered_samples_are_compared_with_bm25(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
@@ -100,8 +101,8 @@ def test_samples_without_an_order_are_compared_with_bm25(
     ]
     data.jsonl(folder / "samples.jsonl.gz", rows)
     with service(backwards) as url:
-        words = ("--jsonl", "samples.jsonl.gz", "--url", url, "--metrics", "P@1", "MRR")
-        report, found = _report(capsys, *words, "--limit", "6")
+        arguments = ("--jsonl", "samples.jsonl.gz", "--url", url, "--metrics", "P@1", "MRR")
+        report, found = _report(capsys, *arguments, "--limit", "6")
     assert report["queries"] == 6
     assert report["measures"] == ["P@1", "RR"]
     assert list(found) == ["BM25", "served"]
@@ -109,26 +110,26 @@ def test_samples_without_an_order_are_compared_with_bm25(
     assert found["served"]["measures"]["P@1"]["mean"] < 1.0
 
 
-def test_runs_alone_need_neither_texts_nor_a_model(
+def test_run_files_alone_need_no_texts_and_no_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = ("--compare-run", "first.run", "--compare-run", "second.run")
     assert _eval("--qrels", "qrels.txt", *runs) == 0
-    shown = capsys.readouterr().out
-    assert "qrels.txt: 8 queries " in shown
-    assert "candidate" not in shown
-    assert "against first" in shown
-    assert "ms/query" not in shown
-    assert "8/0/0" in shown
-    assert "texts are needed" in _error(capsys, "--qrels", "qrels.txt", "--bm25")
+    output = capsys.readouterr().out
+    assert "qrels.txt: 8 queries " in output
+    assert "candidate" not in output
+    assert "compared with first" in output
+    assert "ms/query" not in output
+    assert "8/0/0" in output
+    assert "ranking needs texts" in _error(capsys, "--qrels", "qrels.txt", "--bm25")
 
 
-def test_everything_that_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_output_file_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with service(oracle) as url:
-        words = ("--beir", "zoo", "--candidates", "3", "--url", url, "--model", "org/a model")
+        arguments = ("--beir", "zoo", "--candidates", "3", "--url", url, "--model", "org/a model")
         outputs = ("--output", "r.json", "--markdown", "r.md", "--write-run", "runs")
-        report, _ = _report(capsys, *words, *outputs, "--plot", "r.png")
-        assert _eval(*words, "--plot", "r.svg") == 0
+        report, _ = _report(capsys, *arguments, *outputs, "--plot", "r.png")
+        assert _eval(*arguments, "--plot", "r.svg") == 0
     assert json.loads((folder / "r.json").read_text()) == report
     table = (folder / "r.md").read_text().splitlines()
     assert table[0] == "**zoo (test): 8 queries, 8 documents, up to 3 candidates each**"
@@ -147,72 +148,72 @@ def test_everything_that_is_written(folder: Path, capsys: pytest.CaptureFixture[
     assert "org/a model" in capsys.readouterr().out
 
 
-def test_a_written_run_measures_as_its_ranker_did(
+def test_a_written_run_has_the_same_quality_as_its_ranker(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with service(backwards) as url:
         _, rows = _report(capsys, "--beir", "zoo", "--url", url, "--write-run", "runs")
-    words = ("--compare-run", "x=runs/served.run", "--compare-run", "y=runs/BM25.run")
-    _, again = _report(capsys, "--qrels", "zoo/qrels/test.tsv", *words)
+    runs = ("--compare-run", "x=runs/served.run", "--compare-run", "y=runs/BM25.run")
+    _, again = _report(capsys, "--qrels", "zoo/qrels/test.tsv", *runs)
     assert again["x"]["measures"] == rows["served"]["measures"]
     assert again["y"]["measures"] == rows["BM25"]["measures"]
 
 
-def test_a_service_that_asks_for_a_key(
+def test_the_api_key_is_read_from_the_environment(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with service(oracle, key="k") as url:
-        assert "answered 401" in _error(capsys, "--beir", "zoo", "--url", url)
+        assert "returned 401" in _error(capsys, "--beir", "zoo", "--url", url)
         monkeypatch.setenv("RERANK_API_KEY", "k")
         assert _eval("--beir", "zoo", "--url", url) == 0
 
 
-def test_a_service_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_service_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with service(oracle) as url:
-        pass  # now nothing listens there
-    assert f"nothing answers at {url}" in _error(capsys, "--beir", "zoo", "--url", url)
+        pass  # the port is closed again
+    assert f"no service at {url}" in _error(capsys, "--beir", "zoo", "--url", url)
     port = url.rpartition(":")[2]
-    # No data and no model named: this machine's service is asked before anything is read.
-    said = _error(capsys, "--port", port)
-    assert f"nothing answers at http://127.0.0.1:{port}" in said
-    assert "start it by `rerank up`, or give --model" in said
+    # Without data or model options, this machine's service is contacted before reading any data.
+    error = _error(capsys, "--port", port)
+    assert f"no service at http://127.0.0.1:{port}" in error
+    assert "start it with `rerank up`, or use --model" in error
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
-        (("--beir", "zoo", "--jsonl", "a"), "--beir and --jsonl are different data"),
-        (("--beir", "zoo", "--qrels", "qrels.txt"), "--beir and --qrels are different data"),
-        (("--qrels", "qrels.txt", "--run", "a"), "--queries and --corpus is missing"),
-        (("--run", "first.run"), "--run goes with --beir"),
-        (("--beir", "zoo", "--baseline", "none"), "the baseline 'none' is not a row"),
+        (("--beir", "zoo", "--jsonl", "a"), "--beir and --jsonl cannot be combined"),
+        (("--beir", "zoo", "--qrels", "qrels.txt"), "--beir and --qrels cannot be combined"),
+        (("--qrels", "qrels.txt", "--run", "a"), "--qrels also requires --queries and --corpus"),
+        (("--run", "first.run"), "--run requires --beir"),
+        (("--beir", "zoo", "--baseline", "none"), "no row is named 'none' (--baseline)"),
         (("--beir", "zoo", "--compare-run", "BM25=first.run"), "named 'BM25'"),
-        (("--beir", "zoo", "--metrics", "Fun@3"), "'Fun@3' is not a measure"),
-        (("--beir", "zoo", "--plot", "a.gif"), "a plot's name ends in"),
+        (("--beir", "zoo", "--metrics", "Fun@3"), "'Fun@3' is not an available metric"),
+        (("--beir", "zoo", "--plot", "a.gif"), "the file name of a plot must end in"),
         (("--beir", "zoo", "--plot", "none/a.png"), "the folder of none/a.png does not exist"),
         (("--beir", "zoo", "--markdown", "zoo"), "zoo is a folder"),
         (("--beir", "zoo", "--write-run", "qrels.txt"), "qrels.txt is a file"),
-        (("--beir", "zoo", "--compare-run", "lost.run"), "lost.run can't be read"),
-        (("--beir", "zoo", "--split", "dev"), "dev.tsv is missing"),
+        (("--beir", "zoo", "--compare-run", "lost.run"), "cannot read lost.run"),
+        (("--beir", "zoo", "--split", "dev"), "dev.tsv nor dev.tsv.gz exists"),
         (("--beir", "zoo", "--model", "./none"), "'./none' does not exist"),
     ],
 )
-def test_what_can_not_be_is_told_at_once(
-    folder: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str], message: str
+def test_invalid_options_are_rejected(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: Sequence[str], message: str
 ) -> None:
-    # One given run, so that no service is asked.
-    assert message in _error(capsys, *words, "--compare-run", "given=first.run")
+    # With a run file to compare, no service is contacted.
+    assert message in _error(capsys, *arguments, "--compare-run", "given=first.run")
 
 
-def test_wrong_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (("--limit", "0"), ("--candidates", "-1"), ("--queries", "0")):
+def test_numbers_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("--limit", "0"), ("--candidates", "-1"), ("--queries", "0")):
         with pytest.raises(SystemExit):
-            _eval(*words)
-        assert "a whole number from 1 on" in capsys.readouterr().err
+            _eval(*arguments)
+        assert "expected a positive integer" in capsys.readouterr().err
 
 
 class Halves:
-    """A ranker of another kind: a first stage keeps half, a second scores those."""
+    """A custom two-stage ranker: the first stage keeps half, the second scores those."""
 
     name, concurrency = "halves", 2
 
@@ -242,7 +243,7 @@ class Silent:
     def failed(self, name: str, reason: str) -> None: ...
 
 
-def test_rankers_of_other_kinds_and_one_that_fails(folder: Path, tmp_path: Path) -> None:
+def test_custom_rankers_and_one_that_fails(folder: Path, tmp_path: Path) -> None:
     dataset = read(
         beir(folder / "zoo", "test", None), depth=4, limit=None, seed=0, status=lambda text: None
     )
@@ -257,7 +258,7 @@ def test_rankers_of_other_kinds_and_one_that_fails(folder: Path, tmp_path: Path)
             baseline=baseline,
             test="randomization",
             seed=0,
-            watcher=Silent(),
+            progress=Silent(),
         )
 
     both = [Source("broken", lambda: broken), Source("halves", lambda: halves)]

@@ -1,4 +1,4 @@
-"""Measures and significance, beside calculations by hand."""
+"""Metrics and significance, checked against calculations by hand."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ QRELS = {"q1": {"a": 2, "b": 1, "c": 0, "z": 1}, "q2": {"a": 1}}
 RUN = {"q1": [("c", 0.5), ("a", 0.5), ("b", 0.1)]}
 
 
-def test_measures_by_hand() -> None:
+def test_metrics_match_calculations_by_hand() -> None:
     wanted = measures.parse(["nDCG@10", "MRR@10", "Recall@2", "MAP", "P@1", "Success@2"])
     found = measures.per_query(wanted, QRELS, RUN)
     dcg = 2 / math.log2(3) + 1 / math.log2(4)
     ideal = 2 + 1 / math.log2(3) + 1 / math.log2(4)
-    # The second query is not ranked, and counts 0.
+    # The second query is missing from the run and counts as 0.
     assert {name: values[1] for name, values in found.items()} == dict.fromkeys(found, 0.0)
     assert {name: round(values[0], 9) for name, values in found.items()} == {
         "nDCG@10": round(dcg / ideal, 9),
@@ -36,7 +36,7 @@ def test_measures_by_hand() -> None:
     }
 
 
-def test_the_order_counts_where_scores_are_equal() -> None:
+def test_equal_scores_keep_the_order_of_the_run() -> None:
     wanted = measures.parse(["RR@10"])
     for order in itertools.permutations("abc"):
         run = {"q": [(name, 1.0) for name in order]}
@@ -45,12 +45,12 @@ def test_the_order_counts_where_scores_are_equal() -> None:
 
 
 @pytest.mark.parametrize("name", ["Quality@10", "nDCG@ten", "__import__('os')", "", "alpha_nDCG@5"])
-def test_what_is_no_measure(name: str) -> None:
-    with pytest.raises(EvalError, match="is not a measure that can be computed here"):
+def test_unknown_metrics_are_rejected(name: str) -> None:
+    with pytest.raises(EvalError, match="is not an available metric"):
         measures.parse([name])
 
 
-def test_the_randomization_test_by_hand() -> None:
+def test_the_randomization_test_matches_full_enumeration() -> None:
     gains = [0.3, 0.1, 0.2, -0.1, 0.4]
     sums = [
         sum(sign * gain for sign, gain in zip(signs, gains, strict=True))
@@ -61,27 +61,27 @@ def test_the_randomization_test_by_hand() -> None:
 
 
 def test_both_tests_agree_on_many_queries() -> None:
-    chance = random.Random(0)
-    gains = [chance.gauss(0.02, 0.2) for _ in range(300)]
-    by_chance = p_value(gains, "randomization", 0)
+    rng = random.Random(0)
+    gains = [rng.gauss(0.02, 0.2) for _ in range(300)]
+    randomization = p_value(gains, "randomization", 0)
     assert p_value(gains, "t-test", 0) == pytest.approx(stats.ttest_rel(gains, [0] * 300).pvalue)
-    assert by_chance == pytest.approx(p_value(gains, "t-test", 0), abs=0.02)
-    assert p_value(gains, "randomization", 0) == by_chance
+    assert randomization == pytest.approx(p_value(gains, "t-test", 0), abs=0.02)
+    assert p_value(gains, "randomization", 0) == randomization
 
 
-def test_no_difference_is_no_finding() -> None:
+def test_no_difference_is_not_significant() -> None:
     for test in ("randomization", "t-test"):
         assert p_value([0.0] * 30, test, 0) == 1.0
         assert p_value([0.5], test, 0) == 1.0
 
 
-def test_chance_alone_is_seldom_significant() -> None:
-    chance = random.Random(1)
-    ps = [p_value([chance.gauss(0, 1) for _ in range(9)], "randomization", 0) for _ in range(100)]
+def test_random_differences_are_rarely_significant() -> None:
+    rng = random.Random(1)
+    ps = [p_value([rng.gauss(0, 1) for _ in range(9)], "randomization", 0) for _ in range(100)]
     assert 1 <= sum(p < 0.05 for p in ps) <= 14
 
 
-def test_holms_correction_by_hand() -> None:
+def test_holms_correction_matches_calculations_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
@@ -89,12 +89,12 @@ def test_holms_correction_by_hand() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=40))
-def test_the_interval_lies_within_what_was_seen(differences: list[float]) -> None:
+def test_the_interval_lies_within_the_observed_range(differences: list[float]) -> None:
     low, high = bootstrap_interval(differences, 0, samples=200)
     assert min(differences) - 1e-9 <= low <= high <= max(differences) + 1e-9
 
 
-def test_a_comparison() -> None:
+def test_a_comparison_has_differences_and_wins() -> None:
     values = {"base": [0.0, 0.5, 1.0, 0.2], "same": [0.0, 0.5, 1.0, 0.2], "up": [1, 1, 0.5, 0.2]}
     same, up = compare("base", values, "P@1", "randomization", 0)
     assert (same.difference, same.low, same.high, same.p, same.p_holm) == (0, 0, 0, 1, 1)

@@ -1,4 +1,4 @@
-"""Function calling: the schema, and answers to calls."""
+"""Function calling: the tool's schema, and the answers to a model's calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve_app.errors import InvalidRequest
 TEXTS = ["stocks fell", "pandas eat bamboo"]
 
 
-def test_the_schema_is_one_and_says_what_calls_may_have() -> None:
+def test_the_schema_is_valid_and_describes_every_argument() -> None:
     function = function_schema()["function"]
     parameters = function["parameters"]
     jsonschema.Draft202012Validator.check_schema(parameters)
@@ -33,7 +33,7 @@ def test_the_schema_is_one_and_says_what_calls_may_have() -> None:
     )
 
 
-def test_a_call(reranker: Reranker) -> None:
+def test_a_call_returns_ranked_texts_as_json(reranker: Reranker) -> None:
     arguments = {"query": "pandas eat", "texts": TEXTS, "top_k": 1}
     answer = call_function(json.dumps(arguments), reranker)
     assert json.loads(answer) == {
@@ -53,6 +53,6 @@ def test_a_call(reranker: Reranker) -> None:
         ('{"query": "q", "texts": ["a"], "topk": 1}', "topk"),
     ],
 )
-def test_a_wrong_call(arguments: str, message: str, reranker: Reranker) -> None:
+def test_invalid_arguments_are_reported(arguments: str, message: str, reranker: Reranker) -> None:
     with pytest.raises(InvalidRequest, match=message):
         call_function(arguments, reranker)

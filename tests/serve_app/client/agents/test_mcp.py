@@ -1,4 +1,4 @@
-"""The MCP server, asked by the protocol's own client."""
+"""The MCP server, called with the official MCP client."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TEXTS = ["stocks fell", "pandas eat bamboo", "bears eat"]
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_in_this_process(url: str, mode: str) -> None:
+async def test_the_tool_ranks_texts_and_reports_errors(url: str, mode: str) -> None:
     async with AsyncReranker(url) as reranker, Client(make_server(reranker), mode=mode) as client:
         (tool,) = (await client.list_tools()).tools
         assert tool.name == "rerank_texts"
         assert set(tool.input_schema["required"]) == {"query", "texts"}
         assert tool.input_schema["properties"]["texts"]["description"]
-        asked = {"query": "pandas eat", "texts": TEXTS, "top_k": 2}
-        answer = await client.call_tool("rerank_texts", asked)
+        arguments = {"query": "pandas eat", "texts": TEXTS, "top_k": 2}
+        answer = await client.call_tool("rerank_texts", arguments)
         assert not answer.is_error
         assert answer.structured_content == {
             "results": [
@@ -42,15 +42,15 @@ async def test_in_this_process(url: str, mode: str) -> None:
         assert wrong.is_error
 
 
-async def test_a_service_that_is_down() -> None:
+async def test_an_unreachable_service_is_a_tool_error() -> None:
     down = AsyncReranker("http://127.0.0.1:9", retry=Retry(attempts=0))
     async with Client(make_server(down)) as client:
         answer = await client.call_tool("rerank_texts", {"query": "q", "texts": TEXTS})
     assert answer.is_error
-    assert "127.0.0.1:9 can't be reached" in str(answer.content)
+    assert "127.0.0.1:9 is unreachable" in str(answer.content)
 
 
-async def test_the_command(url: str) -> None:
+async def test_the_mcp_command_serves_over_stdio(url: str) -> None:
     command = StdioServerParameters(
         command=sys.executable,
         args=["-m", "serve_app", "mcp", "--url", url],
@@ -58,7 +58,7 @@ async def test_the_command(url: str) -> None:
         cwd=ROOT,
     )
     async with Client(stdio_client(command)) as client:
-        asked = {"query": "pandas", "texts": TEXTS, "top_k": 1}
-        answer = await client.call_tool("rerank_texts", asked)
+        arguments = {"query": "pandas", "texts": TEXTS, "top_k": 1}
+        answer = await client.call_tool("rerank_texts", arguments)
     assert answer.structured_content is not None
     assert answer.structured_content["results"][0]["index"] == 1

@@ -1,4 +1,4 @@
-"""The tool inside smolagents' own agents, driven by scripted models."""
+"""The tool in smolagents' agents, driven by scripted models."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TEXTS = ["stocks fell", "pandas eat bamboo", "bears eat"]
 
 
 class Scripted(Model):
-    """Says what it is told to, and keeps what it was asked."""
+    """A model that returns the given messages in turn and records its inputs."""
 
     def __init__(self, *messages: ChatMessage) -> None:
         super().__init__(model_id="scripted")
         self.messages = list(messages)
-        self.asked: list[Any] = []
+        self.inputs: list[Any] = []
 
     def generate(self, messages: list[Any], *arguments: Any, **options: Any) -> ChatMessage:
-        self.asked.append((messages, options))
+        self.inputs.append((messages, options))
         return self.messages.pop(0)
 
 
@@ -48,7 +48,9 @@ def tool(reranker: Reranker) -> RerankTextsTool:
     return RerankTextsTool(reranker)
 
 
-def test_a_tool_calling_agent(tool: RerankTextsTool, tracker: TokenUsageTracker) -> None:
+def test_a_tool_calling_agent_uses_the_tool(
+    tool: RerankTextsTool, tracker: TokenUsageTracker
+) -> None:
     arguments = {"query": "pandas eat", "texts": TEXTS, "batch_size": 2, "track_tokens": True}
     model = Scripted(
         calls(tool.name, arguments), calls("final_answer", {"answer": "pandas eat bamboo"})
@@ -60,7 +62,7 @@ def test_a_tool_calling_agent(tool: RerankTextsTool, tracker: TokenUsageTracker)
     assert tracker.snapshot().requests == 2
 
 
-def test_a_code_agent(tool: RerankTextsTool, tracker: TokenUsageTracker) -> None:
+def test_a_code_agent_uses_the_tool(tool: RerankTextsTool, tracker: TokenUsageTracker) -> None:
     code = f"""import json
 found = json.loads(rerank_texts(query="pandas eat", texts={TEXTS}, top_k=1, track_tokens=False))
 final_answer(found["results"][0]["text"])"""
@@ -69,19 +71,19 @@ final_answer(found["results"][0]["text"])"""
         tools=[tool], model=model, verbosity_level=0, additional_authorized_imports=["json"]
     )
     assert agent.run("What do pandas eat?") == "pandas eat bamboo"
-    assert "rerank_texts" in str(model.asked[0][0]), "the agent's prompt describes the tool"
+    assert "rerank_texts" in str(model.inputs[0][0]), "the agent's prompt describes the tool"
     assert tracker.snapshot().tokens == 0
 
 
-def test_a_failure_is_shown_to_the_agent(tool: RerankTextsTool) -> None:
-    wrong = calls(tool.name, {"query": " ", "texts": TEXTS})
-    model = Scripted(wrong, calls("final_answer", {"answer": "none"}))
+def test_the_agent_sees_a_failed_call(tool: RerankTextsTool) -> None:
+    invalid = calls(tool.name, {"query": " ", "texts": TEXTS})
+    model = Scripted(invalid, calls("final_answer", {"answer": "none"}))
     agent = ToolCallingAgent(tools=[tool], model=model, verbosity_level=0)
     assert agent.run("?") == "none"
     assert "query must not be empty" in str(agent.memory.steps[1].error)
 
 
-def test_the_form(tool: RerankTextsTool, url: str) -> None:
+def test_inputs_and_default_reranker(tool: RerankTextsTool, url: str) -> None:
     assert (tool.name, tool.output_type) == ("rerank_texts", "string")
     nullable = {name for name, field in tool.inputs.items() if field.get("nullable")}
     assert nullable == {"top_k", "batch_size", "track_tokens"}

@@ -1,4 +1,4 @@
-"""Real text, and vectors that need no model."""
+"""Real text, and an embedder that needs no model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIMENSIONS = 512
 
 
 class HashEmbedder:
-    """A text as the words that it has."""
+    """Embeds a text as hashed word counts."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)

@@ -1,4 +1,4 @@
-"""The ranker inside Haystack."""
+"""The Haystack ranker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCUMENTS = [
 ]
 
 
-async def test_documents_are_ranked_and_kept_whole(url: str) -> None:
+async def test_documents_are_ranked_and_keep_their_metadata(url: str) -> None:
     ranker = RerankRanker(url, top_k=2)
     found = ranker.run("pandas eat", DOCUMENTS)["documents"]
     assert found == (await ranker.run_async("pandas eat", DOCUMENTS))["documents"]
@@ -35,25 +35,27 @@ async def test_documents_are_ranked_and_kept_whole(url: str) -> None:
     assert ranker.run("pandas eat", [])["documents"] == []
 
 
-def test_metadata_before_the_text(url: str) -> None:
+def test_metadata_can_be_part_of_the_text(url: str) -> None:
     ranker = RerankRanker(url, meta_fields_to_embed=["place", "n"])
     assert ranker.run("zoo", DOCUMENTS)["documents"][0].meta == {"place": "zoo"}
 
 
-def test_written_down_and_read_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_KEY", "not-to-be-written")
+def test_serialization_round_trips_without_the_key(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "secret-key")
     ranker = RerankRanker(url, api_key=Secret.from_env_var("MY_KEY"), top_k=1, model="words")
     pipeline = Pipeline()
     pipeline.add_component("ranker", ranker)
     text = pipeline.dumps()
-    assert "not-to-be-written" not in text
+    assert "secret-key" not in text
     again = Pipeline.loads(text, unsafe=True).get_component("ranker")
     assert again.to_dict() == ranker.to_dict()
     assert len(again.run("pandas", DOCUMENTS)["documents"]) == 1
     assert RerankRanker.from_dict(RerankRanker(url, api_key=None).to_dict()).api_key is None
 
 
-def test_in_a_retrieval_pipeline(url: str, passages: list[Passage]) -> None:
+def test_it_reranks_in_a_retrieval_pipeline(url: str, passages: list[Passage]) -> None:
     embedder = HashEmbedder()
     vectors = embedder.embed([p.text for p in passages]).tolist()
     store = InMemoryDocumentStore()

@@ -1,4 +1,4 @@
-"""The compressor inside LangChain."""
+"""The LangChain document compressor."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ DOCUMENTS = [
 ]
 
 
-async def test_documents_are_ranked_and_kept_whole(reranker: Reranker) -> None:
+async def test_documents_are_ranked_and_keep_their_metadata(reranker: Reranker) -> None:
     compressor = RerankCompressor(reranker=reranker, top_n=2)
     assert isinstance(compressor, BaseDocumentCompressor)
     found = compressor.compress_documents(DOCUMENTS, "pandas eat")
     assert found == await compressor.acompress_documents(DOCUMENTS, "pandas eat")
     assert [d.id for d in found] == ["b", "c"]
     assert found[0].metadata == {"n": 1, "relevance_score": 2.0}
-    assert DOCUMENTS[1].metadata == {"n": 1}, "the given documents are left as they were"
+    assert DOCUMENTS[1].metadata == {"n": 1}, "the input documents are unchanged"
     assert compressor.compress_documents([], "pandas") == []
 
 
-def test_a_least_score_and_options(reranker: Reranker) -> None:
+def test_minimum_score_and_options(reranker: Reranker) -> None:
     compressor = RerankCompressor(reranker=reranker, top_n=None, min_score=1.5)
     assert [d.id for d in compressor.compress_documents(DOCUMENTS, "pandas eat")] == ["b"]
     with pytest.raises(UnknownModel):
@@ -41,7 +41,7 @@ def test_a_least_score_and_options(reranker: Reranker) -> None:
         )
 
 
-async def test_in_a_retrieval_pipeline(reranker: Reranker, passages: list[Passage]) -> None:
+async def test_it_reranks_in_a_retrieval_chain(reranker: Reranker, passages: list[Passage]) -> None:
     compressor = RerankCompressor(reranker=reranker, top_n=4)
     chain = rag_chain(passages, embedder=HashEmbedder(), compressor=compressor)
     found = chain.invoke(QUESTION)

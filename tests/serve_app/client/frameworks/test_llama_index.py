@@ -1,4 +1,4 @@
-"""The post-processor inside LlamaIndex."""
+"""The LlamaIndex node postprocessor."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ NODES = [
 SEEN: list[str] = []
 
 
-class Watcher(BaseEventHandler):
+class EventRecorder(BaseEventHandler):
     @classmethod
     def class_name(cls) -> str:
-        return "Watcher"
+        return "EventRecorder"
 
     def handle(self, event: Any, **kwargs: Any) -> None:
         SEEN.append(event.class_name())
 
 
-async def test_nodes_are_ranked_by_what_is_embedded_of_them(reranker: Reranker) -> None:
+async def test_nodes_are_ranked_by_their_embedded_text(reranker: Reranker) -> None:
     processor = RerankPostprocessor(reranker=reranker, top_n=2)
     found = processor.postprocess_nodes(NODES, query_str="pandas eat")
     assert [(n.node_id, n.score) for n in found] == [("b", 2.0), ("c", 1.0)]
@@ -46,23 +46,23 @@ async def test_nodes_are_ranked_by_what_is_embedded_of_them(reranker: Reranker) 
         processor.postprocess_nodes(NODES)
 
 
-def test_a_least_score(reranker: Reranker) -> None:
+def test_minimum_score(reranker: Reranker) -> None:
     processor = RerankPostprocessor(reranker=reranker, top_n=None, min_score=1.5)
     assert [n.node_id for n in processor.postprocess_nodes(NODES, query_str="pandas eat")] == ["b"]
     assert processor.to_dict()["min_score"] == 1.5
 
 
-def test_its_events_are_seen(reranker: Reranker) -> None:
-    watcher = Watcher()
-    get_dispatcher().add_event_handler(watcher)
+def test_rerank_events_are_emitted(reranker: Reranker) -> None:
+    recorder = EventRecorder()
+    get_dispatcher().add_event_handler(recorder)
     try:
         RerankPostprocessor(reranker=reranker).postprocess_nodes(NODES, query_str="pandas")
     finally:
-        get_dispatcher().event_handlers.remove(watcher)
+        get_dispatcher().event_handlers.remove(recorder)
     assert SEEN == ["ReRankStartEvent", "ReRankEndEvent"]
 
 
-async def test_in_a_retrieval_pipeline(reranker: Reranker, passages: list[Passage]) -> None:
+async def test_it_reranks_in_a_query_engine(reranker: Reranker, passages: list[Passage]) -> None:
     processor = RerankPostprocessor(reranker=reranker, top_n=4)
     engine = rag_engine(passages, embedder=HashEmbedder(), postprocessor=processor)
     found = engine.query(QUESTION).source_nodes

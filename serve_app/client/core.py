@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from serve_app.client import batches
 from serve_app.client.arguments import one_of, pairs, positive, seconds
@@ -19,6 +19,7 @@ from serve_app.client.transport import Handle, Transport
 from serve_app.client.usage import TokenUsageTracker, shared_tracker
 from serve_app.client.wire import DialectName
 from serve_app.errors import InvalidRequest
+from serve_app.request_options import RequestOptions
 
 if TYPE_CHECKING:
     import httpx
@@ -28,29 +29,15 @@ URL = "http://127.0.0.1:8000"
 BATCH_SIZE = 2000
 OnError = Literal["raise", "report"]
 ON_ERROR = ("raise", "report")
-# The options of a call that are request fields of the same name.
-_SENT = (
-    "instruction",
-    "max_tokens_per_doc",
-    "long_document",
-    "query_image_url",
-    "pipeline",
-    "budget_ms",
-)
+# The options that are request fields of the same name; the model has a default of its own.
+_SENT = RequestOptions.__annotations__.keys() - {"model"}
 
 
-class CallOptions(TypedDict, total=False):
+class CallOptions(RequestOptions, total=False):
     """The keyword arguments of `rerank` and `batch`; see AsyncReranker.rerank."""
 
     top_k: int | None
-    model: str | None
-    instruction: str | None
-    max_tokens_per_doc: int | None
-    long_document: Literal["truncate", "max_passage"] | None
-    query_image_url: str | None
     relevant_spans: Spans
-    pipeline: Sequence[Mapping[str, Any]] | None
-    budget_ms: int | None
     text_field: TextField | None
     batch_size: int | None
     on_error: OnError | None
@@ -138,24 +125,7 @@ class AsyncReranker:
         )
 
     async def rerank(
-        self,
-        query: str,
-        documents: Iterable[D],
-        *,
-        top_k: int | None = None,
-        model: str | None = None,
-        instruction: str | None = None,
-        max_tokens_per_doc: int | None = None,
-        long_document: Literal["truncate", "max_passage"] | None = None,
-        query_image_url: str | None = None,
-        relevant_spans: Spans = None,
-        pipeline: Sequence[Mapping[str, Any]] | None = None,
-        budget_ms: int | None = None,
-        text_field: TextField | None = None,
-        batch_size: int | None = None,
-        on_error: OnError | None = None,
-        progress: Progress = False,
-        track_tokens: bool | None = None,
+        self, query: str, documents: Iterable[D], **options: Unpack[CallOptions]
     ) -> RerankResults[D]:
         """Rank documents by relevance to `query`; return all of them, or the best `top_k`.
 
@@ -170,22 +140,7 @@ class AsyncReranker:
         `progress`: True for a progress bar, or a function called with (done, total) documents.
         Raises a RerankError, with a note that says which documents it concerns.
         """
-        options: CallOptions = {
-            "top_k": top_k,
-            "model": model,
-            "instruction": instruction,
-            "max_tokens_per_doc": max_tokens_per_doc,
-            "long_document": long_document,
-            "query_image_url": query_image_url,
-            "relevant_spans": relevant_spans,
-            "pipeline": pipeline,
-            "budget_ms": budget_ms,
-            "text_field": text_field,
-            "batch_size": batch_size,
-            "on_error": on_error,
-            "progress": progress,
-            "track_tokens": track_tokens,
-        }
+        _refuse_unknown(options, "rerank")
         return (await self._ranked([(query, documents)], options))[0]
 
     async def batch(
@@ -197,8 +152,7 @@ class AsyncReranker:
         failed query's error is in its own result. `options` are those of `rerank` and apply to
         every query; `elapsed_ms` is the duration of the whole call.
         """
-        if unknown := options.keys() - CallOptions.__annotations__.keys():
-            raise TypeError(f"batch() got an unexpected keyword argument {min(unknown)!r}")
+        _refuse_unknown(options, "batch")
         return await self._ranked(pairs(requests), options)
 
     async def _ranked(
@@ -279,3 +233,8 @@ class AsyncReranker:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+
+def _refuse_unknown(options: CallOptions, method: str) -> None:
+    if unknown := options.keys() - CallOptions.__annotations__.keys():
+        raise TypeError(f"{method}() got an unexpected keyword argument {min(unknown)!r}")

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -28,6 +28,7 @@ from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.deployments.proxy import in_use
 from serve_app.deployments.serve_logging import follow_serve
 from serve_app.pipeline_spec import BM25
+from serve_app.request_options import RequestOptions
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.service.deadline import Deadline, positive
@@ -44,6 +45,20 @@ logger = logging.getLogger("ray.serve")
 # Requests that may be read, looked up and answered beside those that hold a slot or wait for one.
 # The ingress works through so many within a second, and later ones would wait unseen.
 UNREAD = 256
+
+
+class HandleOptions(RequestOptions, total=False):
+    """The keyword arguments of Ingress.rerank, for callers with a Ray handle."""
+
+    top_n: int | None
+    return_documents: bool
+    rank_fields: Sequence[str] | None
+    relevant_spans: dict[str, Any] | None
+    priority: int | None
+    sort: bool | None
+    truncate: bool | None
+    explain: bool
+    timeout_s: float | None
 
 
 def _this_replica() -> Frontend:
@@ -161,53 +176,23 @@ class Ingress:
         self,
         query: str,
         documents: Sequence[str | dict[str, Any]],
-        *,
-        top_n: int | None = None,
-        model: str | None = None,
-        return_documents: bool = False,
-        instruction: str | None = None,
-        max_tokens_per_doc: int | None = None,
-        long_document: str | None = None,
-        rank_fields: Sequence[str] | None = None,
-        relevant_spans: dict[str, Any] | None = None,
-        priority: int | None = None,
-        sort: bool | None = None,
-        truncate: bool | None = None,
-        query_image_url: str | None = None,
-        explain: bool = False,
-        timeout_s: float | None = None,
-        pipeline: Sequence[Mapping[str, Any]] | None = None,
-        budget_ms: int | None = None,
+        **options: Unpack[HandleOptions],
     ) -> RerankResult:
-        """Rank documents for a query, by the same path as HTTP requests.
+        """Rank documents for a query, as an HTTP request in the native format does.
 
-        Arguments mean what the fields of the native format mean; see docs/api.md. `timeout_s`:
-        seconds after which the answer is of no use (docs/reliability.md).
-        Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, DeadlineExceeded, …).
+        `options` are that format's fields (docs/api.md). `timeout_s`: seconds after which the
+        caller does not want the answer any more (docs/reliability.md).
+        Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, DeadlineExceeded, …), and
+        TypeError for an option that does not exist.
         """
-        body = {
-            "query": query,
-            "documents": list(documents),
-            "top_n": top_n,
-            "model": model,
-            "return_documents": return_documents,
-            "instruction": instruction,
-            "max_tokens_per_doc": max_tokens_per_doc,
-            "long_document": long_document,
-            "rank_fields": None if rank_fields is None else list(rank_fields),
-            "relevant_spans": relevant_spans,
-            "priority": priority,
-            "sort": sort,
-            "truncate": truncate,
-            "query_image_url": query_image_url,
-            "explain": explain,
-            "pipeline": None if pipeline is None else list(pipeline),
-            "budget_ms": budget_ms,
-        }
+        if unknown := options.keys() - HandleOptions.__annotations__.keys():
+            raise TypeError(f"rerank() got an unexpected keyword argument {min(unknown)!r}")
+        timeout_s = options.pop("timeout_s", None)
+        given = {name: value for name, value in options.items() if value is not None}
+        body = {**given, "query": query, "documents": list(documents)}
         with calling():
-            given = {name: value for name, value in body.items() if value is not None}
             deadline = Deadline() if timeout_s is None else Deadline.after(positive(timeout_s))
-            request = NATIVE.parse(given, self.limits)
+            request = NATIVE.parse(body, self.limits)
             return await self.service.rerank(replace(request, deadline=deadline.at))
 
     @property

@@ -14,13 +14,8 @@ from serve_app.api.dialects import documents, fields
 from serve_app.api.dialects.base import Limits, json_type
 from serve_app.errors import InvalidRequest
 from serve_app.pipeline_spec import Pipeline, problem
+from serve_app.request_options import OPTIONS, Choice, Flag, Image, Integer, Kind, Text
 from serve_app.types import RerankRequest, SpanOptions
-
-MAX_INSTRUCTION_CHARS = 4096
-MAX_IMAGE_CHARS = 10 * 2**20
-MAX_PRIORITY = 999
-# Other servers' names of max_tokens_per_doc: Jina's, and that of vLLM, where it bounds the pair.
-_LIMITS = ("max_tokens_per_doc", "max_doc_length", "truncate_prompt_tokens")
 
 
 def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) -> RerankRequest:
@@ -41,37 +36,61 @@ def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) 
         options=options(body),
         priority=priority(body),
         relevant_spans=spans(body),
-        sort=fields.flag(body, "sort", True),
+        sort=read(body, "sort"),
         raw_scores=raw_scores(body),
-        truncate=fields.flag(body, "truncation", True) and fields.flag(body, "truncate", True),
+        truncate=fields.flag(body, "truncation", True) and read(body, "truncate"),
         pipeline=pipeline(body),
-        budget_ms=budget_ms(body),
+        budget_ms=read(body, "budget_ms"),
     )
 
 
 def options(body: Mapping[str, Any]) -> ScoreOptions:
-    """How to score: what a model is told, how it reads, and whether it gives reasons."""
-    wanted = [
-        fields.positive(name, body[name])
-        for name in _LIMITS
-        # vLLM's -1: as many as the model reads.
-        if body.get(name) is not None and (name, body[name]) != ("truncate_prompt_tokens", -1)
-    ]
-    return ScoreOptions(
-        # SGLang has a shorter name for it.
-        instruction=_instruction(body.get("instruction") or body.get("instruct")),
-        max_tokens_per_doc=min(wanted) if wanted else None,
-        long_document=_long_document(body),
-        query_image=_query_image(body.get("query_image_url")),
-        explain=fields.flag(body, "explain", False),
-    )
+    """How to score: every option that ScoreOptions has, under any of its names."""
+    found = {
+        option.attribute: read(body, name) for name, option in OPTIONS.items() if option.attribute
+    }
+    if found["instruction"] is not None:
+        found["instruction"] = well_formed(found["instruction"])
+    return ScoreOptions(**{**found, "long_document": _long_document(body, found["long_document"])})
+
+
+def read(body: Mapping[str, Any], name: str) -> Any:
+    """Read one option under any of its names; a flag has its default, others None where unset.
+
+    Where several names of a maximum are sent, the lowest counts; else the first. Raises
+    InvalidRequest naming the field that is wrong.
+    """
+    option = OPTIONS[name]
+    if isinstance(option.kind, Flag):
+        return fields.flag(body, name, option.kind.default)
+    names = {name: None} | {alias: alone.unset for alias, alone in option.aliases.items()}
+    sent = {
+        name: body[name] for name, unset in names.items() if body.get(name) not in (None, unset)
+    }
+    values = [_parse(option.kind, name, value) for name, value in sent.items()]
+    given = [value for value in values if value is not None]
+    if isinstance(option.kind, Integer):
+        return min(given, default=None)
+    return given[0] if given else None
+
+
+def _parse(kind: Kind, name: str, value: Any) -> Any:
+    match kind:
+        case Integer(at_least, at_most):
+            what = "a positive integer" if at_least else f"an integer from 0 to {at_most}"
+            return fields.whole(name, value, at_least=at_least, at_most=at_most, what=what)
+        case Text(max_chars):
+            return _text(name, value, max_chars)
+        case Image(max_chars):
+            return _image(name, value, max_chars)
+        case Choice(words):
+            if value not in words:
+                raise InvalidRequest(f"{name} must be {' or '.join(words)}.", param=name)
+            return value
 
 
 def priority(body: Mapping[str, Any]) -> int:
-    if body.get("priority") is None:
-        return 0
-    what = f"an integer from 0 to {MAX_PRIORITY}"
-    return fields.whole("priority", body["priority"], at_least=0, at_most=MAX_PRIORITY, what=what)
+    return read(body, "priority") or 0
 
 
 def spans(body: Mapping[str, Any]) -> SpanOptions | None:
@@ -103,52 +122,40 @@ def raw_scores(body: Mapping[str, Any]) -> bool:
     activation = [
         fields.flag(body, name, True) for name in ("use_activation", "activation", "softmax")
     ]
-    return fields.flag(body, "raw_scores", False) or not all(activation)
+    return read(body, "raw_scores") or not all(activation)
 
 
-def _query_image(value: Any) -> str | None:
-    """The image in place of a query. A URL is fetched by the model's provider, not here."""
-    if value is None:
-        return None
+def _image(name: str, value: Any, max_chars: int) -> str:
+    """An image's address. A URL is fetched by the model's provider, not here."""
     is_image = isinstance(value, str) and (
         value.startswith(("http://", "https://")) or DATA_URI.match(value)
     )
-    if not is_image or len(value) > MAX_IMAGE_CHARS:
+    if not is_image or len(value) > max_chars:
         raise InvalidRequest(
-            "query_image_url must be an http or https address, or a data URI "
-            f"(data:image/png;base64,…) of at most {MAX_IMAGE_CHARS} characters.",
-            param="query_image_url",
+            f"{name} must be an http or https address, or a data URI "
+            f"(data:image/png;base64,…) of at most {max_chars} characters.",
+            param=name,
         )
     return str(value)
 
 
-def _instruction(value: Any) -> str | None:
-    if value is None or value == "":
-        return None
+def _text(name: str, value: Any, max_chars: int) -> str | None:
     if not isinstance(value, str):
-        raise InvalidRequest(
-            f"instruction must be a string, not {json_type(value)}.", param="instruction"
-        )
-    if len(value) > MAX_INSTRUCTION_CHARS:
-        raise InvalidRequest(
-            f"instruction must have at most {MAX_INSTRUCTION_CHARS} characters.",
-            param="instruction",
-        )
-    return well_formed(value)
+        raise InvalidRequest(f"{name} must be a string, not {json_type(value)}.", param=name)
+    if len(value) > max_chars:
+        raise InvalidRequest(f"{name} must have at most {max_chars} characters.", param=name)
+    return value or None
 
 
-def _long_document(body: Mapping[str, Any]) -> LongDocument | None:
-    value = body.get("long_document")
+def _long_document(body: Mapping[str, Any], wanted: LongDocument | None) -> LongDocument | None:
+    """The option, or what Cohere's older models call max_chunks_per_doc."""
     chunks = body.get("max_chunks_per_doc")
     if chunks is not None:
         chunks = fields.positive("max_chunks_per_doc", chunks)
-    if value is None and chunks is not None:
-        # Cohere's older models score a document by its best chunk; one chunk is a cut.
+    if wanted is None and chunks is not None:
+        # Those models score a document by its best chunk; with one chunk it is cut.
         return "truncate" if chunks == 1 else "max_passage"
-    if value is None or value == "truncate" or value == "max_passage":
-        mode: LongDocument | None = value
-        return mode
-    raise InvalidRequest("long_document must be truncate or max_passage.", param="long_document")
+    return wanted
 
 
 def pipeline(body: Mapping[str, Any]) -> Pipeline | None:
@@ -169,10 +176,3 @@ def pipeline(body: Mapping[str, Any]) -> Pipeline | None:
         where, message = problem(error)
         param = f"pipeline.{where}" if where else "pipeline"
         raise InvalidRequest(f"{param}: {message}.", param=param) from None
-
-
-def budget_ms(body: Mapping[str, Any]) -> int | None:
-    """Milliseconds from the request's arrival."""
-    if body.get("budget_ms") is None:
-        return None
-    return fields.positive("budget_ms", body["budget_ms"])

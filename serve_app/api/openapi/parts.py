@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve_app.request_options import OPTIONS, Choice, Flag, Image, Integer, Kind, Text
+
 Json = dict[str, Any]
 
 INTEGER: Json = {"type": "integer"}
 NUMBER: Json = {"type": "number"}
 TEXT: Json = {"type": "string"}
 NOTHING: Json = {"type": "null"}
+_IMAGE = r"^(https?://|[Dd][Aa][Tt][Aa]:[Ii][Mm][Aa][Gg][Ee]/[\w.+-]+;[Bb][Aa][Ss][Ee]64,)"
 
 
 def obj(required: str, **properties: Json) -> Json:
@@ -45,3 +48,30 @@ def word(*words: str) -> Json:
     """One of some words, in any case, or null."""
     cases = "|".join("".join(f"[{c.upper()}{c.lower()}]" for c in w) for w in words)
     return nullable("string", pattern=f"^({cases})$")
+
+
+def option(name: str) -> Json:
+    """The schemas of an option's field and of its aliases, by name."""
+    declared = OPTIONS[name]
+    found = {name: {**_kind(declared.kind), "description": declared.description}}
+    for alias, other in declared.aliases.items():
+        schema = _kind(declared.kind)
+        if other.unset is not None:
+            schema = {"anyOf": [schema, {"const": other.unset}]}
+        found[alias] = {**schema, "description": other.description}
+    return found
+
+
+def _kind(kind: Kind) -> Json:
+    match kind:
+        case Integer(at_least, at_most):
+            bounds = {"minimum": at_least} | ({} if at_most is None else {"maximum": at_most})
+            return nullable("integer", **bounds)
+        case Text(max_chars):
+            return nullable("string", maxLength=max_chars)
+        case Image():
+            return nullable("string", pattern=_IMAGE)
+        case Choice(words):
+            return {"enum": [*words, None]}
+        case Flag(default):
+            return flag(default)

@@ -10,25 +10,18 @@ _COUNT: Json = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
 _KEEP: Json = {"anyOf": [_COUNT, NOTHING], "description": "How many go on; absent: all."}
 
 
-def request_fields() -> dict[str, Json]:
-    """The stages that a request brings, and their budget."""
+def stages() -> Json:
+    """The stages that a request brings."""
     *scoring, threshold = (_closed(kind) for kind in _kinds())
-    stages = array(
+    listed = array(
         {"oneOf": [*scoring, threshold]},
         prefixItems=[{"oneOf": scoring}],
         minItems=1,
         maxItems=MAX_STAGES,
     )
     return {
-        "pipeline": {
-            "anyOf": [stages, NOTHING],
-            "description": "Stages in place of a model; the first one scores.",
-        },
-        "budget_ms": nullable(
-            "integer",
-            minimum=1,
-            description="For pipelines: milliseconds after which no stage goes on.",
-        ),
+        "anyOf": [listed, NOTHING],
+        "description": "Stages in place of a model; the first one scores.",
     }
 
 

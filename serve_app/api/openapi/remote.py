@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serve_app import errors
-from serve_app.api.openapi.parts import NOTHING, TEXT, Json, flag, nullable, obj, ref
+from serve_app.api.openapi.parts import NOTHING, TEXT, Json, nullable, obj, ref
 
 ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
     (errors.UpstreamRefused, "The provider behind the model finds the request wrong."),
@@ -13,20 +13,7 @@ ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
     (errors.UpstreamTimeout, "The provider took longer than the model's deadline."),
 )
 EXPLANATION: Json = {"type": "string", "description": "The reason, where one was asked for."}
-_IMAGE = r"^(https?://|[Dd][Aa][Tt][Aa]:[Ii][Mm][Aa][Gg][Ee]/[\w.+-]+;[Bb][Aa][Ss][Ee]64,)"
 _QUERY: Json = {"anyOf": [TEXT, obj("", text=nullable("string"), image=NOTHING), NOTHING]}
-
-
-def request_fields() -> dict[str, Json]:
-    """The fields beside those of every model."""
-    return {
-        "query_image_url": nullable(
-            "string",
-            pattern=_IMAGE,
-            description="An image in place of the query, for models that take one.",
-        ),
-        "explain": flag(False, "The reason for each score, from models that give one."),
-    }
 
 
 def either_query(schema: Json) -> Json:

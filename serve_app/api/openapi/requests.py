@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from serve_app.api.openapi import pipelines
 from serve_app.api.openapi.parts import (
     NOTHING,
@@ -14,10 +12,12 @@ from serve_app.api.openapi.parts import (
     flag,
     nullable,
     obj,
+    option,
     ref,
     word,
 )
-from serve_app.api.openapi.remote import either_query, request_fields
+from serve_app.api.openapi.remote import either_query
+from serve_app.request_options import OPTIONS
 
 _NOT_BLANK: Json = {"type": "string", "pattern": "\\S", "description": "Not blank."}
 _MODEL: Json = nullable("string", maxLength=256, description="Absent: the default model.")
@@ -121,13 +121,14 @@ def _request(*, returns: bool, **more: Json) -> Json:
         model=_MODEL,
         return_documents=flag(returns),
         rank_fields=_rank_fields(),
-        sort=flag(True, "False: in the documents' order."),
-        raw_scores=flag(False, "Logits instead of relevance."),
-        truncate=flag(True, "False: a document that is too long is refused."),
+        **option("sort"),
+        **option("raw_scores"),
+        **option("truncate"),
         use_activation=flag(True, "vLLM's name: false for raw scores."),
-        priority=_priority(),
+        **option("priority"),
         relevant_spans=_spans(),
-        **pipelines.request_fields(),
+        pipeline=pipelines.stages(),
+        **option("budget_ms"),
         **more,
     )
     return {**_ranked(schema, "documents"), "not": pipelines.BOTH}
@@ -154,27 +155,12 @@ def _rank_fields() -> Json:
 
 def _reading() -> Json:
     """How the model scores: the fields that every format with documents takes."""
-    tokens: dict[str, Any] = {"minimum": 1}
+    scoring = [option(name) for name, one in OPTIONS.items() if one.attribute]
     return {
-        "instruction": nullable(
-            "string", maxLength=4096, description="The task, for models that are prompted."
-        ),
-        "max_tokens_per_doc": nullable(
-            "integer", description="Tokens of each document that are scored.", **tokens
-        ),
-        "max_doc_length": nullable("integer", description="Jina's name of the same.", **tokens),
-        "truncate_prompt_tokens": {
-            "anyOf": [nullable("integer", **tokens), {"const": -1}],
-            "description": "vLLM's name of the same; -1: as many as the model reads.",
-        },
+        **{name: schema for fields in scoring for name, schema in fields.items()},
         "max_chunks_per_doc": nullable(
-            "integer", description="Above 1: long_document is max_passage.", **tokens
+            "integer", minimum=1, description="Above 1: long_document is max_passage."
         ),
-        "long_document": {
-            "enum": ["truncate", "max_passage", None],
-            "description": "Cut what is too long, or take the best of its passages.",
-        },
-        **request_fields(),
     }
 
 
@@ -186,7 +172,7 @@ def _pairs() -> Json:
         model=_MODEL,
         use_activation=flag(True, "False: raw scores."),
         raw_scores=flag(False, "The same, the other way round."),
-        priority=_priority(),
+        **option("priority"),
         **_reading(),
     )
     return {
@@ -196,10 +182,6 @@ def _pairs() -> Json:
             obj("queries documents", queries=side, documents=other),
         ],
     }
-
-
-def _priority() -> Json:
-    return nullable("integer", minimum=0, maximum=999, description="0 is served first.")
 
 
 def _spans() -> Json:

@@ -12,7 +12,7 @@ from models.vectors import Vectors
 from serve_app.errors import InvalidRequest
 from serve_app.pipeline_spec import BM25, Pipeline
 from serve_app.service.admission import Admission
-from serve_app.service.capabilities import CAPABILITIES, check, supported
+from serve_app.service.capabilities import LIMITED, asked, check, supported, supports
 from serve_app.service.catalog import Catalog
 from serve_app.service.deadline import Deadline
 from serve_app.service.model_ranker import ModelRanker
@@ -96,12 +96,12 @@ async def check_pipeline(pipeline: Pipeline, request: RerankRequest, models: Ser
             "relevant_spans needs a model, and this pipeline has none; leave the field out",
             param="relevant_spans",
         )
-    for one in CAPABILITIES:
-        if not one.asked(request.options):
+    for field, attribute, capability in LIMITED:
+        if not asked(request.options, attribute):
             continue
-        if not any([one.supported(await models.info(name)) for name in names]):
+        if not any([supports(await models.info(name), capability) for name in names]):
             raise InvalidRequest(
-                f"no model of the pipeline {one.has}; leave the field out", param=one.field
+                f"no model of the pipeline {capability.has}; leave the field out", param=field
             )
 
 

@@ -15,7 +15,6 @@ from typing import Any, get_type_hints
 import pytest
 
 from serve_app.client import AsyncReranker, Reranker, TokenUsageTracker, shared_tracker
-from serve_app.client.core import CallOptions
 from serve_app.client.reranker import ClientOptions
 from serve_app.errors import InvalidRequest, UnknownModel
 
@@ -77,10 +76,17 @@ def test_both_clients_have_the_same_options() -> None:
         parameters = inspect.signature(function).parameters.values()
         return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
-    assert named(AsyncReranker.rerank) == set(get_type_hints(CallOptions))
     assert named(AsyncReranker.__init__) - {"client"} == set(get_type_hints(ClientOptions))
     with pytest.raises(TypeError, match="nonsense"):
         Reranker(nonsense=1)  # type: ignore[call-arg]
+
+
+async def test_an_unknown_option_of_a_call_is_refused(url: str) -> None:
+    async with AsyncReranker(url) as client:
+        with pytest.raises(TypeError, match=r"rerank\(\) got .* 'nonsense'"):
+            await client.rerank("a", ["b"], nonsense=1)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=r"batch\(\) got .* 'nonsense'"):
+            await client.batch([("a", ["b"])], nonsense=1)  # type: ignore[call-arg]
 
 
 def test_the_shared_tracker_is_used_by_default(url: str) -> None:
@@ -117,18 +123,22 @@ def test_it_works_after_a_fork(url: str) -> None:
 # Everything but pydantic that takes long to import, or that only the service needs.
 NOT_IMPORTED = {
     *("httpx", "rich", "click", "pygments"),
-    *("ray", "torch", "transformers", "numpy", "pandas", "starlette", "orjson", "models.types"),
+    *("ray", "torch", "transformers", "numpy", "pandas", "starlette", "orjson"),
 }
+# The only module of the models that the client uses: it imports asyncio alone.
+OF_THE_MODELS = {"models", "models.concurrency"}
 
 
 def test_importing_the_client_imports_no_heavy_packages() -> None:
     code = (
         "import sys, serve_app.client; print(*{name.partition('.')[0] for name in sys.modules}); "
+        "print(*{name for name in sys.modules if name.partition('.')[0] == 'models'}); "
         "serve_app.client.Reranker(); print('httpx' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    imported, after_use = done.stdout.splitlines()
+    imported, of_the_models, after_use = done.stdout.splitlines()
     assert "pydantic" in imported.split()
     assert not NOT_IMPORTED & set(imported.split())
+    assert set(of_the_models.split()) == OF_THE_MODELS
     assert after_use == "True False"

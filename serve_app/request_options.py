@@ -1,0 +1,151 @@
+"""The options of a request, each declared once.
+
+A row of `OPTIONS` gives an option's field its parser and its schema in the API description, in
+every dialect that takes it; a `Capability` says which models support it. `RequestOptions` are the
+keyword arguments that the client and the Ray handle take under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+LongDocument = Literal["truncate", "max_passage"]
+
+
+class RequestOptions(TypedDict, total=False):
+    """What the client and the handle both take beside the query and the documents."""
+
+    model: str | None
+    instruction: str | None
+    max_tokens_per_doc: int | None
+    long_document: LongDocument | None
+    query_image_url: str | None
+    pipeline: Sequence[Mapping[str, Any]] | None
+    budget_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string; an empty one means that the option is not set."""
+
+    max_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An http or https address, or a data URI."""
+
+    max_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    at_least: int = 1
+    at_most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    default: bool
+
+
+Kind = Text | Image | Integer | Choice | Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Another server's name for an option. `unset`: a value that means "not set" there."""
+
+    description: str
+    unset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a model must support for an option to be used with it.
+
+    `flag` is the field of ModelInfo that says whether a model does; `has` and `lacks` complete
+    the sentence "the model …".
+    """
+
+    flag: str
+    has: str
+    lacks: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """`attribute`: the option's name in ScoreOptions, if it has one there."""
+
+    kind: Kind
+    description: str
+    attribute: str | None = None
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    capability: Capability | None = None
+
+
+OPTIONS: Mapping[str, Option] = {
+    "instruction": Option(
+        Text(max_chars=4096),
+        "The task, for models that take an instruction.",
+        attribute="instruction",
+        aliases={"instruct": Alias("SGLang's name for instruction.")},
+        capability=Capability(
+            flag="takes_instruction",
+            has="takes an instruction",
+            lacks="takes no instruction; leave the field out",
+        ),
+    ),
+    "max_tokens_per_doc": Option(
+        Integer(),
+        "Maximum number of tokens of each document that are scored.",
+        attribute="max_tokens_per_doc",
+        aliases={
+            "max_doc_length": Alias("Jina's name for max_tokens_per_doc."),
+            "truncate_prompt_tokens": Alias(
+                "vLLM's name for max_tokens_per_doc; -1: as many as the model reads.", unset=-1
+            ),
+        },
+    ),
+    "long_document": Option(
+        Choice(("truncate", "max_passage")),
+        "How to score a document that is too long: cut it, or take its best passage.",
+        attribute="long_document",
+    ),
+    "query_image_url": Option(
+        Image(max_chars=10 * 2**20),
+        "An image in place of the query, for models that take one.",
+        attribute="query_image",
+        capability=Capability(
+            flag="takes_query_image",
+            has="takes an image as its query",
+            lacks="takes no image as its query; send a text",
+        ),
+    ),
+    "explain": Option(
+        Flag(default=False),
+        "Return the reason for each score, from models that give one.",
+        attribute="explain",
+        capability=Capability(
+            flag="explains",
+            has="gives reasons",
+            lacks="gives no reasons; leave the field out",
+        ),
+    ),
+    "priority": Option(
+        Integer(at_least=0, at_most=999), "Requests with a lower number are served first."
+    ),
+    "sort": Option(Flag(default=True), "False: results in the documents' order."),
+    "truncate": Option(Flag(default=True), "False: a document that is too long is an error."),
+    "raw_scores": Option(Flag(default=False), "Return logits instead of relevance scores."),
+    "budget_ms": Option(
+        Integer(), "Pipelines only: milliseconds after which no further stage starts."
+    ),
+}

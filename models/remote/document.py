@@ -1,6 +1,6 @@
-"""The table of docs/providers.md, out of the providers' rows.
+"""Generate the table of docs/providers.md from the table of providers.
 
-`python -m models.remote.document docs/providers.md` puts it in its place.
+`python -m models.remote.document docs/providers.md` updates it in place.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from pathlib import Path
 from models.remote.providers import PROVIDERS
 from models.remote.types import Provider, Scale
 
-BEGIN, END = "<!-- the table: made from the code -->", "<!-- end of the table -->"
+BEGIN, END = "<!-- table generated from the code -->", "<!-- end of the table -->"
 _SCALES: dict[Scale, str] = {
-    "probability": "as they are",
-    "cosine": "cut to [0, 1]",
+    "probability": "unchanged",
+    "cosine": "clipped to [0, 1]",
     "logit": "sigmoid",
 }
 
 
 def table() -> str:
-    """A line for each provider."""
+    """The Markdown table, one row per provider."""
     rows = [
-        "| `provider` | what | form | address | key by default | scores | limits of a call |",
+        "| `provider` | name | form | URL | default key | scores | limits per call |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in PROVIDERS.values():
@@ -43,22 +43,22 @@ def table() -> str:
 
 def _limits(row: Provider) -> str:
     if row.form == "chat":
-        return "by `judge`"
+        return "set by `judge`"
     limits = [f"{row.max_documents:,} documents"]
     if row.max_tokens:
         limits.append(f"{row.max_tokens:,} tokens")
-        limits += [f"{n:,} with {model}…" for model, n in row.tokens_by_model.items()]
+        limits += [f"{n:,} for {model}…" for model, n in row.tokens_by_model.items()]
     if row.max_document_chars:
-        limits.append(f"{row.max_document_chars:,} characters a document")
+        limits.append(f"{row.max_document_chars:,} characters per document")
     return ", ".join(limits)
 
 
-def filled(text: str) -> str:
-    """The document with the table between its marks."""
+def with_table(text: str) -> str:
+    """The document with the table inserted between its markers."""
     head, _, rest = text.partition(BEGIN)
     return f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
     file = Path(sys.argv[1])
-    file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")
+    file.write_text(with_table(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""docs/providers.md: its table is the code's, its examples do what they say."""
+"""docs/providers.md: the table matches the code, and the examples work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.registry import load_remote
-from models.remote.document import filled, table
+from models.remote.document import table, with_table
 from models.remote.providers import PROVIDERS
 from serve_app.settings import settings
 from tests.models.llm import fake_chat
@@ -21,18 +21,18 @@ TEXT = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding=
 EXAMPLES = [json.loads(found) for found in re.findall(r"RERANKER_MODELS='(\[.*?\])'", TEXT)]
 
 
-def test_the_table_is_made_from_the_code() -> None:
-    assert filled(TEXT) == TEXT
+def test_the_table_matches_the_code() -> None:
+    assert with_table(TEXT) == TEXT
     assert table().count("\n") == len(PROVIDERS) + 1
 
 
-def test_each_form_has_an_example() -> None:
+def test_every_form_has_an_example() -> None:
     forms = {PROVIDERS[entry["provider"]].form for (entry,) in EXAMPLES}
     assert forms == {row.form for row in PROVIDERS.values()}
 
 
 @pytest.mark.parametrize("models", EXAMPLES, ids=lambda models: models[0]["provider"])
-async def test_an_example_ranks(models: list[dict[str, str]], tmp_path: Path) -> None:
+async def test_the_example_ranks_documents(models: list[dict[str, str]], tmp_path: Path) -> None:
     (model,) = settings.load({"models": models}, {}).model_settings()
     spec = model.remote_spec()
     name = spec.provider

@@ -1,6 +1,6 @@
-"""Generate the table of docs/providers.md from the table of providers.
+"""The table of docs/providers.md, out of the providers' rows.
 
-`python -m models.remote.document docs/providers.md` updates it in place.
+`python -m models.remote.document docs/providers.md` puts it in its place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from models.remote.providers import PROVIDERS
 from models.remote.types import Provider, Scale
 
-BEGIN, END = "<!-- table generated from the code -->", "<!-- end of the table -->"
+BEGIN, END = "<!-- the table: made from the code -->", "<!-- end of the table -->"
 _SCALES: dict[Scale, str] = {
     "probability": "unchanged",
     "cosine": "clipped to [0, 1]",
@@ -53,12 +53,12 @@ def _limits(row: Provider) -> str:
     return ", ".join(limits)
 
 
-def with_table(text: str) -> str:
-    """The document with the table inserted between its markers."""
+def filled(text: str) -> str:
+    """The document with the table between its marks."""
     head, _, rest = text.partition(BEGIN)
     return f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
     file = Path(sys.argv[1])
-    file.write_text(with_table(file.read_text(encoding="utf-8")), encoding="utf-8")
+    file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")

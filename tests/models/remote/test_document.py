@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.registry import load_remote
-from models.remote.document import table, with_table
+from models.remote.document import filled, table
 from models.remote.providers import PROVIDERS
 from serve_app.settings import settings
 from tests.models.llm import fake_chat
@@ -21,8 +21,8 @@ TEXT = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding=
 EXAMPLES = [json.loads(found) for found in re.findall(r"RERANKER_MODELS='(\[.*?\])'", TEXT)]
 
 
-def test_the_table_matches_the_code() -> None:
-    assert with_table(TEXT) == TEXT
+def test_the_table_is_made_from_the_code() -> None:
+    assert filled(TEXT) == TEXT
     assert table().count("\n") == len(PROVIDERS) + 1
 
 
@@ -32,7 +32,7 @@ def test_every_form_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("models", EXAMPLES, ids=lambda models: models[0]["provider"])
-async def test_the_example_ranks_documents(models: list[dict[str, str]], tmp_path: Path) -> None:
+async def test_an_example_ranks(models: list[dict[str, str]], tmp_path: Path) -> None:
     (model,) = settings.load({"models": models}, {}).model_settings()
     spec = model.remote_spec()
     name = spec.provider

@@ -12,7 +12,7 @@ from importlib import import_module
 from models import hub
 from models.checkpoint import Checkpoint
 from models.long_documents import LongDocuments
-from models.remote.connection import Remote
+from models.remote.connection import Connection
 from models.remote.embeddings import EmbeddingScorer
 from models.remote.forms import CHAT, EMBEDDINGS
 from models.remote.scorer import EndpointScorer
@@ -88,13 +88,15 @@ def load_remote(spec: RemoteSpec, environ: Mapping[str, str] = os.environ) -> Re
 
     Raises RemoteConfigError for wrong settings, RemoteUnauthorized if the key is missing.
     """
-    remote = Remote(spec, environ)
-    if remote.provider.form == EMBEDDINGS:
-        return EmbeddingScorer(remote)
-    if remote.provider.form == CHAT:
+    connection = Connection(spec, environ)
+    if connection.provider.form == EMBEDDINGS:
+        return EmbeddingScorer(connection)
+    if connection.provider.form == CHAT:
         # Imported here, since most remote models are not language models.
-        from models.llm.listwise import Listwise
-        from models.llm.pointwise import Pointwise
+        from models.llm.listwise import ListwiseJudge
+        from models.llm.pointwise import PointwiseJudge
 
-        return Listwise(remote) if spec.judge == "listwise" else Pointwise(remote)
-    return EndpointScorer(remote)
+        if spec.judge == "listwise":
+            return ListwiseJudge(connection)
+        return PointwiseJudge(connection)
+    return EndpointScorer(connection)

@@ -1,4 +1,4 @@
-"""A model hub on this machine: the part of the Hugging Face API that a download needs."""
+"""A local model hub with the part of the Hugging Face API that a download needs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def serving(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve `folder` as the model `name`; gives the endpoint and the paths asked for."""
-    asked: list[str] = []
+    """Serve `folder` as the model `name`; yields the endpoint and a list of requested paths."""
+    requested: list[str] = []
 
     class Handler(local_server.QuietHandler):
         def do_HEAD(self) -> None:
@@ -28,7 +28,7 @@ def serving(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
 
         def _answer(self, *, body: bool) -> None:
             path = urlsplit(self.path).path
-            asked.append(path)
+            requested.append(path)
             files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
             resolve = f"/{name}/resolve/{COMMIT}/"
             if path.startswith(f"/api/models/{name}/revision/"):
@@ -52,7 +52,7 @@ def serving(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
             self.send(200, json.dumps(content).encode(), body=body, x_repo_commit=COMMIT)
 
     with local_server.serving(Handler) as url:
-        yield url, asked
+        yield url, requested
 
 
 def _oid(file: Path) -> str:

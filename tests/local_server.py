@@ -1,4 +1,4 @@
-"""An HTTP server on this machine, for tests of what calls one."""
+"""A local HTTP server, for testing clients."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """A handler that logs nothing and answers in one call."""
+    """A handler that logs nothing and sends a response with one call."""
 
     protocol_version = "HTTP/1.1"
-    # Headers and body are two packets; the second must not wait for the first's receipt.
+    # Headers and body are two packets; the second must not wait for the first's ACK.
     disable_nagle_algorithm = True
 
     def send(self, status: int, content: bytes, *, body: bool = True, **headers: str) -> None:
-        """Header names have underscores for hyphens."""
+        """Send a response. Underscores in header names become hyphens."""
         self.send_response(status)
         for name, value in {"content_length": str(len(content)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
@@ -30,9 +30,9 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The server's URL; nothing listens there any more once the block is left."""
+    """Run a server and yield its URL; the server is stopped when the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    # How often it looks whether it shall stop: each test waits for that.
+    # Poll interval for shutdown, which delays the end of each test.
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

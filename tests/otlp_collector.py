@@ -1,4 +1,4 @@
-"""What a collector is to a service: an address that takes spans, by OTLP over HTTP."""
+"""A local trace collector: receives spans by OTLP over HTTP."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from tests import local_server
 
 @dataclass
 class Collector:
-    """The spans that came, each with the process's service name."""
+    """The spans received, each with the service name of its process."""
 
     url: str = ""
     spans: list[tuple[str, Span]] = field(default_factory=list)
 
     def of(self, trace_id: str) -> list[Span]:
-        """The spans of a trace, by its id in hexadecimal."""
+        """The spans of a trace; `trace_id` is hexadecimal."""
         return [span for _, span in self.spans if span.trace_id.hex() == trace_id]
 
     def wait_for(self, trace_id: str, names: set[str], timeout_s: float = 20) -> list[Span]:
-        """The spans of a trace, once those of all the names are there.
+        """The spans of a trace, once there is one of every name.
 
-        Those that come from a replica must be as many as the calls.
+        Also waits until there are as many spans of each replica stage as calls to replicas.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             found = self.of(trace_id)
-            number = Counter(span.name for span in found)
-            called = names & {"encode", "wait", "forward", "upstream"}
-            if names <= set(number) and all(number[n] == number["score"] for n in called):
+            counts = Counter(span.name for span in found)
+            stages = names & {"encode", "wait", "forward", "upstream"}
+            if names <= set(counts) and all(counts[n] == counts["score"] for n in stages):
                 return found
-            assert time.monotonic() < deadline, number
+            assert time.monotonic() < deadline, counts
             time.sleep(0.1)
 
 

@@ -1,4 +1,4 @@
-"""A real Prometheus of a test's own."""
+"""A real Prometheus server for a test."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Result = list[dict[str, Any]]
 
 
 class Prometheus:
-    """Asked by its HTTP API."""
+    """Queries the server through its HTTP API."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=30)
 
     def query(self, expression: str) -> Result:
-        """The instant vector of an expression. Raises AssertionError where it is not one."""
+        """Evaluate an expression to an instant vector. Raises AssertionError if that fails."""
         answer = self._client.get("/api/v1/query", params={"query": expression}).json()
         assert answer["status"] == "success", (expression, answer)
         found: Result = answer["data"]["result"]
         return found
 
     def wait_for(self, expression: str, timeout_s: float = 30.0) -> Result:
-        """The first result with a number in it."""
+        """Poll an expression until its result contains a number; returns the numeric samples."""
         deadline = time.monotonic() + timeout_s
         while True:
             found = [one for one in self.query(expression) if one["value"][1] != "NaN"]
@@ -43,7 +43,7 @@ class Prometheus:
             time.sleep(0.3)
 
     def get(self, path: str) -> Any:
-        """What the API says at the path."""
+        """The data of an API endpoint."""
         return self._client.get(path).json()["data"]
 
 

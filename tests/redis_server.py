@@ -1,4 +1,4 @@
-"""A real redis-server of a test's own, that can be stopped, killed and started again."""
+"""A real redis-server for a test, which can be paused, killed and restarted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START_TIMEOUT_S = 20.0
 
 
 class RedisServer:
-    """Listens on a free port of this machine; keeps nothing on disk."""
+    """Listens on a free local port and stores nothing on disk."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         """`options` as on redis-server's command line. Raises RuntimeError where there is none."""
@@ -39,7 +39,7 @@ class RedisServer:
         return redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
-        """On the same port as before, and empty."""
+        """Start the server, empty, on the same port as before."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -54,7 +54,7 @@ class RedisServer:
         raise RuntimeError(f"redis-server did not start:\n{self._log.read_text()}")
 
     def pause(self) -> None:
-        """Connections are still made, by the kernel, and nothing is answered."""
+        """Stop responding; the kernel still accepts connections."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -1,1 +1,1 @@
-"""Language models as judges, over any chat endpoint of OpenAI's form."""
+"""Language models as judges, over any OpenAI-compatible chat endpoint."""

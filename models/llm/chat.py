@@ -1,4 +1,4 @@
-"""A chat endpoint: one question, one answer, what it cost; and what the server can't do."""
+"""Calls to a chat endpoint, without the fields that the server rejects."""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ from typing import Any
 
 from models.llm.prompts import Message
 from models.remote import answers, cutting
-from models.remote.connection import Remote
+from models.remote.connection import Connection
 from models.remote.errors import RemoteRefused
 
 TOP_LOGPROBS = 5
-# What models that reason aloud put before their answer.
-_THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
+# Reasoning models may write this before their answer.
+_THINKING = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer. `chances`: the probabilities of the words that might have stood at a place, in
-    the answer's order; empty where the server offers none."""
+    """The model's answer and its tokens, prompt included.
+
+    `probabilities`: at each position of the answer, the probabilities of the most likely words;
+    empty if the server returns no log-probabilities.
+    """
 
     text: str
     tokens: int
-    chances: Sequence[dict[str, float]] = ()
+    probabilities: Sequence[dict[str, float]] = ()
 
 
 class Chat:
-    """Asks with structured outputs and log-probabilities until the server refuses them."""
+    """Requests structured output and log-probabilities until the server rejects them."""
 
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-        self._structured = remote.spec.structured
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._structured = connection.spec.structured
         self._logprobs = True
 
     async def ask(
@@ -45,9 +48,9 @@ class Chat:
         schema: dict[str, Any] | None = None,
         logprobs: bool = False,
     ) -> Completion:
-        """The answer. Raises a RemoteError; RemoteAnswerError where there is no text in it."""
+        """The model's answer. Raises a RemoteError: RemoteAnswerError if it has no text."""
         body: dict[str, Any] = {
-            "model": self._remote.model,
+            "model": self._connection.model,
             "messages": list(messages),
             "temperature": 0,
             "max_tokens": max_tokens,
@@ -56,23 +59,23 @@ class Chat:
         try:
             answer = await self._post({**body, **extra}, deadline)
         except RemoteRefused:
-            # Servers refuse fields that they don't know, each in words of its own.
-            if not extra or (schema and self._remote.spec.structured != "auto"):
+            # Servers reject unknown fields, each with a different message.
+            if not extra or (schema and self._connection.spec.structured != "auto"):
                 raise
             answer = await self._post(body, deadline)
             if "response_format" in extra:
                 self._structured = "none"
             else:
                 self._logprobs = False
-            self._remote.transport.counts["fields_refused"] += 1
+            self._connection.transport.counts["fields_refused"] += 1
         text = _text(answer)
         if text is None:
-            raise self._remote.transport.bad_answer("there is no text in it", answer)
+            raise self._connection.transport.unusable_answer("it has no text", answer)
         tokens = answers.tokens_in(answer)
         if tokens is None:
             tokens = sum(cutting.estimate(m["content"]) for m in messages) + cutting.estimate(text)
-        self._remote.transport.spend(tokens)
-        return Completion(_THOUGHT.sub("", text).strip(), tokens, _chances(answer))
+        self._connection.transport.spend(tokens)
+        return Completion(_THINKING.sub("", text).strip(), tokens, _probabilities(answer))
 
     def _extra(self, schema: dict[str, Any] | None, logprobs: bool) -> dict[str, Any]:
         if logprobs:
@@ -85,34 +88,36 @@ class Chat:
         return {"response_format": {"type": "json_schema", "json_schema": named}}
 
     async def _post(self, body: dict[str, Any], deadline: float) -> Any:
-        remote = self._remote
-        return await remote.transport.post(remote.url, remote.completed(body), deadline=deadline)
+        connection = self._connection
+        return await connection.transport.post(
+            connection.url, connection.with_parameters(body), deadline=deadline
+        )
 
 
-def _first(answer: Any) -> dict[str, Any]:
+def _first_choice(answer: Any) -> dict[str, Any]:
     choices = answer.get("choices") if isinstance(answer, dict) else None
     first = choices[0] if isinstance(choices, list) and choices else None
     return first if isinstance(first, dict) else {}
 
 
 def _text(answer: Any) -> str | None:
-    message = _first(answer).get("message")
+    message = _first_choice(answer).get("message")
     text = message.get("content") if isinstance(message, dict) else None
     return text if isinstance(text, str) else None
 
 
-def _chances(answer: Any) -> list[dict[str, float]]:
-    logprobs = _first(answer).get("logprobs")
-    places = logprobs.get("content") if isinstance(logprobs, dict) else None
+def _probabilities(answer: Any) -> list[dict[str, float]]:
+    logprobs = _first_choice(answer).get("logprobs")
+    positions = logprobs.get("content") if isinstance(logprobs, dict) else None
     found: list[dict[str, float]] = []
-    for place in places if isinstance(places, list) else ():
-        top = place.get("top_logprobs") if isinstance(place, dict) else None
-        chances: dict[str, float] = {}
+    for position in positions if isinstance(positions, list) else ():
+        top = position.get("top_logprobs") if isinstance(position, dict) else None
+        probabilities: dict[str, float] = {}
         for entry in top if isinstance(top, list) else ():
             word = entry.get("token") if isinstance(entry, dict) else None
             value = entry.get("logprob") if isinstance(entry, dict) else None
             if isinstance(word, str) and isinstance(value, (int, float)) and value <= 1e-6:
                 key = word.strip().lower()
-                chances[key] = chances.get(key, 0.0) + math.exp(value)
-        found.append(chances)
+                probabilities[key] = probabilities.get(key, 0.0) + math.exp(value)
+        found.append(probabilities)
     return found

@@ -1,7 +1,7 @@
-"""A judge that puts documents in order, a window of them at a time.
+"""A judge that orders documents, one window at a time.
 
-The windows are RankGPT's (Sun et al., "Is ChatGPT Good at Search?", EMNLP 2023): they slide from
-the end of the list to its beginning and overlap, so that the best documents move up with them.
+The windows are those of RankGPT (Sun et al., "Is ChatGPT Good at Search?", EMNLP 2023): they slide
+from the end of the list to its start and overlap, so the best documents move up with them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from collections.abc import Iterator, Sequence
 from models.llm import prompts, reading
 from models.llm.chat import Chat
 from models.remote import cutting
-from models.remote.connection import Remote, RemoteModel
+from models.remote.connection import Connection, RemoteModel
 from models.remote.errors import RemoteRefused
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
 DOC_TOKENS = 512
 _TOKENS_PER_NUMBER = 8
-_MORE_TOKENS = 64
-_ASKS = 2
+_EXTRA_TOKENS = 64
+# An unreadable answer is requested once more.
+_ATTEMPTS = 2
 
 
 def windows(count: int, size: int, step: int) -> Iterator[range]:
-    """The windows over `count` documents, from the last to the first."""
+    """The windows over `count` documents, from last to first."""
     end = count
     while True:
         start = max(0, end - size)
@@ -33,15 +34,15 @@ def windows(count: int, size: int, step: int) -> Iterator[range]:
         end -= step
 
 
-class Listwise(RemoteModel):
-    """Scores say the place: 1 for the first of n documents, 1/n for the last."""
+class ListwiseJudge(RemoteModel):
+    """Scores documents by rank: 1 for the first of n documents, 1/n for the last."""
 
-    def __init__(self, remote: Remote) -> None:
-        spec = remote.spec
-        self._chat = Chat(remote)
+    def __init__(self, connection: Connection) -> None:
+        spec = connection.spec
+        self._chat = Chat(connection)
         super().__init__(
-            remote,
-            remote.info(
+            connection,
+            connection.info(
                 family="llm-listwise",
                 template="listwise",
                 listwise=True,
@@ -52,13 +53,13 @@ class Listwise(RemoteModel):
     async def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
-        """Scores in the documents' order. Raises a RemoteError."""
-        spec, count = self._remote.spec, len(documents)
+        """Scores in document order. Raises a RemoteError."""
+        spec, count = self._connection.spec, len(documents)
         parts = list(windows(count, spec.window, spec.step))
         if len(parts) > spec.max_calls:
             raise RemoteRefused(
-                f"{spec.name}: {count} documents need {len(parts)} calls, and at most "
-                f"{spec.max_calls} are made for a request; send fewer"
+                f"{spec.name}: {count} documents need {len(parts)} calls, and the maximum per "
+                f"request is {spec.max_calls}; send fewer documents"
             )
         limit = options.max_tokens_per_doc or spec.max_tokens_per_doc or DOC_TOKENS
         texts = [d if isinstance(d, str) else d.text for d in documents]
@@ -73,23 +74,23 @@ class Listwise(RemoteModel):
             order[part.start : part.stop] = [shown[i] for i in ranked]
             tokens += cost
         shared = cutting.shares(tokens, [cutting.estimate(passage) for passage in passages])
-        place = {document: i for i, document in enumerate(order)}
+        rank = {document: i for i, document in enumerate(order)}
         return [
-            Score((count - place[i]) / count, shared[i], truncated=passages[i] != texts[i])
+            Score((count - rank[i]) / count, shared[i], truncated=passages[i] != texts[i])
             for i in range(count)
         ]
 
     async def _rank(
         self, prompt: list[prompts.Message], count: int, deadline: float
     ) -> tuple[list[int], int]:
-        """The window's documents in order, and what that cost."""
+        """The order of the window's documents, and the tokens that it took."""
         items = {"type": "integer", "minimum": 1, "maximum": count}
         schema = prompts.schema({"ranking": {"type": "array", "items": items}})
-        counts, tokens = self._remote.transport.counts, 0
-        for _ in range(_ASKS):
+        counts, tokens = self._connection.transport.counts, 0
+        for _ in range(_ATTEMPTS):
             completion = await self._chat.ask(
                 prompt,
-                max_tokens=_MORE_TOKENS + _TOKENS_PER_NUMBER * count,
+                max_tokens=_EXTRA_TOKENS + _TOKENS_PER_NUMBER * count,
                 deadline=deadline,
                 schema=schema,
             )
@@ -102,4 +103,6 @@ class Listwise(RemoteModel):
                 counts["rankings_repaired"] += 1
                 counts.update({f"ranking_{what}": n for what, n in repaired.items()})
             return order, tokens
-        raise self._remote.transport.bad_answer("the judge's answer ranks no document", None)
+        raise self._connection.transport.unusable_answer(
+            "the judge's answer ranks no document", None
+        )

@@ -1,4 +1,4 @@
-"""Judgements out of a model's answer. What can't be read is None, never a guess."""
+"""Read judgements from a model's answer. An unreadable answer gives None, never a guess."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from models.llm.prompts import HIGHEST
+from models.llm.prompts import MAX_RATING
 
 _MAX_REASON_CHARS = 1000
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
-_OUT_OF = re.compile(rf"\s*(?:/|out of)\s*{HIGHEST}\b", re.IGNORECASE)
+_OUT_OF = re.compile(rf"\s*(?:/|out of)\s*{MAX_RATING}\b", re.IGNORECASE)
 _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 _BRACKETED = re.compile(r"\[\s*(\d+)\s*\]")
 _INTEGER = re.compile(r"\d+")
 
 
 def json_in(text: str) -> Any:
-    """The JSON object or list in the text, also inside a code fence; None where there is none."""
+    """The JSON object or list in the text, also inside a code fence, or None."""
     for opening, closing in (("{", "}"), ("[", "]")):
         start, end = text.find(opening), text.rfind(closing)
         if 0 <= start < end:
@@ -31,8 +31,8 @@ def json_in(text: str) -> Any:
     return None
 
 
-def score(text: str) -> float | None:
-    """A number from 0 to HIGHEST: JSON's `score`, else the only number in the text."""
+def rating(text: str) -> float | None:
+    """A number from 0 to MAX_RATING: `score` of the JSON, else the only number in the text."""
     found = json_in(text)
     value: Any = found.get("score") if isinstance(found, dict) else None
     if isinstance(value, str) or not isinstance(found, dict):
@@ -41,11 +41,11 @@ def score(text: str) -> float | None:
         value = float(numbers.pop()) if len(numbers) == 1 else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
-    return float(value) if 0 <= value <= HIGHEST else None
+    return float(value) if 0 <= value <= MAX_RATING else None
 
 
-def yes(text: str) -> float | None:
-    """1 for yes, 0 for no: JSON's `answer`, else the text's first word."""
+def yes_or_no(text: str) -> float | None:
+    """1 for yes, 0 for no: `answer` of the JSON, else the first word of the text."""
     found = json_in(text)
     value = found.get("answer") if isinstance(found, dict) else text
     if isinstance(value, bool):
@@ -54,24 +54,24 @@ def yes(text: str) -> float | None:
     return float(match[1].lower() == "yes") if match else None
 
 
-def chance_of_yes(chances: Sequence[dict[str, float]]) -> float | None:
-    """P(yes) / (P(yes) + P(no)) where the answer's first yes or no stands; None without one."""
-    for place in chances:
-        said, denied = place.get("yes", 0.0), place.get("no", 0.0)
-        if said + denied > 0 and max(place, key=place.__getitem__) in ("yes", "no"):
-            return said / (said + denied)
+def probability_of_yes(probabilities: Sequence[dict[str, float]]) -> float | None:
+    """P(yes) / (P(yes) + P(no)) at the answer's first yes or no; None if there is neither."""
+    for position in probabilities:
+        yes, no = position.get("yes", 0.0), position.get("no", 0.0)
+        if yes + no > 0 and max(position, key=position.__getitem__) in ("yes", "no"):
+            return yes / (yes + no)
     return None
 
 
 def reason(text: str) -> str:
-    """JSON's `reason`; empty where there is none."""
+    """`reason` of the JSON; empty if there is none."""
     found = json_in(text)
     value = found.get("reason") if isinstance(found, dict) else None
     return " ".join(value.split())[:_MAX_REASON_CHARS] if isinstance(value, str) else ""
 
 
 def numbers(text: str) -> list[int]:
-    """The numbers that a ranking names: JSON's list, else those in brackets, else all."""
+    """The numbers in a ranking: the JSON list, else those in brackets, else all numbers."""
     found = json_in(text)
     if isinstance(found, dict):
         found = found.get("ranking")
@@ -82,11 +82,11 @@ def numbers(text: str) -> list[int]:
 
 
 def repair(named: Sequence[int], count: int) -> tuple[list[int], Counter[str]]:
-    """A whole order of `count` documents out of the numbers (from 1) that a judge named.
+    """Complete a judge's ranking, given as numbers from 1, to an order of all `count` documents.
 
-    The rule, RankGPT's: a number counts where it stands first, numbers of no document are left
-    out, and documents that are not named follow in the order that they had. Also gives how many
-    were `repeated`, `unknown` and `missing`.
+    As in RankGPT: only the first occurrence of a number counts, unknown numbers are dropped, and
+    missing documents follow in their original order. Also returns how many numbers were
+    `repeated`, `unknown` and `missing`.
     """
     order: list[int] = []
     seen: set[int] = set()
@@ -99,10 +99,10 @@ def repair(named: Sequence[int], count: int) -> tuple[list[int], Counter[str]]:
         else:
             seen.add(number)
             order.append(number - 1)
-    left = [i for i in range(count) if i + 1 not in seen]
-    if left:
-        repaired["missing"] = len(left)
-    return order + left, repaired
+    missing = [i for i in range(count) if i + 1 not in seen]
+    if missing:
+        repaired["missing"] = len(missing)
+    return order + missing, repaired
 
 
 def _integer(value: Any) -> int | None:

@@ -1,1 +1,1 @@
-"""How several rankings become one, and how a ranking gets varied: no model, no service."""
+"""Ranking methods without a model: rank fusion, diversity and BM25."""

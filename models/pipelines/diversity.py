@@ -10,32 +10,33 @@ from models.vectors import Vectors
 
 
 def mmr(
-    relevance: npt.ArrayLike, vectors: Vectors, trade: float, count: int
+    relevance: npt.ArrayLike, vectors: Vectors, relevance_weight: float, count: int
 ) -> list[tuple[int, float]]:
-    """The best `count` documents, each with the value that it was chosen for.
+    """Select `count` documents; returns each one's index and the value that it was selected for.
 
-    `relevance` [documents], in [0, 1]; `vectors` [documents, hidden], of any length. A value is
-    trade * relevance - (1 - trade) * the largest cosine to a document chosen before; `trade` is
-    the paper's λ, and 1 is relevance alone. Cosines below 0 count as 0, so that values never rise
-    from one choice to the next. Equal values: the earlier document.
+    `relevance` [documents], in [0, 1]; `vectors` [documents, hidden], of any norm. With λ, the
+    paper's name for `relevance_weight`, the value is λ * relevance - (1 - λ) * the largest cosine
+    with a document selected before; λ = 1 is relevance only. Negative cosines count as 0, so values
+    never increase from one selection to the next. On a tie, the earlier document is selected.
     """
     relevant = np.asarray(relevance, dtype=np.float64)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    nearest = np.zeros(len(relevant))
-    left = np.ones(len(relevant), dtype=bool)
-    chosen: list[tuple[int, float]] = []
+    redundancy = np.zeros(len(relevant))
+    remaining = np.ones(len(relevant), dtype=bool)
+    selected: list[tuple[int, float]] = []
     for _ in range(min(count, len(relevant))):
-        values = np.where(left, trade * relevant - (1 - trade) * nearest, -np.inf)
+        values = relevance_weight * relevant - (1 - relevance_weight) * redundancy
+        values[~remaining] = -np.inf
         best = int(np.argmax(values))
-        chosen.append((best, float(values[best])))
-        left[best] = False
-        np.maximum(nearest, units @ units[best], out=nearest)
-    return chosen
+        selected.append((best, float(values[best])))
+        remaining[best] = False
+        np.maximum(redundancy, units @ units[best], out=redundancy)
+    return selected
 
 
 def unit_scale(scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Scores of any scale as [0, 1]: the lowest 0, the highest 1; all 1 where all are equal."""
+    """Scale scores linearly to [0, 1]: the lowest is 0, the highest 1; equal scores are all 1."""
     values = np.asarray(scores, dtype=np.float64)
     low, high = values.min(), values.max()
     return (values - low) / (high - low) if high > low else np.ones_like(values)

@@ -13,7 +13,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 def rrf(rankings: Iterable[Sequence[T]], k: int = K) -> dict[T, float]:
-    """Each item's sum of 1 / (k + rank) over the rankings that have it; ranks count from 1."""
+    """Each item's sum of 1 / (k + rank) over the rankings that contain it; ranks start at 1."""
     scores: dict[T, float] = {}
     for ranking in rankings:
         for rank, item in enumerate(ranking, 1):

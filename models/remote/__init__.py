@@ -1,1 +1,1 @@
-"""Models that answer over HTTP: a table of providers and a function per wire form. No torch."""
+"""Models scored over HTTP: a table of providers and a function per wire form. No torch."""

@@ -1,4 +1,4 @@
-"""Where a model's calls go, and the name that the provider knows it by."""
+"""The URL of a model's calls, and the model's name at the provider."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from urllib.parse import quote, urlsplit
 from models.remote.errors import RemoteConfigError
 from models.remote.types import Provider, RemoteSpec
 
-# The one model that NVIDIA still serves without its name in the path, under another name.
+# The only model that NVIDIA serves at a path without its name. It also has a different name there.
 _NVIDIA_SHARED = "nv-rerank-qa-mistral-4b:1"
 _NVIDIA_SHARED_NAMES = ("nv-rerank-qa-mistral-4b:1", "rerank-qa-mistral-4b")
 
 
 def model_of(provider: Provider, spec: RemoteSpec) -> str | None:
-    """The model's name in a call. Raises RemoteConfigError where one is needed and not given."""
+    """The model's name in a call. Raises RemoteConfigError if a required name is missing."""
     if spec.model is None:
         if provider.needs_model:
             raise RemoteConfigError(f"{spec.name}: {provider.title} needs `model`")
@@ -27,9 +27,9 @@ def model_of(provider: Provider, spec: RemoteSpec) -> str | None:
 
 
 def url_of(provider: Provider, spec: RemoteSpec, environ: Mapping[str, str] = os.environ) -> str:
-    """The calls' address: `base_url` where it names the endpoint itself, else with the path.
+    """The URL to post to: `base_url` if it already names the endpoint, else `base_url` + path.
 
-    Raises RemoteConfigError where the provider has no address of its own, or it is no URL.
+    Raises RemoteConfigError if there is no base URL, or if it is not a valid one.
     """
     base = (spec.base_url or provider.base or "").rstrip("/")
     if not base:
@@ -47,26 +47,26 @@ def url_of(provider: Provider, spec: RemoteSpec, environ: Mapping[str, str] = os
     check_base(base)
     if spec.base_url and _names_endpoint(base.rsplit("/", 1)[-1], path.rsplit("/", 1)[-1]):
         return base
-    # Many write the base with its version, as OpenAI's clients do.
+    # Many users include the version in the base URL, as OpenAI's clients do.
     if path.startswith("/v1/") and base.endswith("/v1"):
         path = path.removeprefix("/v1")
     return base + path
 
 
 def check_base(base: str) -> None:
-    """Raises RemoteConfigError where the address is none, or holds what must not be shown."""
+    """Raise RemoteConfigError if the base URL is invalid or may contain a credential."""
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RemoteConfigError("base_url must be an http or https address")
+        raise RemoteConfigError("base_url must be an http or https URL")
     if parts.username or parts.password or parts.query:
-        raise RemoteConfigError("base_url must hold no key, user or query")
+        raise RemoteConfigError("base_url must not contain a user name, password or query string")
 
 
 def _names_endpoint(last: str, usual: str) -> bool:
-    """Whether a base's last part is an endpoint already (`…/v2/rerank`, `…/rerankers`)."""
+    """Whether a base URL already ends in an endpoint (`…/v2/rerank`, `…/rerankers`)."""
     return last == usual or last.startswith("rerank")
 
 
-def shown(url: str) -> str:
-    """The address as it may be shown: without a query."""
+def without_query(url: str) -> str:
+    """The URL without its query string, which may hold a token."""
     return url.partition("?")[0]

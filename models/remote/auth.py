@@ -1,4 +1,4 @@
-"""How a call carries its key: in a header, in a signature, or as a token got for it."""
+"""Authentication of calls: a key in a header, a signature, or an access token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.remote.secret import Secret
 from models.remote.sigv4 import Credentials, sign
 from models.remote.types import Provider, RemoteSpec
 
-# From a call's address and content to the address and the headers to send it with.
+# Takes a call's URL and content, returns the URL and the headers to send.
 Authorise = Callable[[str, bytes], Awaitable[tuple[str, dict[str, str]]]]
 _TOKEN_MARGIN_S = 3600.0
 
@@ -27,7 +27,7 @@ def authorise(
     client: httpx.AsyncClient,
     environ: Mapping[str, str] = os.environ,
 ) -> Authorise:
-    """The way that the provider's row names. Raises RemoteConfigError where a setting lacks."""
+    """The provider's authentication method. Raises RemoteConfigError if a setting is missing."""
     if provider.auth == "sigv4":
         return _signed(provider, spec, secret, environ)
     if provider.auth == "baidu":
@@ -52,15 +52,15 @@ def authorise(
 def secret_of(
     provider: Provider, spec: RemoteSpec, environ: Mapping[str, str] = os.environ
 ) -> Secret:
-    """Where the model's key is: as the settings say, else in the provider's usual variable."""
+    """The model's key: from the settings, else from the provider's default variable."""
     named = bool(spec.api_key_env or spec.api_key_file)
-    # AWS's key has parts, which stand in variables of their own where none is named.
-    usual = None if named or provider.auth == "sigv4" else provider.key_env
+    # Unless a variable is named, AWS's key is read from three variables, see _signed.
+    default = None if named or provider.auth == "sigv4" else provider.key_env
     return Secret(
         spec.name,
-        env=spec.api_key_env or usual,
+        env=spec.api_key_env or default,
         file=spec.api_key_file,
-        required=bool(named or usual),
+        required=bool(named or default),
         environ=environ,
     )
 
@@ -70,7 +70,7 @@ def _signed(
 ) -> Authorise:
     region = spec.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     if not region:
-        raise RemoteConfigError(f"{spec.name}: {provider.title} needs `region`, or AWS_REGION")
+        raise RemoteConfigError(f"{spec.name}: {provider.title} needs `region` or AWS_REGION")
 
     async def by_signature(url: str, content: bytes) -> tuple[str, dict[str, str]]:
         given = secret.get()
@@ -100,9 +100,9 @@ def _signed(
 
 
 class _BaiduToken:
-    """An access token for an API key and its secret (`ID:SECRET`), kept while it is good.
+    """Exchanges a key of the form `ID:SECRET` for an access token, cached until it expires.
 
-    As cloud.baidu.com's "Access Token" page describes it; a token is good for thirty days.
+    As described on cloud.baidu.com's "Access Token" page; a token is valid for thirty days.
     """
 
     def __init__(self, provider: Provider, secret: Secret, client: httpx.AsyncClient) -> None:
@@ -131,6 +131,6 @@ class _BaiduToken:
             token, seconds = str(given["access_token"]), float(given["expires_in"])
         except (ValueError, KeyError, TypeError):
             raise RemoteUnauthorized(
-                f"{self._provider.title} gives no token for the key (status {answer.status_code})"
+                f"{self._provider.title} returned no access token (status {answer.status_code})"
             ) from None
         return key, token, time.monotonic() + max(0.0, seconds - _TOKEN_MARGIN_S)

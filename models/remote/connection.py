@@ -1,4 +1,4 @@
-"""What all remote models have in common: address, name, limits and the way to call."""
+"""A connection to a provider, and what all models scored over one have in common."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from models.remote.address import model_of, shown, url_of
+from models.remote.address import model_of, url_of, without_query
 from models.remote.auth import authorise, secret_of
-from models.remote.bounds import Breaker, TokenBudget
+from models.remote.bounds import CircuitBreaker, TokenBudget
 from models.remote.errors import RemoteConfigError
 from models.remote.providers import PROVIDERS
 from models.remote.transport import Transport, make_client
@@ -20,25 +20,25 @@ from models.types import ModelInfo
 
 
 def provider_of(spec: RemoteSpec) -> Provider:
-    """The provider's row. Raises RemoteConfigError where there is none of the name."""
+    """The provider that the spec names. Raises RemoteConfigError if there is no such provider."""
     if spec.provider not in PROVIDERS:
         raise RemoteConfigError(
-            f"{spec.name}: {spec.provider!r} is not a provider; there are {', '.join(PROVIDERS)}"
+            f"{spec.name}: {spec.provider!r} is not a provider; use one of {', '.join(PROVIDERS)}"
         )
     return PROVIDERS[spec.provider]
 
 
 def _digest(parameters: Mapping[str, Any]) -> str:
-    """What tells parameters from others without showing them."""
+    """A hash that identifies the parameters without showing them."""
     text = json.dumps(dict(parameters), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-class Remote:
-    """A spec and its provider's row, ready to be called."""
+class Connection:
+    """A model's spec and its provider, ready to be called."""
 
     def __init__(self, spec: RemoteSpec, environ: Mapping[str, str] = os.environ) -> None:
-        """Raises RemoteConfigError for wrong settings, RemoteUnauthorized without a key."""
+        """Raises RemoteConfigError for wrong settings, RemoteUnauthorized if the key is missing."""
         self.spec = spec
         self.provider = provider = provider_of(spec)
         self.model = model_of(provider, spec)
@@ -53,20 +53,20 @@ class Remote:
             (n for start, n in by_model if (self.model or "").startswith(start)),
             provider.max_tokens,
         )
-        who = f"{provider.title} (model {spec.name})"
+        label = f"{provider.title} (model {spec.name})"
         secret = secret_of(provider, spec, environ)
-        # Asked now, so that a missing key stops the start and not the first request.
+        # Read the key now, so that a missing one fails the start, not the first request.
         secret.get()
         client = make_client(spec.parallel_calls)
         self.transport = Transport(
-            who,
+            label,
             client=client,
             authorise=authorise(provider, spec, secret, client, environ),
             secret=secret,
             retries=spec.retries,
             parallel=spec.parallel_calls,
-            breaker=Breaker(who),
-            budget=TokenBudget(who, spec.max_tokens_per_hour),
+            breaker=CircuitBreaker(label),
+            budget=TokenBudget(label, spec.max_tokens_per_hour),
             counts=Counter(),
         )
 
@@ -79,7 +79,7 @@ class Remote:
         explains: bool = False,
         detail: str = "",
     ) -> ModelInfo:
-        """The model as the service sees it; all that scores depend on is in it."""
+        """The model's description, including everything that its scores depend on."""
         spec, provider = self.spec, self.provider
         added = _digest(spec.parameters) if spec.parameters else ""
         return ModelInfo(
@@ -99,31 +99,31 @@ class Remote:
             instruction=spec.instruction,
             listwise=listwise,
             takes_images=provider.takes_images,
-            detail=" ".join(part for part in (shown(self.url), detail, added) if part),
+            detail=" ".join(part for part in (without_query(self.url), detail, added) if part),
             max_tokens_per_doc=spec.max_tokens_per_doc,
             whole_requests=True,
             takes_query_image=provider.takes_images,
             explains=explains,
         )
 
-    def completed(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The body with the settings' parameters; one that is null takes its field away."""
-        whole = {**body, **self.spec.parameters}
-        return {key: value for key, value in whole.items() if value is not None}
+    def with_parameters(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The body with the model's `parameters` added; a null parameter removes its field."""
+        merged = {**body, **self.spec.parameters}
+        return {key: value for key, value in merged.items() if value is not None}
 
 
 class RemoteModel:
-    """What a scorer over a Remote is beside its scores."""
+    """Base of the models scored over a connection: everything but the scores."""
 
-    def __init__(self, remote: Remote, info: ModelInfo) -> None:
-        self._remote = remote
+    def __init__(self, connection: Connection, info: ModelInfo) -> None:
+        self._connection = connection
         self.info = info
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What happened so far, by event."""
-        return self._remote.transport.counts
+        """Number of events so far, by event."""
+        return self._connection.transport.counts
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._remote.transport.close()
+        await self._connection.transport.close()

@@ -1,4 +1,4 @@
-"""Requests cut to what a provider takes in a call. Tokens are estimated: there is no tokenizer."""
+"""Split requests to fit a provider's limits. Tokens are estimated, without a tokenizer."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 from models.types import Document
 
-# UTF-8 bytes for a token: English text has about four, Chinese and Japanese three, so that the
-# estimate is rather too high than too low.
+# UTF-8 bytes per token: about four in English, three in Chinese and Japanese. Using three makes the
+# estimate too high rather than too low.
 BYTES_PER_TOKEN = 3
 _IMAGE_TOKENS = 1000
 
 
 def estimate(document: Document) -> int:
-    """Tokens of a document, at least one."""
+    """Estimated tokens of a document, at least 1."""
     if isinstance(document, str):
         return -(-len(document.encode()) // BYTES_PER_TOKEN) or 1
     return _IMAGE_TOKENS + estimate(document.text)
 
 
 def shorten(text: str, *, chars: int | None = None, tokens: int | None = None) -> str:
-    """The text's beginning, of at most so many characters and (estimated) tokens."""
+    """The start of the text, of at most `chars` characters and `tokens` estimated tokens."""
     if chars is not None:
         text = text[:chars]
     if tokens is not None and estimate(text) > tokens:
@@ -31,7 +31,7 @@ def shorten(text: str, *, chars: int | None = None, tokens: int | None = None) -
 def calls(
     query_tokens: int, tokens: Sequence[int], *, max_documents: int, max_tokens: int | None
 ) -> list[range]:
-    """The documents of each call, in order. A document alone is over the bound where it must."""
+    """The documents of each call, in order. Only a call with one document may exceed max_tokens."""
     parts: list[range] = []
     start, used = 0, 0
     for i, own in enumerate(tokens):
@@ -47,13 +47,13 @@ def calls(
 
 
 def shares(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` shared out by weight in whole numbers that add up to it."""
-    weighed = sum(weights)
+    """Split `total` in proportion to the weights, into integers that add up to it."""
+    total_weight = sum(weights)
     shared: list[int] = []
-    seen = given = 0
+    weight_so_far = shared_so_far = 0
     for weight in weights:
-        seen += weight
-        upto = total * seen // weighed
-        shared.append(upto - given)
-        given = upto
+        weight_so_far += weight
+        upto = total * weight_so_far // total_weight
+        shared.append(upto - shared_so_far)
+        shared_so_far = upto
     return shared

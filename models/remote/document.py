@@ -13,16 +13,16 @@ from models.remote.types import Provider, Scale
 
 BEGIN, END = "<!-- the table: made from the code -->", "<!-- end of the table -->"
 _SCALES: dict[Scale, str] = {
-    "probability": "as they are",
-    "cosine": "cut to [0, 1]",
+    "probability": "unchanged",
+    "cosine": "clipped to [0, 1]",
     "logit": "sigmoid",
 }
 
 
 def table() -> str:
-    """A line for each provider."""
+    """The Markdown table, one row per provider."""
     rows = [
-        "| `provider` | what | form | address | key by default | scores | limits of a call |",
+        "| `provider` | name | form | URL | default key | scores | limits per call |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in PROVIDERS.values():
@@ -43,13 +43,13 @@ def table() -> str:
 
 def _limits(row: Provider) -> str:
     if row.form == "chat":
-        return "by `judge`"
+        return "set by `judge`"
     limits = [f"{row.max_documents:,} documents"]
     if row.max_tokens:
         limits.append(f"{row.max_tokens:,} tokens")
-        limits += [f"{n:,} with {model}…" for model, n in row.tokens_by_model.items()]
+        limits += [f"{n:,} for {model}…" for model, n in row.tokens_by_model.items()]
     if row.max_document_chars:
-        limits.append(f"{row.max_document_chars:,} characters a document")
+        limits.append(f"{row.max_document_chars:,} characters per document")
     return ", ".join(limits)
 
 

@@ -1,4 +1,4 @@
-"""Cosine similarity over a server's embeddings, where it has no endpoint for reranking."""
+"""Cosine similarity over a server's embeddings, for servers without a rerank endpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from models.concurrency import together
 from models.remote import answers, cutting
-from models.remote.connection import Remote, RemoteModel
+from models.remote.connection import Connection, RemoteModel
 from models.remote.errors import RemoteRefused
 from models.types import DEFAULTS, Document, Score, ScoreOptions
 
@@ -17,31 +17,38 @@ Vector = list[float]
 
 
 class EmbeddingScorer(RemoteModel):
-    """The query and the documents are embedded together; a score is their cosine."""
+    """Embeds the query along with the documents; a score is their cosine."""
 
-    def __init__(self, remote: Remote) -> None:
-        super().__init__(remote, remote.info(family="remote-embeddings"))
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, connection.info(family="remote-embeddings"))
 
     async def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
-        """Scores in the documents' order. Raises a RemoteError."""
-        spec = self._remote.spec
+        """Scores in document order. Raises a RemoteError."""
+        spec = self._connection.spec
         if options.long_document == "max_passage" or options.query_image:
-            raise RemoteRefused(f"the model {spec.name} takes neither passages nor images")
+            raise RemoteRefused(
+                f"model {spec.name} supports neither long_document 'max_passage' nor query images"
+            )
         limit = options.max_tokens_per_doc or spec.max_tokens_per_doc
         texts = [d if isinstance(d, str) else d.text for d in documents]
         sent = [query, *(cutting.shorten(text, tokens=limit) for text in texts)]
         weights = [cutting.estimate(text) for text in sent]
-        parts = cutting.calls(0, weights, max_documents=self._remote.max_documents, max_tokens=None)
+        parts = cutting.calls(
+            0, weights, max_documents=self._connection.max_documents, max_tokens=None
+        )
         if len(parts) > spec.max_calls:
-            raise RemoteRefused(f"{spec.name}: the documents need {len(parts)} calls; send fewer")
+            raise RemoteRefused(
+                f"{spec.name}: {len(documents)} documents need {len(parts)} calls, and the maximum "
+                f"per request is {spec.max_calls}; send fewer documents"
+            )
         deadline = asyncio.get_running_loop().time() + spec.timeout_s
         found = await together(self._embed([sent[i] for i in part], deadline) for part in parts)
         vectors = [vector for part, _ in found for vector in part]
         cost = sum(cost for _, cost in found)
         shared = cutting.shares(cost, weights)
-        shared[1] += shared[0]  # the query's tokens stand with the first document's
+        shared[1] += shared[0]  # count the query's tokens with the first document
         head = vectors[0]
         return [
             Score(_cosine(head, vector), share, truncated=cut != text)
@@ -51,12 +58,14 @@ class EmbeddingScorer(RemoteModel):
         ]
 
     async def _embed(self, texts: Sequence[str], deadline: float) -> tuple[list[Vector], int]:
-        body = self._remote.completed({"model": self._remote.model, "input": texts})
-        transport = self._remote.transport
-        answer = await transport.post(self._remote.url, body, deadline=deadline)
+        body = self._connection.with_parameters({"model": self._connection.model, "input": texts})
+        transport = self._connection.transport
+        answer = await transport.post(self._connection.url, body, deadline=deadline)
         vectors = _vectors(answer, len(texts))
         if vectors is None:
-            raise transport.bad_answer(f"there are no {len(texts)} vectors of one length", answer)
+            raise transport.unusable_answer(
+                f"expected {len(texts)} vectors of equal length", answer
+            )
         cost = answers.tokens_in(answer)
         cost = sum(map(cutting.estimate, texts)) if cost is None else cost
         transport.spend(cost)
@@ -64,7 +73,7 @@ class EmbeddingScorer(RemoteModel):
 
 
 def _vectors(answer: Any, count: int) -> list[Vector] | None:
-    """One finite vector for each text, all of one length; None where the answer has not."""
+    """One finite vector per text, all of equal length, or None if the answer lacks them."""
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list) or len(data) != count:
         return None

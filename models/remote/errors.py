@@ -1,10 +1,10 @@
-"""How a call to a provider can fail. Each message names the provider and says what to do."""
+"""Errors of calls to a provider. Each message names the provider and says what to do."""
 
 from __future__ import annotations
 
 
 class RemoteError(Exception):
-    """A provider gave no usable answer. `retry_after_s`: when it may be asked again."""
+    """A provider gave no usable answer. `retry_after_s`: seconds until a retry makes sense."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -12,15 +12,15 @@ class RemoteError(Exception):
 
 
 class RemoteConfigError(RemoteError):
-    """The settings name no such provider, or lack what it needs."""
+    """The settings name an unknown provider, or lack something that it needs."""
 
 
 class RemoteRefused(RemoteError):
-    """The provider finds the request wrong (400, 413, 422), or it can't be put to it."""
+    """The provider rejected the request (400, 413, 422), or does not support it."""
 
 
 class RemoteUnauthorized(RemoteError):
-    """No key, a wrong one, or one without credit or rights (401, 402, 403)."""
+    """The key is missing, wrong, or has no credit or permission (401, 402, 403)."""
 
 
 class RemoteNotFound(RemoteError):
@@ -28,11 +28,11 @@ class RemoteNotFound(RemoteError):
 
 
 class RemoteRateLimited(RemoteError):
-    """The provider's limit is reached (429), or the budget set for it."""
+    """The provider's rate limit (429) or the model's own token budget is used up."""
 
 
 class RemoteUnavailable(RemoteError):
-    """The provider can't be reached, or fails (5xx), or failed so often that it is left alone."""
+    """The provider is unreachable or fails (5xx), or calls to it are paused after failures."""
 
 
 class RemoteTimeout(RemoteError):
@@ -40,4 +40,4 @@ class RemoteTimeout(RemoteError):
 
 
 class RemoteAnswerError(RemoteError):
-    """The provider answered, with something that holds no usable scores."""
+    """The provider answered, but without usable scores."""

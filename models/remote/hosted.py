@@ -1,4 +1,4 @@
-"""Providers that host rerankers: one row each."""
+"""Hosted rerank APIs, one entry each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTED = (
         "/v1/rerank",
         "JINA_API_KEY",
         "https://api.jina.ai/redoc",
-        # jina-reranker-v3's scores are cosines, which may lie below zero.
+        # jina-reranker-v3's scores are cosines, which may be negative.
         scale="cosine",
         takes_images=True,
     ),

@@ -1,4 +1,4 @@
-"""The providers by name: what docs/providers.md is made from."""
+"""All providers by name; docs/providers.md is generated from them."""
 
 from __future__ import annotations
 

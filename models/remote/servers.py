@@ -1,4 +1,4 @@
-"""Servers that one runs oneself, and those that offer embeddings or chat: one row each."""
+"""Self-hosted rerank servers, and embedding and chat servers, one entry each."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ SERVERS = (
     ),
     Provider(
         "openai-style",
-        "any OpenAI-style server",
+        "Any OpenAI-style server",
         "common",
         None,
         "/rerank",
@@ -85,7 +85,7 @@ SERVERS = (
     ),
     Provider(
         "openai-embeddings",
-        "embeddings of any OpenAI-style server",
+        "Embeddings of any OpenAI-style server",
         "embeddings",
         None,
         "/v1/embeddings",
@@ -96,7 +96,7 @@ SERVERS = (
     ),
     Provider(
         "lmstudio-embeddings",
-        "LM Studio, by embeddings",
+        "LM Studio, embeddings",
         "embeddings",
         "http://127.0.0.1:1234",
         "/v1/embeddings",
@@ -107,7 +107,7 @@ SERVERS = (
     ),
     Provider(
         "openai-chat",
-        "LLM judge on OpenAI or any server of its form",
+        "LLM judge on OpenAI or a compatible server with keys",
         "chat",
         "https://api.openai.com",
         "/v1/chat/completions",
@@ -117,7 +117,7 @@ SERVERS = (
     ),
     Provider(
         "local-chat",
-        "LLM judge on a server without keys",
+        "LLM judge on a compatible server without keys",
         "chat",
         None,
         "/v1/chat/completions",
@@ -127,7 +127,7 @@ SERVERS = (
     ),
     Provider(
         "lmstudio",
-        "LM Studio, by an LLM judge",
+        "LM Studio, LLM judge",
         "chat",
         "http://127.0.0.1:1234",
         "/v1/chat/completions",

@@ -1,7 +1,7 @@
-"""AWS Signature Version 4, for the one service that is called with it.
+"""AWS Signature Version 4, used only for Bedrock.
 
-By the description in "Create a signed AWS API request" (docs.aws.amazon.com, IAM user guide).
-Written out because it is three hashes and a fixed layout; botocore would be 15 MB for it.
+Follows "Create a signed AWS API request" (docs.aws.amazon.com, IAM user guide). Implemented here
+because it is three hashes and a fixed layout; botocore would add 15 MB.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def sign(
     headers: Mapping[str, str] | None = None,
     now: datetime | None = None,
 ) -> dict[str, str]:
-    """The headers to send: those given, and the ones that carry the signature."""
+    """The headers to send: the given ones plus those of the signature."""
     parts = urlsplit(url)
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     sent = {name.lower(): " ".join(value.split()) for name, value in (headers or {}).items()}

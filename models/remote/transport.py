@@ -1,4 +1,4 @@
-"""Calls to a provider: pooled, bounded, tried again where that may help, within a deadline."""
+"""HTTP calls to a provider: pooled, limited, retried if that may help, within a deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import orjson
 
 from models.remote.auth import Authorise
-from models.remote.bounds import Breaker, TokenBudget
+from models.remote.bounds import CircuitBreaker, TokenBudget
 from models.remote.errors import (
     RemoteAnswerError,
     RemoteError,
@@ -21,48 +21,48 @@ from models.remote.errors import (
     RemoteTimeout,
     RemoteUnavailable,
 )
-from models.remote.problems import problem, said_in
+from models.remote.problems import error_for, message_in
 from models.remote.secret import Secret
 
 MAX_ANSWER_BYTES = 64 * 2**20
 BACKOFF_S = 0.25
 MAX_BACKOFF_S = 8.0
 CONNECT_TIMEOUT_S = 10.0
-# They write addresses and headers, and keys with them, where somebody asks for more of the log.
-_TALKATIVE = ("httpx", "httpcore", "h2", "hpack")
+# At lower log levels these loggers write URLs and headers, including keys.
+_LOGGERS_WITH_KEYS = ("httpx", "httpcore", "h2", "hpack")
 
 
 def make_client(parallel: int) -> httpx.AsyncClient:
-    """HTTP/2 where the server speaks it. Redirects are not followed: they would take the key."""
-    for name in _TALKATIVE:
+    """A client that uses HTTP/2 if offered. Following redirects would send the key elsewhere."""
+    for name in _LOGGERS_WITH_KEYS:
         logging.getLogger(name).setLevel(logging.WARNING)
     return httpx.AsyncClient(
         http2=True,
         follow_redirects=False,
-        # Each call's deadline bounds it whole.
+        # Each call has a deadline for all of it.
         timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
         limits=httpx.Limits(max_connections=parallel, max_keepalive_connections=parallel),
     )
 
 
 class Transport:
-    """Posts JSON and gives back what the answer's JSON holds."""
+    """Posts JSON and returns the parsed JSON answer."""
 
     def __init__(
         self,
-        who: str,
+        label: str,
         *,
         client: httpx.AsyncClient,
         authorise: Authorise,
         secret: Secret,
         retries: int,
         parallel: int,
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         budget: TokenBudget,
         counts: Counter[str],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.who = who
+        self.label = label
         self.counts = counts
         self._client = client
         self._authorise = authorise
@@ -74,71 +74,73 @@ class Transport:
         self._sleep = sleep
 
     async def post(self, url: str, body: Any, *, deadline: float) -> Any:
-        """The answer's JSON. `deadline` is in the event loop's time.
+        """Post the body and return the answer's JSON. `deadline` is in the event loop's time.
 
-        Raises the RemoteError that the last try ended in, or RemoteTimeout.
+        Raises the RemoteError of the last attempt, or RemoteTimeout.
         """
         content = orjson.dumps(body)
         try:
             async with asyncio.timeout_at(deadline), self._slots:
-                return await self._tries(url, content, deadline)
+                return await self._post_with_retries(url, content, deadline)
         except TimeoutError:
-            self._note_failure()
-            raise RemoteTimeout(f"{self.who} did not answer in time") from None
+            self._record_failure()
+            raise RemoteTimeout(f"{self.label} timed out") from None
         except RemoteError as error:
-            # What a provider says may repeat the key.
+            # The provider's message may repeat the key.
             error.args = (self._secret.redact(str(error)),)
             raise
 
     def spend(self, tokens: int) -> None:
-        """Count what a call cost."""
+        """Count the tokens of a call."""
         self._budget.spend(tokens)
         self.counts["tokens"] += tokens
 
-    def bad_answer(self, what: str, answer: Any) -> RemoteAnswerError:
-        """The error for an answer that came with a good status and holds no usable scores."""
+    def unusable_answer(self, reason: str, answer: Any) -> RemoteAnswerError:
+        """Count and return the error for a 2xx answer without usable scores."""
         self.counts["failures"] += 1
-        said = said_in(orjson.dumps(answer)) if isinstance(answer, dict) else ""
-        text = f"{self.who} gave an answer that can't be used: {what}"
-        return RemoteAnswerError(self._secret.redact(f"{text}. It says: {said}" if said else text))
+        message = message_in(orjson.dumps(answer)) if isinstance(answer, dict) else ""
+        text = f"{self.label} returned an unusable response: {reason}"
+        if message:
+            text += f". The provider says: {message}"
+        return RemoteAnswerError(self._secret.redact(text))
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _tries(self, url: str, content: bytes, deadline: float) -> Any:
+    async def _post_with_retries(self, url: str, content: bytes, deadline: float) -> Any:
         attempt = 0
         while True:
             self._budget.check()
-            self._breaker.enter()
+            self._breaker.admit()
             self.counts["calls"] += 1
             try:
-                answer = await self._once(url, content)
+                answer = await self._post_once(url, content)
             except (RemoteRateLimited, RemoteUnavailable) as error:
                 if isinstance(error, RemoteUnavailable):
-                    self._note_failure()
+                    self._record_failure()
                 else:
                     self._breaker.succeeded()
                     self.counts["rate_limited"] += 1
-                pause = _pause(attempt, error.retry_after_s)
-                too_late = asyncio.get_running_loop().time() + pause >= deadline
+                pause_s = _backoff_s(attempt, error.retry_after_s)
+                too_late = asyncio.get_running_loop().time() + pause_s >= deadline
                 if attempt == self._retries or too_late:
                     raise
             except RemoteError:
-                # The provider works; it is this request that it has no answer for.
+                # The provider works, but cannot serve this request.
                 self._breaker.succeeded()
                 self.counts["failures"] += 1
                 raise
             except BaseException:
-                self._breaker.left()
+                self._breaker.cancelled()
                 raise
             else:
                 self._breaker.succeeded()
                 return answer
             attempt += 1
             self.counts["retries"] += 1
-            await self._sleep(pause)
+            await self._sleep(pause_s)
 
-    async def _once(self, url: str, content: bytes) -> Any:
+    async def _post_once(self, url: str, content: bytes) -> Any:
         try:
             address, headers = await self._authorise(url, content)
             headers = {"content-type": "application/json", **headers}
@@ -149,18 +151,19 @@ class Transport:
             finally:
                 await answer.aclose()
         except (httpx.HTTPError, httpx.StreamError) as error:
-            # The exception's own text may hold the address, and so a token.
-            raise RemoteUnavailable(f"{self.who} can't be reached: {_why(error)}") from None
+            # The exception's text may contain the URL, and a token with it.
+            raise RemoteUnavailable(f"{self.label} is unreachable: {_reason(error)}") from None
         except httpx.InvalidURL:
-            raise RemoteUnavailable(f"{self.who} can't be reached: its address is wrong") from None
+            raise RemoteUnavailable(f"{self.label} is unreachable: invalid URL") from None
         if not 200 <= answer.status_code < 300:
-            raise problem(self.who, answer.status_code, answer.headers, received)
+            raise error_for(self.label, answer.status_code, answer.headers, received)
         try:
             return orjson.loads(received)
         except ValueError:
-            kind = answer.headers.get("content-type", "no type").partition(";")[0]
+            content_type = answer.headers.get("content-type", "no content type").partition(";")[0]
             raise RemoteAnswerError(
-                f"{self.who} answered {len(received)} bytes of {kind} that are not JSON"
+                f"{self.label} returned a response that is not JSON "
+                f"({len(received)} bytes, {content_type})"
             ) from None
 
     async def _read(self, answer: httpx.Response) -> bytes:
@@ -168,28 +171,28 @@ class Transport:
         async for chunk in answer.aiter_bytes():
             received += chunk
             if len(received) > MAX_ANSWER_BYTES:
-                raise RemoteAnswerError(f"{self.who} answered more than {MAX_ANSWER_BYTES} bytes")
+                raise RemoteAnswerError(f"{self.label} returned more than {MAX_ANSWER_BYTES} bytes")
         return bytes(received)
 
-    def _note_failure(self) -> None:
+    def _record_failure(self) -> None:
         self.counts["failures"] += 1
         if self._breaker.failed():
             self.counts["breaker_opened"] += 1
 
 
-def _why(error: Exception) -> str:
-    words = {
-        httpx.ConnectError: "the connection is refused or its name unknown",
-        httpx.ConnectTimeout: "connecting takes too long",
-        httpx.RemoteProtocolError: "it closed the connection without an answer",
+def _reason(error: Exception) -> str:
+    reasons = {
+        httpx.ConnectError: "connection refused or host name unknown",
+        httpx.ConnectTimeout: "connection timed out",
+        httpx.RemoteProtocolError: "connection closed without a response",
     }
-    return next((w for k, w in words.items() if isinstance(error, k)), type(error).__name__)
+    return next((r for kind, r in reasons.items() if isinstance(error, kind)), type(error).__name__)
 
 
-def _pause(attempt: int, asked: float | None) -> float:
-    """Seconds before the next try: full jitter over a doubling bound, no less than was asked.
+def _backoff_s(attempt: int, retry_after_s: float | None) -> float:
+    """Seconds before the next attempt: exponential backoff with full jitter, after Retry-After.
 
-    By "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
+    As in "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
     """
     jitter = random.uniform(0, min(MAX_BACKOFF_S, BACKOFF_S * 2.0**attempt))
-    return jitter if asked is None else asked + jitter
+    return jitter if retry_after_s is None else retry_after_s + jitter

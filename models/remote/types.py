@@ -1,4 +1,4 @@
-"""What a remote model is: its settings, its provider's row in the table, a question to it."""
+"""The types of remote models: the model's spec, its provider and a call to the provider."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from models.types import DEFAULTS, Activation, Document, ModelInfo, Score, ScoreOptions
 
-# What a provider's scores are. A probability is within [0, 1]; a cosine is cut to it; a logit
+# What a provider's scores are. A probability is within [0, 1], a cosine is clipped to it, a logit
 # goes through a sigmoid.
 Scale = Literal["probability", "cosine", "logit"]
 ACTIVATIONS: Mapping[Scale, Activation] = {
@@ -25,13 +25,12 @@ Structured = Literal["auto", "json_schema", "json_object", "none"]
 class RemoteSpec:
     """What a served model name stands for when a provider scores it.
 
-    `base_url` replaces the provider's own address. The key is read from the environment variable
-    or the file named here, else from the provider's usual variable. `timeout_s` bounds a request
-    with all its tries; `retries` the further tries of a call; `parallel_calls` the calls at once.
-    `max_documents`: documents in a call, where the provider's limit is another than the table's.
-    `scores` overrides what the table says of the provider's scores. `parameters` are added to
-    each call's body. `judge` to `structured` are an LLM judge's. `max_calls` bounds the calls
-    that one request may cost, `max_tokens_per_hour` the tokens of all.
+    `base_url` replaces the provider's URL. The key is read from `api_key_env` or `api_key_file`,
+    else from the provider's default variable. `timeout_s` limits a request including all retries,
+    `retries` the retries of a call, `parallel_calls` the concurrent calls. `max_documents`
+    (documents per call) and `scores` override the provider table. `parameters` are added to the
+    body of each call. `judge`, `window`, `step` and `structured` apply to LLM judges. `max_calls`
+    limits the calls for one request, `max_tokens_per_hour` the tokens of all calls.
     """
 
     name: str
@@ -60,14 +59,14 @@ class RemoteSpec:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A row of the table.
+    """An entry of the provider table.
 
-    `base` and `path` make the address; a row without a base needs `base_url`. `key_env`: where
-    the key is by default; None for servers that need none. `max_documents` and `max_tokens`
-    bound a call, tokens counted as the query's for each document and the documents' own;
-    `tokens_by_model` has the models (by the start of their name) with another bound.
-    `max_document_chars` and `max_query_chars`: what is longer is refused there, so it is cut
-    here. `doc_tokens_field`: the field that bounds a document's tokens, where there is one.
+    `base` + `path` is the URL; an entry without a base needs `base_url`. `key_env`: the default
+    variable of the key, None for servers that need no key. `max_documents` and `max_tokens` limit
+    a call, where the query's tokens count once per document; `tokens_by_model` has other limits by
+    prefix of the model's name. Texts longer than `max_document_chars` or `max_query_chars` are
+    truncated, because the provider rejects them. `doc_tokens_field`: the provider's field for the
+    maximum tokens per document, if it has one.
     """
 
     name: str
@@ -92,8 +91,8 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One call's question, in no wire form. `query_image`: an image in place of the query."""
+class ProviderCall:
+    """One call, independent of the wire form. `query_image`: an image that replaces the query."""
 
     model: str | None
     query: str
@@ -104,25 +103,25 @@ class Ask:
 
     @property
     def texts(self) -> list[str]:
-        """The documents as texts; an image stands for the text beside it."""
+        """The documents' texts; for an image, the text that comes with it."""
         return [d if isinstance(d, str) else d.text for d in self.documents]
 
 
 class RemoteScorer(Protocol):
-    """A model that answers over HTTP."""
+    """A model scored over HTTP."""
 
     @property
     def info(self) -> ModelInfo: ...
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What happened so far, by event: calls, retries, failures, tokens, …"""
+        """Number of events so far, by event: calls, retries, failures, tokens, …"""
         ...
 
     async def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
-        """Scores in the documents' order. Raises a RemoteError."""
+        """Scores in document order. Raises a RemoteError."""
         ...
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Training an embedding model under a reranker's eyes (extra `train`)."""
+"""Train an embedding model with a reranker as the guide (extra `train`)."""
 
 from models.training.counters import Counters, RerankerCallback
 from models.training.guide import Guide, GuideError

@@ -1,8 +1,8 @@
-"""GradCache for a loss of cosines: the whole batch's loss in the memory of a mini-batch.
+"""GradCache for a loss of cosines: the loss of a whole batch in the memory of a mini-batch.
 
 Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
-(arXiv 2101.06983). The three passes are sentence-transformers' `CachedLossMixin`; here is what its
-replay lacks (autocast) and the loss's own part: chunks of rows over normalised embeddings.
+(arXiv 2101.06983). The three passes are sentence-transformers' `CachedLossMixin`. This module adds
+autocast, which its replay lacks, and the loss computation by chunks of rows.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Tensors = Sequence[Tensor]
 
 
 class Replay(RandContext):
-    """What a second forward pass needs to repeat the first: random states, and autocast.
+    """The state for repeating a forward pass exactly: random states and autocast.
 
-    The second pass runs in `backward`, which a training loop calls outside of its autocast block.
+    The second pass runs in `backward`, which a training loop calls outside its autocast block.
     """
 
     def __init__(self, *tensors: Any) -> None:
@@ -37,7 +37,7 @@ class Replay(RandContext):
     def __enter__(self) -> None:
         super().__enter__()
         for device, dtype in self._casts:
-            # A cache of casted weights from here would outlive the graph that it belongs to.
+            # Weights cast and cached here would outlive the graph that they belong to.
             self._stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
 
     def __exit__(self, *error: Any) -> None:
@@ -46,7 +46,7 @@ class Replay(RandContext):
 
 
 class CachedMixin(CachedLossMixin):
-    """`CachedLossMixin` whose second pass runs under the first one's autocast."""
+    """`CachedLossMixin` whose second pass runs under the autocast of the first."""
 
     def embed_minibatch(
         self,
@@ -57,7 +57,7 @@ class CachedMixin(CachedLossMixin):
         copy_random_state: bool,
         random_state: RandContext | None = None,
     ) -> tuple[Tensor, RandContext | None]:
-        """Embed rows [begin, end): [rows, dim], and what a replay needs where it is asked for."""
+        """Embed rows [begin, end): [rows, dim], and the state for a replay if requested."""
         replay = Replay(*sentence_feature.values()) if copy_random_state else None
         embeddings, _ = super().embed_minibatch(
             sentence_feature, begin, end, with_grad, False, random_state
@@ -67,13 +67,13 @@ class CachedMixin(CachedLossMixin):
 
 @contextmanager
 def full_precision(device: str) -> Iterator[None]:
-    """No autocast: cosines over a temperature of 0.01 need more than bf16's 8 bits."""
+    """Disable autocast: cosines divided by a temperature of 0.01 need more than bf16's 8 bits."""
     with torch.autocast(device, enabled=False):
         yield
 
 
 def unit(embeddings: Tensors) -> Tensor:
-    """Parts of a column to one tensor of unit rows, [rows, dim], at least float32."""
+    """Concatenate a column's parts and normalise its rows: [rows, dim], at least float32."""
     column = torch.cat(list(embeddings))
     return torch.nn.functional.normalize(
         column.to(torch.promote_types(column.dtype, torch.float32)), dim=-1
@@ -90,9 +90,9 @@ def sum_over_rows(
 ) -> Tensor:
     """The sum of `part(columns, rows)` over chunks of `size` rows.
 
-    With `with_backward` each chunk's graph is freed at once: gradients gather in leaves that stand
-    for the columns, and go on from there in one pass, so that what made the columns (a gather over
-    processes, say) runs backwards once. The result is then detached.
+    `with_backward` runs each chunk's backward pass immediately, to free its graph, and returns a
+    detached sum. Gradients accumulate in detached copies of the columns and then propagate in one
+    pass, so what produced the columns (e.g. a gather over processes) runs backward only once.
     """
     leaves = [c.detach().requires_grad_() for c in columns] if with_backward else columns
     total = columns[0].new_zeros(())

@@ -1,4 +1,4 @@
-"""How often the guide was asked, how often it need not be, and both in the trainer's log."""
+"""Counters of guide calls, made and saved, and a callback that logs them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from transformers import TrainerCallback
 
 @dataclass(slots=True)
 class Counters:
-    """Totals of one process since the loss was made.
+    """Totals of one process since the loss was created.
 
-    `pairs`: what a guide would be asked without filter or deduplication (three matrices of
-    2,048 × 2,048 for such a batch); `calls`: what it was asked; `dropped`: negatives left out of
-    the loss as probable positives, beside duplicates. `guide_seconds`: time spent waiting for it.
+    `pairs`: pairs to score without filter or deduplication (three matrices of 2,048 × 2,048 for a
+    batch of 2,048); `calls`: pairs that the guide scored; `dropped`: negatives excluded from the
+    loss as probable positives, not counting duplicates; `guide_seconds`: time spent in the guide.
     """
 
     batches: int = 0
@@ -29,7 +29,7 @@ class Counters:
         return 1.0 - self.calls / self.pairs if self.pairs else 0.0
 
     def minus(self, before: Counters) -> Counters:
-        """What was added since `before`."""
+        """The difference from an earlier copy."""
         return Counters(**{k: v - getattr(before, k) for k, v in asdict(self).items()})
 
     def copy(self) -> Counters:
@@ -37,9 +37,9 @@ class Counters:
 
 
 class RerankerCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not followed
-    """Adds the guide's counters to each training log, for the steps since the log before.
+    """Adds the guide's counters to each training log, for the steps since the previous log.
 
-    The figures are of the process that logs, not of all processes.
+    The numbers are those of the process that logs, not of all processes.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -47,10 +47,10 @@ class RerankerCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
         self._before = counters.copy()
 
     def attach(self, trainer: Any) -> None:
-        """Take part in a trainer's log, before the reporters (W&B, TensorBoard, …) read it.
+        """Register with a trainer, ahead of its reporters (W&B, TensorBoard, …).
 
-        `Trainer(callbacks=…)` puts a callback behind them, where only the log history and the
-        console have the figures.
+        `Trainer(callbacks=…)` would register it after them, and the numbers would reach only the
+        log history and the console.
         """
         trainer.callback_handler.callbacks.insert(0, self)
 
@@ -61,13 +61,13 @@ class RerankerCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
             return
         since = self._counters.minus(self._before)
         self._before = self._counters.copy()
-        figures = {
+        numbers = {
             "reranker_calls": since.calls,
             "reranker_calls_total": self._counters.calls,
             "reranker_share_saved": round(since.share_saved, 6),
             "reranker_dropped": since.dropped,
             "reranker_seconds": round(since.guide_seconds, 3),
         }
-        logs.update(figures)
+        logs.update(numbers)
         if state.log_history:
-            state.log_history[-1].update(figures)
+            state.log_history[-1].update(numbers)

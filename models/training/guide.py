@@ -1,4 +1,4 @@
-"""What judges pairs while a model is trained, and how it is asked: batched, once for each pair."""
+"""The guide that scores pairs during training, called in batches and once per pair."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 from models.training.counters import Counters
 
-# Bounds what a call holds: texts are shared, but a list entry and a float are taken by each pair.
+# Limits the memory of a call: texts are shared, but each pair needs a list entry and a float.
 PAIRS_PER_CALL = 65_536
 _SHOWN_CHARS = 80
 
 
 class GuideError(Exception):
-    """The guide gave no usable scores. The message says which, where, and what to do."""
+    """The guide returned no usable scores. The message says for which texts, and what to do."""
 
 
 class Guide(Protocol):
@@ -28,17 +28,17 @@ class Guide(Protocol):
     ) -> Sequence[Sequence[float]]:
         """Score queries[i] with each of documents[i]; higher is more relevant.
 
-        Scores of one guide must compare across queries, on any finite scale. Raises GuideError.
+        Scores may be on any finite scale but must be comparable across queries. Raises GuideError.
         """
         ...
 
 
-class Table:
-    """The guide's scores of one training batch, each pair asked for once.
+class GuideScores:
+    """The guide's scores for one training batch; each pair is scored once.
 
-    `scores` is [queries, texts], float32 on the processor, NaN where nothing was asked; the first
-    `queries` texts are those that are asked about the others. A batch of 2,048 pairs takes 64 MiB,
-    and as much again for each further process whose candidates are gathered.
+    `scores` is [queries, texts], float32 on the CPU, NaN for pairs not scored; the first `queries`
+    texts are the queries. A batch of 2,048 pairs takes 64 MiB, and as much again for each other
+    process whose candidates are gathered.
     """
 
     def __init__(
@@ -50,43 +50,43 @@ class Table:
         self.scores = torch.full((queries, len(texts)), float("nan"))
 
     def fill(self, wanted: torch.Tensor) -> None:
-        """Ask for what is wanted (bool, [queries, texts]) and not yet known.
+        """Score the wanted pairs (bool, [queries, texts]) that have no score yet.
 
-        Raises GuideError for a wrong number of scores and for one that is not finite.
+        Raises GuideError for a wrong number of scores or a score that is not finite.
         """
         missing = wanted & self.scores.isnan()
-        for rows in _portions(missing.sum(dim=1).tolist()):
+        for rows in _calls(missing.sum(dim=1).tolist()):
             documents = [missing[row].nonzero().flatten() for row in rows]
-            self._ask(rows, documents)
+            self._score(rows, documents)
 
-    def _ask(self, rows: Sequence[int], documents: Sequence[torch.Tensor]) -> None:
+    def _score(self, rows: Sequence[int], documents: Sequence[torch.Tensor]) -> None:
         queries = [self._texts[row] for row in rows]
         texts = [[self._texts[i] for i in ids.tolist()] for ids in documents]
         started = time.perf_counter()
         answer = self._guide.score(queries, texts)
         self._counters.guide_seconds += time.perf_counter() - started
         if len(answer) != len(rows):
-            raise GuideError(f"the guide answered {len(answer)} queries; it was asked {len(rows)}")
+            raise GuideError(f"the guide returned {len(answer)} lists for {len(rows)} queries")
         for row, query, ids, given in zip(rows, queries, documents, answer, strict=True):
             scores = np.asarray(given, dtype=np.float32)
             if scores.shape != (len(ids),):
                 raise GuideError(
-                    f"the guide gave scores of shape {scores.shape} for the {len(ids)} documents "
-                    f"of query {_short(query)}; one number for each is needed"
+                    f"the guide returned scores of shape {scores.shape} for the {len(ids)} "
+                    f"documents of query {_short(query)}; expected one number per document"
                 )
             wrong = np.flatnonzero(~np.isfinite(scores))
             if len(wrong):
                 raise GuideError(
                     f"the guide's score is {scores[wrong[0]]} for query {_short(query)} with "
-                    f"document {_short(self._texts[int(ids[wrong[0]])])}; is it too large for the "
-                    "guide's precision, or are its weights damaged?"
+                    f"document {_short(self._texts[int(ids[wrong[0]])])}; the score may overflow "
+                    "the guide's precision, or its weights may be corrupt"
                 )
             self.scores[row, ids] = torch.from_numpy(scores)
             self._counters.calls += len(ids)
 
 
-def _portions(counts: Sequence[int]) -> Iterator[list[int]]:
-    """Rows that have something to ask for, cut so that a portion has PAIRS_PER_CALL or one row."""
+def _calls(counts: Sequence[int]) -> Iterator[list[int]]:
+    """The rows of each call: at most PAIRS_PER_CALL pairs, or a single row; empty rows skipped."""
     rows: list[int] = []
     pairs = 0
     for row, count in enumerate(counts):

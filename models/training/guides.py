@@ -1,4 +1,4 @@
-"""Guides: a scorer in this process, a Ray handle, a running service."""
+"""Guides: a scorer in this process, a Ray handle, a running service, a function."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import httpx
 from models.training.guide import GuideError
 from models.types import DEFAULTS, Encoded, Score, ScoreOptions, Scorer, ScoringError, relevance
 
-# Behind whoever waits for an answer; see the native format's `priority`.
+# Lower than interactive requests; see `priority` of the native dialect.
 PRIORITY = 500
 _RETRIED = (429, 502, 503, 504)
 _MAX_WAIT_S = 10.0
 
 
 class ScorerGuide:
-    """A model of `models.registry`, loaded in this process.
+    """A model loaded in this process by `models.registry`.
 
-    `raw` asks for its raw scores, else for relevance scores. `pairs_per_forward` bounds what is
-    tokenised at a time; the scorer cuts that into micro-batches itself. Raises ValueError for a
-    listwise model: its score of a pair depends on the others beside it.
+    `raw` selects raw scores, else relevance. `pairs_per_forward` limits the pairs tokenised at a
+    time; the scorer splits them into micro-batches itself. Raises ValueError for a listwise model,
+    where the score of a pair depends on the other documents.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ScorerGuide:
         pairs_per_forward: int = 1024,
     ) -> None:
         if scorer.info.listwise:
-            raise ValueError(f"{scorer.info.name} is listwise: it has no score of a single pair")
+            raise ValueError(f"{scorer.info.name} is listwise: it cannot score a single pair")
         self._scorer = scorer
         self._raw = raw
         self._options = options
@@ -45,7 +45,7 @@ class ScorerGuide:
     def score(
         self, queries: Sequence[str], documents: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """Raises GuideError where the model gives no usable score."""
+        """Raises GuideError if the model returns no usable score."""
         answers: list[list[float]] = [[] for _ in queries]
         owners: list[int] = []
         encoded: list[Encoded] = []
@@ -79,8 +79,8 @@ class ScorerGuide:
 class HandleGuide:
     """A Ray Serve handle of the application: `serve.get_app_handle(name)`.
 
-    At most `concurrency` requests of `documents_per_request` are under way. Scores come from the
-    service's score store where it has them. `timeout_s` bounds the wait for each answer.
+    Sends requests of `documents_per_request`, at most `concurrency` at a time. Scores in the
+    service's score store are not computed again. `timeout_s` limits the wait for each result.
     """
 
     def __init__(
@@ -96,7 +96,9 @@ class HandleGuide:
         timeout_s: float = 120.0,
     ) -> None:
         self._handle = handle
-        self._fields = _given(model=model, instruction=instruction, priority=priority, sort=False)
+        self._fields = _without_none(
+            model=model, instruction=instruction, priority=priority, sort=False
+        )
         self._value = "logit" if raw else "relevance_score"
         self._concurrency = _positive("concurrency", concurrency)
         self._size = _positive("documents_per_request", documents_per_request)
@@ -105,16 +107,16 @@ class HandleGuide:
     def score(
         self, queries: Sequence[str], documents: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """Raises GuideError where a request fails, with the service's reason."""
+        """Raises GuideError if a request fails, with the service's reason."""
         answers: list[list[float]] = [[] for _ in queries]
-        under_way: deque[tuple[int, int, Any]] = deque()
+        pending: deque[tuple[int, int, Any]] = deque()
         for owner, part in _parts(documents, self._size):
-            if len(under_way) == self._concurrency:
-                self._take(*under_way.popleft(), answers)
+            if len(pending) == self._concurrency:
+                self._take(*pending.popleft(), answers)
             answer = self._handle.rerank.remote(queries[owner], list(part), **self._fields)
-            under_way.append((owner, len(part), answer))
-        while under_way:
-            self._take(*under_way.popleft(), answers)
+            pending.append((owner, len(part), answer))
+        while pending:
+            self._take(*pending.popleft(), answers)
         return answers
 
     def _take(self, owner: int, count: int, answer: Any, answers: list[list[float]]) -> None:
@@ -122,18 +124,18 @@ class HandleGuide:
             results = answer.result(timeout_s=self._timeout_s).results
         except Exception as error:
             reason = str(error) or type(error).__name__
-            raise GuideError(f"the Ray handle gave no scores: {reason}") from error
+            raise GuideError(f"the Ray handle returned no scores: {reason}") from error
         pairs = [(hit.index, getattr(hit, self._value)) for hit in results]
         answers[owner] += _in_order(pairs, count, "the Ray handle")
 
 
 class HTTPGuide:
-    """A running service over HTTP, in its native format (`POST /rerank`).
+    """A running service over HTTP, in the native dialect (`POST /rerank`).
 
-    At most `concurrency` requests of `documents_per_request` are under way. Answers that say to
-    come back later (429, 502, 503, 504) and broken connections are tried again, `retries` times
-    each, after what `Retry-After` says (at most 10 s). Scores come from the service's score store
-    where it has them.
+    Sends requests of `documents_per_request`, at most `concurrency` at a time. Temporary failures
+    (429, 502, 503, 504) and connection errors are retried up to `retries` times, after Retry-After
+    (at most 10 s) or with exponential backoff. Scores in the service's score store are not
+    computed again.
     """
 
     def __init__(
@@ -152,7 +154,7 @@ class HTTPGuide:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/rerank"
-        self._fields = _given(
+        self._fields = _without_none(
             model=model,
             instruction=instruction,
             priority=priority,
@@ -174,11 +176,11 @@ class HTTPGuide:
     def score(
         self, queries: Sequence[str], documents: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """Raises GuideError where the service is not there or refuses, with its reason."""
+        """Raises GuideError if the service is unreachable or rejects a request, with the reason."""
         answers: list[list[float]] = [[] for _ in queries]
         jobs = list(_parts(documents, self._size))
         with ThreadPoolExecutor(min(self._concurrency, max(1, len(jobs)))) as pool:
-            futures = [pool.submit(self._ask, queries[owner], part) for owner, part in jobs]
+            futures = [pool.submit(self._score_part, queries[owner], part) for owner, part in jobs]
             try:
                 for (owner, _), future in zip(jobs, futures, strict=True):
                     answers[owner] += future.result()
@@ -187,16 +189,16 @@ class HTTPGuide:
                 raise
         return answers
 
-    def _ask(self, query: str, documents: Sequence[str]) -> list[float]:
+    def _score_part(self, query: str, documents: Sequence[str]) -> list[float]:
         body = {"query": query, "documents": list(documents), **self._fields}
         answer = self._post(body)
         if answer.status_code != 200:
-            raise GuideError(f"{self._url} answered {answer.status_code}: {answer.text[:500]}")
+            raise GuideError(f"{self._url} returned {answer.status_code}: {answer.text[:500]}")
         try:
             pairs = [(hit["index"], hit["score"]) for hit in answer.json()["results"]]
         except (ValueError, KeyError, TypeError) as error:
             raise GuideError(
-                f"{self._url} answered in another format than this service's: {answer.text[:200]}"
+                f"{self._url} returned an unknown format, not this service's: {answer.text[:200]}"
             ) from error
         return _in_order(pairs, len(documents), self._url)
 
@@ -209,21 +211,22 @@ class HTTPGuide:
                 if not tries_left:
                     reason = str(error) or type(error).__name__
                     raise GuideError(
-                        f"no answer from {self._url} ({reason}); start the service by `rerank up`"
+                        f"cannot reach {self._url} ({reason}); start the service with `rerank up`"
                     ) from error
             else:
                 if answer.status_code not in _RETRIED or not tries_left:
                     return answer
-                said = answer.headers.get("retry-after", "")
-                wait_s = min(float(said), _MAX_WAIT_S) if said.isdigit() else wait_s
+                retry_after = answer.headers.get("retry-after", "")
+                if retry_after.isdigit():
+                    wait_s = min(float(retry_after), _MAX_WAIT_S)
             time.sleep(wait_s)
         raise AssertionError("unreachable")
 
 
 class FunctionGuide:
-    """A plain function of pairs, as sentence-transformers' `CrossEncoder.predict` is one.
+    """A function that scores a list of (query, document) pairs.
 
-    It takes a list of (query, document) and gives a score for each.
+    For example, `predict` of a sentence-transformers `CrossEncoder`.
     """
 
     def __init__(self, function: Callable[[list[tuple[str, str]]], Sequence[float]]) -> None:
@@ -232,13 +235,13 @@ class FunctionGuide:
     def score(
         self, queries: Sequence[str], documents: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """Raises GuideError where the function gives another number of scores than pairs."""
+        """Raises GuideError unless the function returns one score per pair."""
         pairs = [(q, d) for q, part in zip(queries, documents, strict=True) for d in part]
         scores = [float(score) for score in self._function(pairs)]
         if len(scores) != len(pairs):
-            raise GuideError(f"the function gave {len(scores)} scores for {len(pairs)} pairs")
-        left = iter(scores)
-        return [[next(left) for _ in part] for part in documents]
+            raise GuideError(f"the function returned {len(scores)} scores for {len(pairs)} pairs")
+        remaining = iter(scores)
+        return [[next(remaining) for _ in part] for part in documents]
 
 
 def _parts(documents: Sequence[Sequence[str]], size: int) -> Iterator[tuple[int, Sequence[str]]]:
@@ -247,17 +250,17 @@ def _parts(documents: Sequence[Sequence[str]], size: int) -> Iterator[tuple[int,
             yield owner, texts[begin : begin + size]
 
 
-def _in_order(pairs: Sequence[tuple[int, float]], count: int, where: str) -> list[float]:
-    """Scores by index. Raises GuideError unless each document has one."""
+def _in_order(pairs: Sequence[tuple[int, float]], count: int, source: str) -> list[float]:
+    """Scores sorted by index. Raises GuideError unless each document has exactly one."""
     scores = dict(pairs)
     if len(pairs) != count or set(scores) != set(range(count)):
         raise GuideError(
-            f"{where} gave {len(pairs)} scores for {count} documents, not one for each"
+            f"{source} returned {len(pairs)} scores for {count} documents, not one per document"
         )
     return [scores[i] for i in range(count)]
 
 
-def _given(**fields: Any) -> dict[str, Any]:
+def _without_none(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 

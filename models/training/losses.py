@@ -1,9 +1,8 @@
-"""Contrastive losses whose in-batch negatives a reranker has looked at.
+"""Contrastive losses whose in-batch negatives are checked by a reranker.
 
-GISTEmbed (Solatorio, arXiv 2402.16829) leaves out negatives that a guide finds more similar than
-the positive: they are probably no negatives. There the guide is an embedding model; here it reads
-both texts together. Embeddings are cached (GradCache, arXiv 2101.06983), so that the batch may be
-thousands.
+GISTEmbed (Solatorio, arXiv 2402.16829) excludes negatives that a guide scores above the positive,
+because they are probably false negatives. Its guide is an embedding model; here it is a reranker,
+which reads both texts together. GradCache (arXiv 2101.06983) allows batches of thousands.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from torch import Tensor, nn
 
 from models.training.cached import CachedMixin, Tensors, full_precision, sum_over_rows, unit
 from models.training.counters import Counters
-from models.training.guide import Guide, Table
+from models.training.guide import Guide, GuideScores
 from models.training.texts import TEXTS, BatchTexts, index_texts, texts_of
 
 MarginStrategy = Literal["absolute", "relative"]
 
 
 class LossOptions(TypedDict, total=False):
-    """What both losses take; see `RerankerCachedGISTEmbedLoss`."""
+    """Options of both losses; see `RerankerCachedGISTEmbedLoss`."""
 
     temperature: float
     mini_batch_size: int
@@ -43,10 +42,10 @@ class LossOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """One matrix of similarities: which texts stand at its sides, and their embeddings.
+    """One similarity matrix: the texts of its rows and columns, and their embeddings.
 
-    `queries` [rows] and `documents` [columns] index the batch's texts; `left` and `right` the
-    embedded columns (anchors 0, own positives 1, gathered candidates from 2 on).
+    `queries` [rows] and `documents` [columns] index the batch's texts. `left` and `right` index
+    the embedded columns: 0 anchors, 1 own positives, from 2 gathered candidates.
     """
 
     queries: Tensor
@@ -56,27 +55,27 @@ class Matrix:
     has_positives: bool = False
 
     def cosines(self, columns: Tensors) -> Tensor:
-        """All of them, on the processor: [rows, columns]."""
+        """All cosines, on the CPU: [rows, columns]."""
         return (columns[self.left] @ columns[self.right].T).cpu()
 
 
 class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
     """In-batch contrastive loss with a reranker as the guide.
 
-    Inputs: columns (anchor, positive) or (anchor, positive, negative, …), no labels. Each anchor's
-    own positive competes with the other positives, with the negatives, with the other anchors
-    (`contrast_anchors`), and as a query with the other positives (`contrast_positives`).
+    Inputs: columns (anchor, positive) or (anchor, positive, negative, …), no labels. An anchor's
+    negatives are the other positives, the negative columns and, with `contrast_anchors`, the other
+    anchors. `contrast_positives` also contrasts each positive with the other positives.
 
-    A pair whose score is above the positive's, less `margin`, is left out: `absolute` takes the
-    margin off the positive's score, `relative` that share of its size. Texts that are known to
-    belong together (a row's own, other positives of its anchor, other anchors of its positive) are
-    never negatives, and the guide isn't asked about them.
+    A negative is excluded if its score is above the positive's minus `margin`; if `margin_strategy`
+    is `relative`, `margin` is a fraction of the magnitude of the positive's score. Texts known to
+    be related (a row's own, other positives of its anchor, other anchors of its positive) are never
+    negatives and are not sent to the guide.
 
     `mini_batch_size` rows, or `mini_batch_num_tokens` tokens, are embedded at a time. With
-    `gather_across_devices` the candidates are those of all processes; each process asks its guide
-    about its own rows alone. Every process must then have the same number of rows.
+    `gather_across_devices` the candidates of all processes are used; each process calls its guide
+    only for its own rows, and all processes must have the same number of rows.
 
-    Raises ValueError for a model of static embeddings and for options out of range.
+    Raises ValueError for static embedding models and for options out of range.
     """
 
     def __init__(
@@ -95,11 +94,13 @@ class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
     ) -> None:
         super().__init__()
         if has_static_embedding_input(model):
-            raise ValueError("static embeddings can't be cut into mini-batches for the cache")
+            raise ValueError(
+                "static embedding models can't be split into mini-batches for the cache"
+            )
         if margin_strategy not in ("absolute", "relative"):
             raise ValueError("margin_strategy must be 'absolute' or 'relative'")
         if temperature <= 0 or mini_batch_size < 1 or (mini_batch_num_tokens or 1) < 1:
-            raise ValueError("temperature and the mini-batch's size must be positive")
+            raise ValueError("temperature and mini-batch size must be positive")
         self.model = model
         self.temperature = temperature
         self.mini_batch_size = mini_batch_size
@@ -111,30 +112,32 @@ class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
         self.contrast_positives = contrast_positives
         self.gather_across_devices = gather_across_devices
         self.counters = Counters()
-        # In a tuple, so that a guide which is a module is no part of what is trained and saved.
+        # In a tuple, so that a guide that is a torch module is neither trained nor saved.
         self._guide = (guide,)
         self._tokenizer = getattr(model, "tokenizer", None)
         self._batch: BatchTexts | None = None
-        self._table: Table | None = None
+        self._scores: GuideScores | None = None
 
     def forward(
         self, sentence_features: Iterable[dict[str, Any]], labels: Tensor | None = None
     ) -> Tensor:
         """The mean loss of the batch's rows, a scalar; its `backward` runs the second pass.
 
-        Raises GuideError where the guide gives no usable scores, ValueError for fewer than two
-        columns or columns that are no text.
+        Raises GuideError if the guide returns no usable scores, ValueError for fewer than two
+        columns or columns that are not text.
         """
         columns = list(sentence_features)
         if len(columns) < 2:
-            raise ValueError(f"anchors and positives are needed; there is {len(columns)} column")
-        self._open([texts_of(column, self._tokenizer) for column in columns])
+            raise ValueError(
+                f"the loss needs anchor and positive columns, got {len(columns)} column"
+            )
+        self._start_batch([texts_of(column, self._tokenizer) for column in columns])
         try:
             return self.forward_cached(
                 [{k: v for k, v in column.items() if k != TEXTS} for column in columns], labels
             )
         finally:
-            self._batch = self._table = None
+            self._batch = self._scores = None
 
     def calculate_loss(
         self,
@@ -143,14 +146,14 @@ class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
         *,
         with_backward: bool = False,
     ) -> Tensor:
-        """The loss of embeddings: a list of [rows, dim] for each column."""
-        if self._batch is None or self._table is None:
-            raise RuntimeError("calculate_loss needs the batch's texts: call forward")
+        """The loss of the embeddings: for each column a list of [rows, dim]."""
+        if self._batch is None or self._scores is None:
+            raise RuntimeError("calculate_loss needs the batch's texts: call forward instead")
         with full_precision(reps[0][0].device.type):
-            return self._loss(self._batch, self._table, reps, with_backward)
+            return self._loss(self._batch, self._scores, reps, with_backward)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of the loss."""
+        """The loss's options, for the model card."""
         return {
             "guide": type(self._guide[0]).__name__,
             "temperature": self.temperature,
@@ -164,7 +167,7 @@ class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
         }
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The counters go with `state_dict`."""
+        """The counters, saved with `state_dict`."""
         return asdict(self.counters)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -178,19 +181,21 @@ class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
             "Gao et al.: Scaling Deep Contrastive Learning Batch Size (arXiv 2101.06983)"
         )
 
-    def _open(self, columns: list[list[str]]) -> None:
+    def _start_batch(self, columns: list[list[str]]) -> None:
         rows, offset = len(columns[0]), 0
         if self._gathers():
             everyone: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(everyone, columns)
             if len({len(part[0]) for part in everyone}) > 1:
-                raise ValueError("processes have batches of different sizes; set drop_last")
+                raise ValueError(
+                    "processes have batches of different sizes; set dataloader_drop_last"
+                )
             columns = [[t for part in everyone for t in part[i]] for i in range(len(columns))]
             offset = dist.get_rank() * rows
-        self._batch = index_texts(columns, offset, rows)
-        self._table = Table(self._guide[0], self._batch.texts, self._batch.queries, self.counters)
+        batch = self._batch = index_texts(columns, offset, rows)
+        self._scores = GuideScores(self._guide[0], batch.texts, batch.queries, self.counters)
         self.counters.batches += 1
-        self.counters.pairs += sum(rows * len(m.documents) for m in self._matrices(self._batch))
+        self.counters.pairs += sum(rows * len(m.documents) for m in self._matrices(batch))
 
     def _gathers(self) -> bool:
         return self.gather_across_devices and dist.is_available() and dist.is_initialized()
@@ -202,10 +207,10 @@ class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
         if self.contrast_positives:
             found.append(Matrix(batch.positives, batch.columns[0], 1, 2))
         negatives = enumerate(batch.columns[1:], start=3)
-        return found + [Matrix(batch.anchors, ids, 0, place) for place, ids in negatives]
+        return found + [Matrix(batch.anchors, ids, 0, column) for column, ids in negatives]
 
     def _loss(
-        self, batch: BatchTexts, table: Table, reps: list[list[Tensor]], with_backward: bool
+        self, batch: BatchTexts, guide: GuideScores, reps: list[list[Tensor]], with_backward: bool
     ) -> Tensor:
         anchors, *candidates = [unit(column) for column in reps]
         own = candidates[0]
@@ -214,39 +219,40 @@ class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
         columns = [anchors, own, *candidates]
         matrices = self._matrices(batch)
         with torch.no_grad():
-            left_out = self._leave_out(batch, table, matrices, [c.detach() for c in columns])
+            excluded = self._excluded(batch, guide, matrices, [c.detach() for c in columns])
         rows = len(anchors)
         labels = torch.arange(batch.offset, batch.offset + rows, device=anchors.device)
 
         def part(columns: Tensors, chunk: slice) -> Tensor:
             cosines = [
                 (columns[m.left][chunk] @ columns[m.right].T).masked_fill(out[chunk], -torch.inf)
-                for m, out in zip(matrices, left_out, strict=True)
+                for m, out in zip(matrices, excluded, strict=True)
             ]
             logits = torch.cat(cosines, dim=1) / self.temperature
             return nn.functional.cross_entropy(logits, labels[chunk], reduction="sum") / rows
 
         return sum_over_rows(columns, rows, self.mini_batch_size, part, with_backward=with_backward)
 
-    def _leave_out(
-        self, batch: BatchTexts, table: Table, matrices: list[Matrix], columns: Tensors
+    def _excluded(
+        self, batch: BatchTexts, guide: GuideScores, matrices: list[Matrix], columns: Tensors
     ) -> list[Tensor]:
-        """What is no negative: bool [rows, columns] for each matrix."""
-        asked = self._choose(batch, matrices, columns)
-        wanted = torch.zeros_like(table.scores, dtype=torch.bool)
-        for matrix, chosen in zip(matrices, asked, strict=True):
+        """The pairs that are not negatives: bool [rows, columns] for each matrix."""
+        selected = self._select(batch, matrices, columns)
+        wanted = torch.zeros_like(guide.scores, dtype=torch.bool)
+        for matrix, chosen in zip(matrices, selected, strict=True):
             row, column = chosen.nonzero(as_tuple=True)
             wanted[matrix.queries[row], matrix.documents[column]] = True
-        judged = torch.stack([chosen.any(dim=1) for chosen in asked]).any(dim=0)
-        wanted[batch.anchors[judged], batch.positives[judged]] = True
-        table.fill(wanted)
-        own = table.scores[batch.anchors, batch.positives][:, None]
-        less = own.abs() * self.margin if self.margin_strategy == "relative" else self.margin
+        # A row without selected pairs needs no score of its positive either.
+        rows = torch.stack([chosen.any(dim=1) for chosen in selected]).any(dim=0)
+        wanted[batch.anchors[rows], batch.positives[rows]] = True
+        guide.fill(wanted)
+        own = guide.scores[batch.anchors, batch.positives][:, None]
+        margin = own.abs() * self.margin if self.margin_strategy == "relative" else self.margin
         found = []
-        for matrix, chosen in zip(matrices, asked, strict=True):
-            scores = table.scores[matrix.queries][:, matrix.documents]
-            out = chosen & (scores > own - less)
-            out |= self._close_unasked(batch, matrix, chosen, columns)
+        for matrix, chosen in zip(matrices, selected, strict=True):
+            scores = guide.scores[matrix.queries][:, matrix.documents]
+            out = chosen & (scores > own - margin)
+            out |= self._excluded_unscored(batch, matrix, chosen, columns)
             related = batch.related[:, matrix.documents]
             self.counters.dropped += int((out & ~related).sum())
             out |= related
@@ -255,12 +261,12 @@ class RerankerCachedGISTEmbedLoss(CachedMixin, nn.Module):
             found.append(out.to(columns[0].device))
         return found
 
-    def _choose(self, batch: BatchTexts, matrices: list[Matrix], columns: Tensors) -> list[Tensor]:
-        """Which pairs the guide is asked about: bool [rows, columns] for each matrix."""
+    def _select(self, batch: BatchTexts, matrices: list[Matrix], columns: Tensors) -> list[Tensor]:
+        """The pairs that the guide scores: bool [rows, columns] for each matrix."""
         return [~batch.related[:, matrix.documents] for matrix in matrices]
 
-    def _close_unasked(
-        self, batch: BatchTexts, matrix: Matrix, asked: Tensor, columns: Tensors
+    def _excluded_unscored(
+        self, batch: BatchTexts, matrix: Matrix, selected: Tensor, columns: Tensors
     ) -> Tensor:
-        """Which of the other pairs are left out all the same: bool [rows, columns]."""
-        return torch.zeros_like(asked)
+        """The pairs excluded without a score from the guide: bool [rows, columns]."""
+        return torch.zeros_like(selected)

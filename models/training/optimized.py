@@ -1,4 +1,4 @@
-"""The loss whose guide is asked about a few of a batch's pairs."""
+"""The loss whose guide scores only a few of a batch's pairs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from models.training.texts import BatchTexts
 
 
 class OptimizedRerankerCachedGISTEmbedLoss(RerankerCachedGISTEmbedLoss):
-    """The same, with the guide asked only where a negative may be none.
+    """`RerankerCachedGISTEmbedLoss` with a guide that scores only likely false negatives.
 
-    The model's own cosines pick the pairs; `preset` and the fields that replace its bounds are
-    explained at `Prefilter`. A row for which nothing is picked costs no call at all. `options` are
-    those of `RerankerCachedGISTEmbedLoss`.
+    The pairs are selected by the cosines of the model being trained. `preset` and the fields that
+    override it are explained in `Prefilter`. A row without selected pairs needs no guide call.
+    `options` are those of `RerankerCachedGISTEmbedLoss`.
 
-    Raises ValueError for an unknown preset and for bounds that make no sense.
+    Raises ValueError for an unknown preset and for invalid bounds.
     """
 
     def __init__(
@@ -50,21 +50,21 @@ class OptimizedRerankerCachedGISTEmbedLoss(RerankerCachedGISTEmbedLoss):
         )
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of the loss."""
+        """The loss's options, for the model card."""
         return {**super().get_config_dict(), "preset": self.preset, **asdict(self.prefilter)}
 
-    def _choose(self, batch: BatchTexts, matrices: list[Matrix], columns: Tensors) -> list[Tensor]:
+    def _select(self, batch: BatchTexts, matrices: list[Matrix], columns: Tensors) -> list[Tensor]:
         return [
-            self.prefilter.hard(
+            self.prefilter.select(
                 matrix.cosines(columns),
                 ~batch.related[:, matrix.documents],
-                places_taken=int(matrix.has_positives),
+                reserved=int(matrix.has_positives),
             )
             for matrix in matrices
         ]
 
-    def _close_unasked(
-        self, batch: BatchTexts, matrix: Matrix, asked: Tensor, columns: Tensors
+    def _excluded_unscored(
+        self, batch: BatchTexts, matrix: Matrix, selected: Tensor, columns: Tensors
     ) -> Tensor:
         own = (columns[0] * columns[1]).sum(dim=1, keepdim=True).cpu()
-        return self.prefilter.easy_but_close(matrix.cosines(columns), own, asked)
+        return self.prefilter.exclude_unscored(matrix.cosines(columns), own, selected)

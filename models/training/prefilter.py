@@ -1,4 +1,4 @@
-"""Which pairs the guide is asked about: few of a batch's pairs can be false negatives."""
+"""Selects the pairs that the guide scores: few of a batch's pairs can be false negatives."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Preset = Literal["conservative", "balanced", "aggressive"]
 
 @dataclass(frozen=True, slots=True)
 class Prefilter:
-    """Bounds on what the guide is asked, by the cosines of the model that is trained.
+    """Selects pairs by the cosines of the model being trained.
 
-    Of a row's candidates in one matrix the `k` most similar are taken, where k is `top_k_ratio` of
-    them, at least `min_top_k`, at most `max_candidates` (in the anchor-positive matrix one place
-    is the row's own positive's). Those below `similarity_threshold` drop out, but not among the
-    first `min_top_k`. What is left and at least `hybrid_threshold` goes to the guide.
+    Of a row's candidates in one matrix, the k most similar are considered: `top_k_ratio` of them,
+    at least `min_top_k` and at most `max_candidates` (in the anchor-positive matrix, including the
+    row's own positive). Candidates below `similarity_threshold` are dropped, except the first
+    `min_top_k`. The guide scores those that are also at or above `hybrid_threshold`.
 
-    The others are easy: below `similarity_threshold` they are negatives as they are; from there on
-    they are judged by their embeddings' cosine, against the positive's.
+    Pairs not selected are negatives if below `similarity_threshold`. Otherwise they are excluded
+    if their cosine is above the positive's.
 
-    Raises ValueError where a bound makes no sense.
+    Raises ValueError for an invalid bound.
     """
 
     similarity_threshold: float
@@ -35,7 +35,7 @@ class Prefilter:
     def __post_init__(self) -> None:
         for name in ("similarity_threshold", "hybrid_threshold"):
             if not -1 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a cosine: -1 to 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be from -1 to 1, not {getattr(self, name)}")
         if not 0 <= self.top_k_ratio <= 1:
             raise ValueError(f"top_k_ratio must be from 0 to 1, not {self.top_k_ratio}")
         if self.min_top_k < 0 or self.max_candidates < 1:
@@ -47,22 +47,25 @@ class Prefilter:
 
     @classmethod
     def preset(cls, name: Preset, **changes: float | None) -> Prefilter:
-        """A preset, with those fields changed that are given and not None."""
+        """A preset with the given fields replaced, except those that are None."""
         if name not in PRESETS:
-            raise ValueError(f"{name!r} is not a preset; there are {', '.join(PRESETS)}")
+            raise ValueError(f"{name!r} is not a preset; use one of {', '.join(PRESETS)}")
         known = {field.name for field in fields(cls)}
         if unknown := set(changes) - known:
-            raise ValueError(f"a pre-filter has no {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown prefilter options: {', '.join(sorted(unknown))}")
         given = {name: value for name, value in changes.items() if value is not None}
         return cls(**{**asdict(PRESETS[name]), **given})
 
-    def hard(
-        self, cosines: torch.Tensor, allowed: torch.Tensor, *, places_taken: int = 0
+    def select(
+        self, cosines: torch.Tensor, allowed: torch.Tensor, *, reserved: int = 0
     ) -> torch.Tensor:
-        """What goes to the guide: bool, as `cosines` and `allowed`, [rows, columns]."""
+        """The pairs that the guide scores: bool [rows, columns], like `cosines` and `allowed`.
+
+        `reserved` of the k candidates are not selected: the row's own positive.
+        """
         columns = cosines.shape[1]
         k = max(self.min_top_k, math.ceil(self.top_k_ratio * columns))
-        k = min(columns, min(self.max_candidates, k) - places_taken)
+        k = min(columns, min(self.max_candidates, k) - reserved)
         if k <= 0:
             return torch.zeros_like(allowed)
         values, where = cosines.masked_fill(~allowed, -torch.inf).topk(k, dim=1)
@@ -71,18 +74,18 @@ class Prefilter:
         kept &= (values >= self.hybrid_threshold) & values.isfinite()
         return torch.zeros_like(allowed).scatter_(1, where, kept)
 
-    def easy_but_close(
-        self, cosines: torch.Tensor, own: torch.Tensor, asked: torch.Tensor
+    def exclude_unscored(
+        self, cosines: torch.Tensor, own: torch.Tensor, selected: torch.Tensor
     ) -> torch.Tensor:
-        """Pairs that nobody asked about and that lie nearer than the row's positive.
+        """The pairs not selected that are more similar than the row's positive.
 
         `own` is the cosine with the positive, [rows, 1].
         """
-        return ~asked & (cosines >= self.similarity_threshold) & (cosines > own)
+        return ~selected & (cosines >= self.similarity_threshold) & (cosines > own)
 
 
-# At a batch of 2,048 a row has 100, 50 and 20 candidates in each matrix at most: of 12,582,912
-# pairs the guide is asked about 614,400, 307,200 and 122,880 at most.
+# With a batch of 2,048, a row has at most 100, 50 or 20 candidates in each of three matrices: the
+# guide scores at most 614,400, 307,200 or 122,880 of 12,582,912 pairs.
 PRESETS: dict[str, Prefilter] = {
     "conservative": Prefilter(
         similarity_threshold=0.1,

@@ -1,4 +1,4 @@
-"""The texts of a batch: read back from its features, and which of them are no negatives."""
+"""The texts of a batch, read from its features, and which of them are related."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TEXTS = "texts"
 
 
 class TextCollator(SentenceTransformerDataCollator):
-    """The trainer's collator, which keeps each column's texts beside its tokens.
+    """The trainer's collator, which also keeps the texts of each column.
 
-    So the guide reads what the dataset has, and the service's score store has the same pairs that
-    other clients ask for. Without it the loss decodes the tokens, cut and lower-cased as they may
-    be, with the prompt where there is one.
+    With it the guide reads the dataset's texts, and the pairs in the service's score store are the
+    same that other clients send. Without it the loss decodes the tokens, which may be truncated
+    or lower-cased and include the prompt, if there is one.
     """
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
@@ -33,20 +33,20 @@ class TextCollator(SentenceTransformerDataCollator):
 
 
 def texts_of(features: dict[str, Any], tokenizer: Any) -> list[str]:
-    """A column's texts: those that the collator kept, else its tokens decoded.
+    """A column's texts: those kept by the collator, else its decoded tokens.
 
-    Raises ValueError where there are neither texts nor token ids (images, sound).
+    Raises ValueError if there are neither texts nor token ids (images, audio).
     """
     if TEXTS in features:
         return list(features[TEXTS])
     if "input_ids" not in features or tokenizer is None:
         raise ValueError(
-            "a guide that reads text needs text columns, but a column has no input_ids; "
-            "train on text, or pass TextCollator as the trainer's data_collator"
+            "the guide needs text columns, but a column has no input_ids; train on text, or "
+            "pass TextCollator as the trainer's data_collator"
         )
     ids: Any = features["input_ids"]
     if "cu_seq_lens_q" in features:
-        # Flattened for flash attention: rows lie end to end.
+        # Flattened for flash attention: the rows are concatenated.
         bounds = features["cu_seq_lens_q"].tolist()
         flat = ids.flatten().tolist()
         ids = [flat[a:b] for a, b in pairwise(bounds)]
@@ -55,13 +55,13 @@ def texts_of(features: dict[str, Any], tokenizer: Any) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class BatchTexts:
-    """The distinct texts of a batch, and where they stand in it, as indices into `texts`.
+    """The distinct texts of a batch, and their positions in it as indices into `texts`.
 
-    The first `queries` of them are the anchors and positives of this process's rows.
-    `anchors` is [rows], of this process; each of `columns` is [columns], positives first, those
-    of all processes where they are gathered. Row i's positive is column `offset` + i.
-    `related` is bool [rows, texts]: what must not be a negative to a row, namely its own texts,
-    other positives of its anchor, and other anchors of its positive.
+    The first `queries` texts are the anchors and positives of this process's rows.
+    `anchors` [rows] are this process's; each of `columns` is [columns], positives first, of all
+    processes if they are gathered. Row i's positive is at `offset` + i in its column.
+    `related` is bool [rows, texts]: texts that must not be negatives of a row, namely its own
+    texts, other positives of its anchor, and other anchors of its positive.
     """
 
     texts: list[str]

@@ -1,4 +1,4 @@
-"""Access control: API keys, rate limits, and who used what. Off until keys or limits are set."""
+"""Access control: API keys, rate limits and usage by key. Off until keys or limits are set."""
 
 from serve_app.access.gate import Access, Visit, estimate
 from serve_app.access.keyring import KeyRing

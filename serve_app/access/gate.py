@@ -1,4 +1,4 @@
-"""Who a request is from, whether it may come in, and what it is charged."""
+"""Identifies the client of a request, admits or refuses the request, and charges its tokens."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from serve_app.telemetry import Snapshot, Telemetry, usage_of
 from serve_app.telemetry.usage import of_key
 from serve_app.types import RerankRequest, RerankResult
 
-# Probes carry no key.
+# Probes send no key.
 ALWAYS_OPEN = frozenset({"/health", "/ready"})
 CHARS_PER_TOKEN = 4
-_KEY_IN_SCOPE = "rerank.visit"
+_SCOPE_KEY = "rerank.visit"
 
 
 class Metered:
-    """A request that is being ranked under its client's limits."""
+    """A request being ranked within its client's limits."""
 
     result: RerankResult | None = None
 
     def settle(self, result: RerankResult) -> None:
-        """Charge what the answer took, in place of the estimate."""
+        """Charge the tokens of the result instead of the estimate."""
         self.result = result
 
 
 class Visit:
-    """One HTTP request: its client's name, its budget, and why it is refused, if it is."""
+    """One HTTP request: its client's name and budget, and the error if it is refused."""
 
     def __init__(
         self,
@@ -56,29 +56,29 @@ class Visit:
 
     @staticmethod
     def of(scope: Scope) -> Visit:
-        """The visit that the gate put into a request's scope."""
-        visit: Visit = scope[_KEY_IN_SCOPE]
+        """The visit that the gate stored in the request's scope."""
+        visit: Visit = scope[_SCOPE_KEY]
         return visit
 
     @staticmethod
     def found(scope: Scope) -> Visit | None:
-        """The visit, where the request came as far as the gate."""
-        visit: Visit | None = scope.get(_KEY_IN_SCOPE)
+        """The visit, or None if the request did not reach the gate."""
+        visit: Visit | None = scope.get(_SCOPE_KEY)
         return visit
 
     def headers(self) -> dict[str, str]:
-        """What every answer to this request carries."""
+        """The headers of every response to this request."""
         if isinstance(self.problem, Unauthorized):
             return {"www-authenticate": "Bearer"}
         return self._budget.headers(self._access.now()) if self._budget else {}
 
     @asynccontextmanager
     async def metered(self, request: RerankRequest) -> AsyncIterator[Metered]:
-        """Rank inside this block under the client's token limit; `settle` counts what it took.
+        """Rank within the client's token limit in this block; `settle` charges the actual tokens.
 
-        An estimate is charged while the block runs, so that concurrent requests cannot all pass
-        on the same remainder. It never exceeds what is left, so that a wrong estimate delays
-        nobody later. Raises RateLimited if no token is left.
+        An estimate is charged while the block runs, so that concurrent requests cannot all spend
+        the same remainder. The estimate is capped at the remaining tokens, so that a wrong one
+        does not delay later requests. Raises RateLimited if no token is left.
         """
         bucket = self._budget.tokens if self._budget else None
         held = 0.0
@@ -86,8 +86,8 @@ class Visit:
             now = self._access.now()
             if not bucket.has_one(now):
                 raise RateLimited(
-                    f"the limit of {bucket.capacity} tokens a minute is used up; "
-                    "wait for the seconds in Retry-After",
+                    f"rate limit of {bucket.capacity} tokens per minute exceeded; "
+                    "retry after the seconds in Retry-After",
                     retry_after_s=bucket.wait_s(now),
                 )
             held = min(bucket.level(now), estimate(request))
@@ -102,7 +102,7 @@ class Visit:
         if (result := usage.result) is None:
             return
         if bucket is not None:
-            # Scores from the cache cost no forward pass, and so no tokens.
+            # Cached scores need no forward pass and are free.
             bucket.take(result.tokens - result.cached_tokens - held, self._access.now())
         used = {
             "documents": len(request.documents),
@@ -114,13 +114,13 @@ class Visit:
         telemetry.record_model_usage(self.name, result.model, queries=1, **used)
 
     def ended(self, status: int) -> None:
-        """Count the request, once its answer is known."""
+        """Count the request once its response status is known."""
         if self._metered:
             self._access.telemetry.record_usage(self.name, requests=1, errors=int(status >= 400))
 
 
 class Access:
-    """Lets requests in by key and by rate. Without keys everybody is one client, `anonymous`."""
+    """Admits requests by key and by rate. Without keys all clients share the name `anonymous`."""
 
     def __init__(
         self,
@@ -144,12 +144,12 @@ class Access:
         self._open = ALWAYS_OPEN | frozenset(open_routes)
 
     def enter(self, scope: Scope) -> Visit:
-        """The request's visit, kept in its scope. A refused one has a `problem`; none raises."""
-        visit = scope[_KEY_IN_SCOPE] = self._visit(scope)
+        """The request's visit, stored in its scope. Never raises: a refusal is its `problem`."""
+        visit = scope[_SCOPE_KEY] = self._visit(scope)
         return visit
 
     def _visit(self, scope: Scope) -> Visit:
-        # All that costs a forward pass is posted; what is read is free.
+        # Everything that needs a forward pass is a POST; reading is free.
         metered = scope["method"] == "POST"
         if _path(scope) in self._open and not metered:
             return Visit(self, ANONYMOUS)
@@ -169,7 +169,7 @@ class Access:
         keys = ring.keys()
         if keys is not self._keys:
             self._keys = keys
-            self._limiter.forget_all_but(keys.names)
+            self._limiter.keep_only(keys.names)
         return keys
 
     def _charge(self, budget: Budget) -> RerankError | None:
@@ -180,13 +180,13 @@ class Access:
             bucket.take(1, now)
             return None
         return RateLimited(
-            f"the limit of {bucket.capacity} requests a minute is used up; "
-            "wait for the seconds in Retry-After",
+            f"rate limit of {bucket.capacity} requests per minute exceeded; "
+            "retry after the seconds in Retry-After",
             retry_after_s=bucket.wait_s(now),
         )
 
     def usage(self, visit: Visit, snapshot: Snapshot) -> dict[str, Any]:
-        """What the visit's client has used, over all ingress replicas, its cost and limits."""
+        """The usage of the visit's client over all ingress replicas, with its cost and limits."""
         budget = visit._budget or Budget()
         return {
             "object": "usage",
@@ -201,7 +201,7 @@ class Access:
 
 
 def estimate(request: RerankRequest) -> int:
-    """About how many tokens a request has, by its characters."""
+    """The approximate number of tokens of a request, estimated from its characters."""
     longest = request.options.max_tokens_per_doc
     limit = CHARS_PER_TOKEN * longest if longest is not None else math.inf
     chars = sum(min(len(document), limit) for document in request.documents)
@@ -211,9 +211,10 @@ def estimate(request: RerankRequest) -> int:
 
 def _unauthorized(sent: bool) -> Unauthorized:
     if sent:
-        return Unauthorized("the API key is not one that this service knows")
+        return Unauthorized("invalid API key")
     return Unauthorized(
-        "an API key is needed; send it as `Authorization: Bearer KEY`, or in x-api-key or api-key"
+        "an API key is required; send it as `Authorization: Bearer KEY`, `X-API-Key: KEY` or "
+        "`API-Key: KEY`"
     )
 
 

@@ -1,4 +1,4 @@
-"""The keys in force: those of the environment, and those of a file that may change."""
+"""The keys in force: those from the settings and those from a file that may change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Signature = tuple[int, int, int, int]
 
 
 class KeyRing:
-    """Keys from settings and from a file, which is read again when it has changed."""
+    """Keys from the settings and from a file, which is reloaded when it changes."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class KeyRing:
         path: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises KeysError where the file can't be read, is wrong, or holds no key."""
+        """Raises KeysError if the file is unreadable or invalid, or if there is no key at all."""
         self._fixed = parse_entries(entries, "env")
         self._path = Path(path) if path is not None else None
         self._clock = clock
@@ -36,10 +36,10 @@ class KeyRing:
         self._seen = self._signature()
         self._keys = self._read()
         if not len(self._keys):
-            raise KeysError("there is no key; `rerank key` makes one")
+            raise KeysError("no key found; create one with `rerank key`")
 
     def keys(self) -> KeySet:
-        """The keys as they are now; looks at the file at most once a second."""
+        """The current keys; checks the file for changes at most once a second."""
         now = self._clock()
         if self._path is not None and now - self._checked_at >= CHECK_INTERVAL_S:
             self._checked_at = now
@@ -50,15 +50,15 @@ class KeyRing:
         signature = self._signature()
         if signature == self._seen:
             return
-        # Remembered also where reading fails, so that a broken file is told of once.
+        # Remembered even if reading fails, so that an invalid file is logged once.
         self._seen = signature
         try:
             keys = self._read()
         except KeysError as error:
-            logger.error("the API keys stay as they were: %s", error)
+            logger.error("failed to reload the API keys, keeping the current ones: %s", error)
             return
         self._keys = keys
-        logger.warning("API keys read again: %d in force", len(keys))
+        logger.warning("reloaded the API keys: %d in force", len(keys))
 
     def _signature(self) -> _Signature | None:
         if self._path is None:
@@ -76,7 +76,7 @@ class KeyRing:
 
 
 def _not_blocking(path: str, flags: int) -> int:
-    # To open a pipe that nobody writes to would stop the event loop.
+    # Opening a pipe without a writer would block the event loop.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -88,15 +88,15 @@ def read_file(path: Path) -> tuple[Key, ...]:
                 raise KeysError(f"{path} is not a regular file")
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise KeysError(f"{path} can't be read: {error.strerror}") from None
+        raise KeysError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:
-        raise KeysError(f"{path} has more than {MAX_FILE_BYTES} bytes")
+        raise KeysError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise KeysError(f"{path} is not UTF-8 text") from None
     try:
-        # Not splitlines(): a form feed inside a key would make two lines of it.
+        # Not splitlines(): it would split a key that contains a form feed.
         return parse_entries(text.replace("\r\n", "\n").split("\n"), "line")
     except KeysError as error:
         raise KeysError(f"{path}: {error}") from None

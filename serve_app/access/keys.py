@@ -1,4 +1,4 @@
-"""API keys as lines of text: what a line may say, and which key a client sent."""
+"""API keys as lines of text: parsing them, and finding the key that a client sent."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NUMBER = re.compile(r"[0-9]{1,13}")
 
 
 class KeysError(ValueError):
-    """Keys can't be read; the message says where and why, and never holds a key."""
+    """Keys are invalid. The message says where and why, and never contains a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key's digest, the name of the client that it is for, and that client's own limits.
+    """A key's digest, its client's name and that client's limits.
 
-    `rpm` and `tpm` are requests and tokens a minute: None is the service's default, 0 no limit.
+    `rpm` and `tpm` are requests and tokens per minute: None is the service's default, 0 no limit.
     """
 
     digest: bytes
@@ -37,7 +37,7 @@ class Key:
     tpm: int | None = None
 
     def line(self) -> str:
-        """The key as a line of a file of keys; a name that its place gave it is left out."""
+        """The key as a line of a key file, without a name that was generated from its position."""
         name = None if _RESERVED.fullmatch(self.name) else self.name
         limits = {"name": name, "rpm": self.rpm, "tpm": self.tpm}
         words = [f"{word}={value}" for word, value in limits.items() if value is not None]
@@ -49,18 +49,18 @@ def digest_of(key: bytes) -> bytes:
 
 
 def new_key() -> str:
-    """A random key of 256 bits."""
+    """A random 256-bit key."""
     return f"rk_{secrets.token_urlsafe(32)}"
 
 
 def parse_entry(text: str, where: str) -> Key | None:
-    """One line: `sha256:HEX` or a key as it is, then `name=`, `rpm=`, `tpm=` in any order.
+    """Parse a line: `sha256:HEX` or the plain key, then `name=`, `rpm=`, `tpm=` in any order.
 
-    None where there is no key, as in a blank line or a comment. A key without a name is called
-    by `where`. Raises KeysError.
+    Returns None for a blank line or a comment. `where` identifies the line in errors and is the
+    name of a key without `name=`. Raises KeysError.
     """
     if len(text) > MAX_LINE_CHARS:
-        raise KeysError(f"{where} has more than {MAX_LINE_CHARS} characters")
+        raise KeysError(f"{where} is longer than {MAX_LINE_CHARS} characters")
     words = text.split()
     if not words or words[0].startswith("#"):
         return None
@@ -70,9 +70,10 @@ def parse_entry(text: str, where: str) -> Key | None:
             break
         option, _, value = word.partition("=")
         if option not in ("name", "rpm", "tpm") or option in options:
-            # The word itself may be a piece of a key with a space in it: it is not shown.
+            # The word is not shown: it may be part of a key that contains a space.
             raise KeysError(
-                f"{where}: after the key come name=, rpm= and tpm=, each once; a key has no spaces"
+                f"{where}: only name=, rpm= and tpm= may follow the key, each at most once; "
+                "a key must not contain spaces"
             )
         options[option] = value
     return Key(
@@ -87,18 +88,21 @@ def _digest(word: str, where: str) -> bytes:
     scheme, found, rest = word.partition(":")
     if found and scheme.lower() == "sha256":
         if not _DIGEST.fullmatch(rest):
-            raise KeysError(f"{where}: sha256: is followed by 64 hexadecimal digits")
+            raise KeysError(f"{where}: sha256: must be followed by 64 hexadecimal digits")
         return bytes.fromhex(rest)
     if not (word.isascii() and word.isprintable()):
-        raise KeysError(f"{where}: a key is of printable ASCII characters, as headers are")
+        raise KeysError(f"{where}: a key must consist of printable ASCII characters")
     return digest_of(word.encode("ascii"))
 
 
 def _name(value: str, where: str) -> str:
     if not _NAME.fullmatch(value):
-        raise KeysError(f"{where}: name= takes 1 to 64 letters, digits, dots, dashes, underscores")
+        raise KeysError(
+            f"{where}: name= must be 1 to 64 letters, digits, dots, hyphens or underscores, "
+            "starting with a letter or digit"
+        )
     if _RESERVED.fullmatch(value):
-        raise KeysError(f"{where}: the name {value!r} is one that the service gives by itself")
+        raise KeysError(f"{where}: the name {value!r} is reserved")
     return value
 
 
@@ -106,12 +110,14 @@ def _per_minute(value: str | None, option: str, where: str) -> int | None:
     if value is None:
         return None
     if not _NUMBER.fullmatch(value) or int(value) > MAX_PER_MINUTE:
-        raise KeysError(f"{where}: {option}= takes a whole number; 0 is no limit")
+        raise KeysError(
+            f"{where}: {option}= must be an integer from 0 (no limit) to {MAX_PER_MINUTE}"
+        )
     return int(value)
 
 
 def parse_entries(entries: Iterable[str], kind: str) -> tuple[Key, ...]:
-    """The keys of several lines; `kind` and the line's number stand for a name that is missing.
+    """The keys of several lines; one without a name is called `kind` and its line number.
 
     Raises KeysError.
     """
@@ -120,26 +126,26 @@ def parse_entries(entries: Iterable[str], kind: str) -> tuple[Key, ...]:
 
 
 def hashed(entries: Iterable[str]) -> tuple[str, ...]:
-    """The entries with no plain key left in them. Raises KeysError."""
+    """The entries with plain keys replaced by their hashes. Raises KeysError."""
     return tuple(key.line() for key in parse_entries(entries, "env"))
 
 
 class KeySet:
-    """Keys that are good at one time. Several may have one name: then they are one client's."""
+    """The keys valid at one time. Keys with the same name belong to one client."""
 
     def __init__(self, keys: Sequence[Key] = ()) -> None:
-        """Raises KeysError where two entries contradict each other, or there are too many."""
+        """Raises KeysError if two entries contradict each other or there are too many."""
         if len(keys) > MAX_KEYS:
-            raise KeysError(f"there are {len(keys)} keys; at most {MAX_KEYS} are taken")
+            raise KeysError(f"too many keys: {len(keys)}, and the maximum is {MAX_KEYS}")
         by_digest: dict[bytes, Key] = {}
         by_name: dict[str, Key] = {}
         for key in keys:
             same = by_digest.setdefault(key.digest, key)
             if same != key:
-                raise KeysError(f"the keys {same.name!r} and {key.name!r} are the same key")
+                raise KeysError(f"entries {same.name!r} and {key.name!r} are the same key")
             other = by_name.setdefault(key.name, key)
             if (other.rpm, other.tpm) != (key.rpm, key.tpm):
-                raise KeysError(f"the name {key.name!r} is given twice, with different limits")
+                raise KeysError(f"two keys named {key.name!r} have different limits")
         self._keys = tuple(by_digest.values())
         self.names = frozenset(by_name)
 
@@ -147,7 +153,7 @@ class KeySet:
         return len(self._keys)
 
     def find(self, candidates: Iterable[bytes]) -> Key | None:
-        """The key that one of the candidates is; in a time that tells nothing of the keys."""
+        """The key that matches a candidate, or None. Takes the same time whichever key matches."""
         found: Key | None = None
         for candidate in candidates:
             digest = digest_of(candidate)

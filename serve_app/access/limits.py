@@ -1,4 +1,4 @@
-"""Requests and tokens a minute: buckets that fill at a steady rate and hold a minute's worth."""
+"""Limits on requests and tokens per minute, as buckets that refill at a steady rate."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-# A level this close to a whole number is that number: sums of floats are not exact.
+# Tolerance for rounding errors in levels.
 _EPSILON = 1e-6
 
 
 class Bucket:
-    """Holds at most `per_minute`, and fills with that much in a minute.
+    """A bucket that holds at most `per_minute` and refills at that rate.
 
-    The level may go below zero, where something cost more than there was: that is paid back
-    before anything is let in again, so the rate holds over time.
+    The level goes negative if a request costs more than is left. It must then refill before the
+    next request is admitted, so the average rate holds.
     """
 
     def __init__(self, per_minute: int, now: float) -> None:
         self.capacity = per_minute
         self._level = float(per_minute)
-        self._at = now
+        self._updated_at = now
 
     def level(self, now: float) -> float:
-        if now > self._at:
-            filled = self._level + (now - self._at) * self.capacity / 60
+        if now > self._updated_at:
+            filled = self._level + (now - self._updated_at) * self.capacity / 60
             self._level = min(float(self.capacity), filled)
-            self._at = now
+            self._updated_at = now
         return self._level
 
     def take(self, amount: float, now: float) -> None:
-        """Take, or give back where `amount` is below zero."""
+        """Take `amount`; a negative amount is a refund."""
         self._level = min(float(self.capacity), self.level(now) - amount)
 
     def resize(self, per_minute: int, now: float) -> None:
@@ -44,7 +44,7 @@ class Bucket:
         return max(0, math.floor(self.level(now) + _EPSILON))
 
     def wait_s(self, now: float) -> int:
-        """Whole seconds, at least 1, until there is one again."""
+        """Whole seconds, at least 1, until the level is 1 again."""
         return max(1, math.ceil((1 - self.level(now)) * 60 / self.capacity - _EPSILON))
 
     def reset_s(self, now: float) -> float:
@@ -54,13 +54,13 @@ class Bucket:
 
 @dataclass(slots=True)
 class Budget:
-    """One client's buckets; None where it has no limit."""
+    """One client's buckets; None means no limit."""
 
     requests: Bucket | None = None
     tokens: Bucket | None = None
 
     def headers(self, now: float) -> dict[str, str]:
-        """OpenAI's names for each bucket, and plain ones for the one that is nearer its end."""
+        """OpenAI's headers for each bucket, and unsuffixed ones for the bucket closer to empty."""
         found: dict[str, str] = {}
         buckets = {"requests": self.requests, "tokens": self.tokens}
         limited = {what: bucket for what, bucket in buckets.items() if bucket is not None}
@@ -69,14 +69,14 @@ class Budget:
             found[f"x-ratelimit-remaining-{what}"] = str(bucket.remaining(now))
             found[f"x-ratelimit-reset-{what}"] = duration(bucket.reset_s(now))
         if limited:
-            tight = min(limited.values(), key=lambda b: b.level(now) / b.capacity)
-            found["x-ratelimit-limit"] = str(tight.capacity)
-            found["x-ratelimit-remaining"] = str(tight.remaining(now))
-            found["x-ratelimit-reset"] = str(math.ceil(tight.reset_s(now) - _EPSILON))
+            tightest = min(limited.values(), key=lambda b: b.level(now) / b.capacity)
+            found["x-ratelimit-limit"] = str(tightest.capacity)
+            found["x-ratelimit-remaining"] = str(tightest.remaining(now))
+            found["x-ratelimit-reset"] = str(math.ceil(tightest.reset_s(now) - _EPSILON))
         return found
 
 
-# Every name that `Budget.headers` may give: what a browser's script is let read.
+# All names that `Budget.headers` may return; CORS exposes them to scripts.
 HEADER_NAMES = tuple(
     f"x-ratelimit-{part}{what}"
     for what in ("", "-requests", "-tokens")
@@ -85,25 +85,26 @@ HEADER_NAMES = tuple(
 
 
 class Limiter:
-    """The buckets by client's name: as many as there are keys, and one for those without."""
+    """Each client's budget, by name; clients without a key share one."""
 
     def __init__(self, rpm: int, tpm: int, clock: Callable[[], float]) -> None:
-        """Limits for clients that have none of their own; 0 is no limit."""
+        """`rpm` and `tpm` apply to clients without limits of their own; 0 is no limit."""
         self._rpm, self._tpm = rpm, tpm
         self._clock = clock
         self._budgets: dict[str, Budget] = {}
 
     def budget(self, name: str, rpm: int | None, tpm: int | None) -> Budget:
-        """The client's buckets, under the limits that it has now."""
+        """The client's budget, updated to its current limits."""
         budget = self._budgets.setdefault(name, Budget())
-        budget.requests = self._fit(budget.requests, self._rpm if rpm is None else rpm)
-        budget.tokens = self._fit(budget.tokens, self._tpm if tpm is None else tpm)
+        budget.requests = self._resized(budget.requests, self._rpm if rpm is None else rpm)
+        budget.tokens = self._resized(budget.tokens, self._tpm if tpm is None else tpm)
         return budget
 
-    def forget_all_but(self, names: Collection[str]) -> None:
+    def keep_only(self, names: Collection[str]) -> None:
+        """Drop the budgets of all other clients."""
         self._budgets = {n: budget for n, budget in self._budgets.items() if n in names}
 
-    def _fit(self, bucket: Bucket | None, per_minute: int) -> Bucket | None:
+    def _resized(self, bucket: Bucket | None, per_minute: int) -> Bucket | None:
         if not per_minute:
             return None
         if bucket is None:
@@ -114,7 +115,7 @@ class Limiter:
 
 
 def duration(seconds: float) -> str:
-    """As OpenAI writes it: `0s`, `250ms`, `12s`, `6m0s`."""
+    """A duration in OpenAI's format: `0s`, `250ms`, `12s`, `6m0s`."""
     ms = math.ceil(seconds * 1000 - _EPSILON)
     if 0 < ms < 1000:
         return f"{ms}ms"

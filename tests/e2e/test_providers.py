@@ -36,7 +36,7 @@ def judge() -> Iterator[fake.Provider]:
 
 def _judge(body: Any) -> Any:
     one = len(fake_chat.passages(body)) == 1
-    return fake_chat.mark(body) if one else fake_chat.ranking(body)
+    return fake_chat.rating(body) if one else fake_chat.ranking(body)
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,14 @@ def test_a_hosted_model_goes_through_cache_dialects_and_metrics(
     found = [(hit["index"], hit["relevance_score"]) for hit in answer["results"]]
     assert found == [(1, 0.75), (2, 0.5)]
     assert (answer["model"], answer["usage"]["total_tokens"]) == ("hosted", 34)
-    assert cohere.asked[0].headers["authorization"] == f"Bearer {KEY}"
-    assert cohere.asked[0].body["model"] == "rerank-v3.5"
+    assert cohere.received[0].headers["authorization"] == f"Bearer {KEY}"
+    assert cohere.received[0].body["model"] == "rerank-v3.5"
 
     native = _ask(running, "/rerank", model="hosted").json()
     assert [hit["score"] for hit in native["results"]] == [0.75, 0.5, 0.25]
-    assert len(cohere.asked) == 1, "the scores were kept"
+    assert len(cohere.received) == 1, "the scores were kept"
     _ask(running, model="hosted", documents=[*DOCUMENTS, "0.9 more"])
-    assert cohere.asked[1].body["documents"] == ["0.9 more"]
+    assert cohere.received[1].body["documents"] == ["0.9 more"]
 
     deadline = time.monotonic() + 20
     while True:
@@ -101,11 +101,11 @@ def test_a_hosted_model_goes_through_cache_dialects_and_metrics(
 def test_judges_rank_and_explain(running: Service, judge: fake.Provider) -> None:
     answer = _ask(running, model="listwise").json()
     assert [hit["index"] for hit in answer["results"]] == [1, 2, 0]
-    calls = len(judge.asked)
+    calls = len(judge.received)
     assert _ask(running, model="listwise").json()["results"] == answer["results"]
-    assert len(judge.asked) == calls, "a listwise answer is kept by request"
+    assert len(judge.received) == calls, "a listwise answer is kept by request"
     assert _ask(running, model="listwise", documents=DOCUMENTS[:2]).status_code == 200
-    assert len(judge.asked) == calls + 1
+    assert len(judge.received) == calls + 1
 
     answer = _ask(running, model="judge", explain=True).json()
     assert answer["model"] == "pointwise"
@@ -152,4 +152,4 @@ def test_a_start_without_the_key_ends_with_its_name(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 1
-    assert "hosted: there is no key in the environment's NOT_SET" in done.stderr
+    assert "hosted: the environment variable NOT_SET is unset or empty" in done.stderr

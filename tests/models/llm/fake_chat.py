@@ -1,4 +1,4 @@
-"""A chat server that judges by the number that each passage begins with."""
+"""Answers of a chat server that judges each passage by the number at its start."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def values(body: Json) -> list[float]:
     return [float(passage.split()[0]) for passage in passages(body)]
 
 
-def said(text: str | None, **more: Any) -> Json:
-    """A chat completion as OpenAI's API reference has it."""
+def completion(text: str | None, **more: Any) -> Json:
+    """A chat completion as in OpenAI's API reference."""
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -36,28 +36,28 @@ def said(text: str | None, **more: Any) -> Json:
     }
 
 
-def mark(body: Json) -> Json:
-    """The passage's number times ten, in the form that is asked for."""
+def rating(body: Json) -> Json:
+    """The passage's number times ten, in the requested JSON schema."""
     schema = body["response_format"]["json_schema"]["schema"]
     assert schema["additionalProperties"] is False
     answer: Json = {"score": round(values(body)[0] * 10)}
     if "reason" in schema["required"]:
         answer = {"reason": f"It has {values(body)[0]}.", **answer}
-    return said(json.dumps(answer))
+    return completion(json.dumps(answer))
 
 
 def yes_no(body: Json) -> Json:
-    """With log-probabilities: the chance of yes is the passage's number."""
+    """With log-probabilities: the probability of yes is the passage's number."""
     assert body["logprobs"] is True
     (yes,) = values(body)
     words = {"Yes": yes * 0.6, " yes": yes * 0.3, "no": (1 - yes) * 0.9, "maybe": 0.1}
     top = [{"token": w, "logprob": math.log(max(p, 1e-9))} for w, p in words.items()]
     top.sort(key=lambda entry: -float(entry["logprob"]))
-    place = {"token": top[0]["token"], "logprob": top[0]["logprob"], "top_logprobs": top}
-    return said("Yes" if yes > 0.5 else "no", logprobs={"content": [place]})
+    position = {"token": top[0]["token"], "logprob": top[0]["logprob"], "top_logprobs": top}
+    return completion("Yes" if yes > 0.5 else "no", logprobs={"content": [position]})
 
 
 def ranking(body: Json) -> Json:
     found = values(body)
     order = sorted(range(len(found)), key=lambda i: -found[i])
-    return said(json.dumps({"ranking": [i + 1 for i in order]}))
+    return completion(json.dumps({"ranking": [i + 1 for i in order]}))

@@ -1,4 +1,4 @@
-"""Judges over a chat server: what they ask, how they score, what they make of bad answers."""
+"""LLM judges: the requests they send, their scores, and how they handle bad answers."""
 
 from __future__ import annotations
 
@@ -27,39 +27,41 @@ def spec_of(url: str, provider: str = "local-chat", **more: Any) -> RemoteSpec:
 
 
 @pytest.mark.parametrize("provider", ["openai-chat", "local-chat", "lmstudio"])
-async def test_marks_from_0_to_10(provider: str) -> None:
-    with fake.serving(chat.mark) as server:
+async def test_ratings_from_0_to_10_become_scores(provider: str) -> None:
+    with fake.serving(chat.rating) as server:
         scorer = load_remote(spec_of(server.url, provider), {"OPENAI_API_KEY": "sk-1"})
         scores = await scorer.score("a query", DOCUMENTS)
     assert [s.logit for s in scores] == VALUES
     assert [s.tokens for s in scores] == [25] * 4
     assert scorer.counts["tokens"] == 100
-    assert {asked.path for asked in server.asked} == {"/v1/chat/completions"}
+    assert {request.path for request in server.received} == {"/v1/chat/completions"}
     key = "Bearer sk-1" if provider == "openai-chat" else None
-    assert {asked.headers.get("authorization") for asked in server.asked} == {key}
-    body = server.asked[0].body
+    assert {request.headers.get("authorization") for request in server.received} == {key}
+    body = server.received[0].body
     assert (body["model"], body["temperature"]) == ("a-model", 0)
     assert "a query" in body["messages"][1]["content"]
     assert not scorer.info.listwise
 
 
-async def test_yes_or_no_by_log_probabilities_and_without() -> None:
+async def test_yes_or_no_is_scored_with_and_without_log_probabilities() -> None:
     with fake.serving(chat.yes_no) as server:
         scorer = load_remote(spec_of(server.url, judge="yes_no"), {})
         scores = await scorer.score("q", DOCUMENTS)
     assert [s.logit for s in scores] == pytest.approx(VALUES, abs=1e-6)
-    with fake.serving(lambda body: chat.said("Yes." if chat.values(body)[0] > 0.4 else "NO")) as s:
+    with fake.serving(
+        lambda body: chat.completion("Yes." if chat.values(body)[0] > 0.4 else "NO")
+    ) as s:
         scorer = load_remote(spec_of(s.url, judge="yes_no"), {})
         assert [x.logit for x in await scorer.score("q", DOCUMENTS)] == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("judge", ["score", "yes_no"])
-async def test_reasons_on_request(judge: Any) -> None:
+async def test_a_reason_is_returned_on_request(judge: Any) -> None:
     def answer(body: Any) -> Any:
         if judge == "score":
-            return chat.mark(body)
+            return chat.rating(body)
         assert "logprobs" not in body
-        return chat.said('```json\n{"reason": "It  fits.", "answer": "yes"}\n```')
+        return chat.completion('```json\n{"reason": "It  fits.", "answer": "yes"}\n```')
 
     with fake.serving(answer) as server:
         scorer = load_remote(spec_of(server.url, judge=judge), {})
@@ -68,18 +70,18 @@ async def test_reasons_on_request(judge: Any) -> None:
     assert (score.explanation, score.logit) in [("It has 0.9.", 0.9), ("It fits.", 1.0)]
 
 
-async def test_what_a_server_refuses_is_left_out_from_then_on() -> None:
+async def test_a_field_that_the_server_rejects_is_not_sent_again() -> None:
     def answer(body: Any) -> Any:
         if "response_format" in body:
             return {"error": {"message": "unknown field"}}
-        return chat.said(f"Score: {round(chat.values(body)[0] * 10)}/10")
+        return chat.completion(f"Score: {round(chat.values(body)[0] * 10)}/10")
 
     with fake.serving(answer) as server:
         scorer = load_remote(spec_of(server.url, parallel_calls=1), {})
         server.replies = [as_json({"error": {"message": "response_format?"}}, 400)]
         assert (await scorer.score("q", ["0.9 b"]))[0].logit == 0.9
         assert (await scorer.score("q", ["0.2 b"]))[0].logit == 0.2
-        assert [("response_format" in a.body) for a in server.asked] == [True, False, False]
+        assert [("response_format" in a.body) for a in server.received] == [True, False, False]
         assert scorer.counts["fields_refused"] == 1
         strict = load_remote(spec_of(server.url, structured="json_schema"), {})
         server.replies = [as_json({"error": {"message": "response_format?"}}, 400)]
@@ -87,17 +89,21 @@ async def test_what_a_server_refuses_is_left_out_from_then_on() -> None:
             await strict.score("q", ["0.9 b"])
 
 
-async def test_an_unreadable_answer_is_asked_for_once_more_then_an_error() -> None:
-    with fake.serving(chat.mark) as server:
+async def test_an_unreadable_rating_is_requested_once_more_then_an_error() -> None:
+    with fake.serving(chat.rating) as server:
         scorer = load_remote(spec_of(server.url), {})
-        server.replies = [as_json(chat.said("I'd rather not."))]
+        server.replies = [as_json(chat.completion("I'd rather not."))]
         (score,) = await scorer.score("q", ["0.9 b"])
         assert (score.logit, score.tokens, scorer.counts["unreadable"]) == (0.9, 50, 1)
-        for bad in (chat.said("well"), chat.said('{"score": 11}'), chat.said('{"score": true}')):
+        for bad in (
+            chat.completion("well"),
+            chat.completion('{"score": 11}'),
+            chat.completion('{"score": true}'),
+        ):
             server.replies = [as_json(bad)] * 2
-            with pytest.raises(RemoteAnswerError, match="holds no score"):
+            with pytest.raises(RemoteAnswerError, match="has no score"):
                 await scorer.score("q", ["0.9 b"])
-        for bad in (chat.said(None), {"choices": []}, [], {"error": {"message": "sold out"}}):
+        for bad in (chat.completion(None), {"choices": []}, [], {"error": {"message": "sold out"}}):
             server.replies = [as_json(bad)]
             with pytest.raises(RemoteAnswerError, match="no text"):
                 await scorer.score("q", ["0.9 b"])
@@ -106,26 +112,26 @@ async def test_an_unreadable_answer_is_asked_for_once_more_then_an_error() -> No
             await scorer.score("q", ["0.9 b"])
 
 
-async def test_calls_at_once_and_calls_for_a_request_are_bounded() -> None:
-    with fake.serving(chat.mark, delay_s=0.02) as server:
+async def test_concurrent_calls_and_calls_per_request_are_limited() -> None:
+    with fake.serving(chat.rating, delay_s=0.02) as server:
         scorer = load_remote(spec_of(server.url, parallel_calls=3, max_calls=20), {})
         await scorer.score("q", ["0.5 x"] * 20)
-        assert server.most_together == 3
-        with pytest.raises(RemoteRefused, match="at most 20"):
+        assert server.max_concurrent == 3
+        with pytest.raises(RemoteRefused, match="maximum per request is 20"):
             await scorer.score("q", ["0.5 x"] * 21)
 
 
-async def test_passages_are_cut_and_the_instruction_is_given() -> None:
-    with fake.serving(chat.mark) as server:
+async def test_passages_are_truncated_and_the_instruction_is_sent() -> None:
+    with fake.serving(chat.rating) as server:
         scorer = load_remote(spec_of(server.url, instruction="Cats count."), {})
         options = ScoreOptions(max_tokens_per_doc=2, instruction="Dogs count.")
         (score,) = await scorer.score("q", ["0.5 and so on"], options)
     assert score.truncated
-    assert chat.passages(server.asked[0].body) == ["0.5 an"]
-    assert "Dogs count." in server.asked[0].body["messages"][0]["content"]
+    assert chat.passages(server.received[0].body) == ["0.5 an"]
+    assert "Dogs count." in server.received[0].body["messages"][0]["content"]
 
 
-def test_windows_slide_from_the_end() -> None:
+def test_windows_slide_from_the_end_to_the_start() -> None:
     def pairs(*given: int) -> list[tuple[int, int]]:
         return [(w.start, w.stop) for w in windows(*given)]
 
@@ -135,24 +141,24 @@ def test_windows_slide_from_the_end() -> None:
     assert pairs(4, 2, 2) == [(2, 4), (0, 2)]
 
 
-async def test_listwise_orders_a_window_and_brings_the_best_up_over_several() -> None:
+async def test_listwise_moves_the_best_documents_to_the_top_across_windows() -> None:
     with fake.serving(chat.ranking) as server:
         scorer = load_remote(spec_of(server.url, judge="listwise"), {})
         scores = await scorer.score("q", DOCUMENTS)
         assert [s.logit for s in scores] == [0.5, 1.0, 0.75, 0.25]
         assert sum(s.tokens for s in scores) == 25
-        assert (len(server.asked), scorer.info.listwise) == (1, True)
+        assert (len(server.received), scorer.info.listwise) == (1, True)
 
         values = [i / 100 for i in range(60)]
         random.Random(1).shuffle(values)
         scores = await scorer.score("q", [f"{v} text" for v in values])
         by_score = sorted(range(60), key=lambda i: -scores[i].logit)
-        # Windows of 20 that overlap by 10 bring the best ten to the top.
+        # Windows of 20 that overlap by 10 move the best ten documents to the top.
         assert [values[i] for i in by_score[:10]] == [i / 100 for i in range(59, 49, -1)]
         assert len({s.logit for s in scores}) == 60
-        assert len(server.asked) == 1 + 5
+        assert len(server.received) == 1 + 5
         assert (await scorer.score("q", ["0.1 alone"]))[0].logit == 1.0
-        assert len(server.asked) == 1 + 5
+        assert len(server.received) == 1 + 5
 
 
 @pytest.mark.parametrize(
@@ -166,10 +172,10 @@ async def test_listwise_orders_a_window_and_brings_the_best_up_over_several() ->
         ('{"ranking": ["[4]", "1", 2, 3', [4, 1, 2, 3], {"ranking_missing": 3}),
     ],
 )
-async def test_rankings_are_repaired_by_the_rule_and_counted(
+async def test_incomplete_rankings_are_repaired_and_counted(
     text: str, expected: list[int], counted: dict[str, int]
 ) -> None:
-    with fake.serving(lambda body: chat.said(text)) as server:
+    with fake.serving(lambda body: chat.completion(text)) as server:
         scorer = load_remote(spec_of(server.url, judge="listwise"), {})
         scores = await scorer.score("q", DOCUMENTS)
     order = sorted(range(4), key=lambda i: -scores[i].logit)
@@ -179,19 +185,19 @@ async def test_rankings_are_repaired_by_the_rule_and_counted(
     assert scorer.counts.get("rankings_repaired", 0) == bool(counted)
 
 
-async def test_a_ranking_of_nothing_is_asked_for_once_more_then_an_error() -> None:
+async def test_an_empty_ranking_is_requested_once_more_then_an_error() -> None:
     with fake.serving(chat.ranking) as server:
         scorer = load_remote(spec_of(server.url, judge="listwise"), {})
-        server.replies = [as_json(chat.said("They are all fine."))]
+        server.replies = [as_json(chat.completion("They are all fine."))]
         assert (await scorer.score("q", DOCUMENTS))[1].logit == 1
-        server.replies = [as_json(chat.said(json.dumps({"ranking": [77]})))] * 2
+        server.replies = [as_json(chat.completion(json.dumps({"ranking": [77]})))] * 2
         with pytest.raises(RemoteAnswerError, match="ranks no document"):
             await scorer.score("q", DOCUMENTS)
         assert scorer.counts["unreadable"] == 3
         assert not scorer.info.explains
 
 
-async def test_listwise_calls_are_bounded() -> None:
+async def test_listwise_calls_per_request_are_limited() -> None:
     spec = RemoteSpec("judge", "lmstudio", "m", judge="listwise", max_calls=5)
     with pytest.raises(RemoteRefused, match="need 9 calls"):
         await load_remote(spec, {}).score("q", ["a"] * 100)

@@ -1,4 +1,4 @@
-"""Judgements out of text."""
+"""Judgements read from text."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from models.llm import reading
         ("gpt4", None),
     ],
 )
-def test_scores(text: str, value: float | None) -> None:
-    assert reading.score(text) == value
+def test_ratings_are_read(text: str, value: float | None) -> None:
+    assert reading.rating(text) == value
 
 
 @pytest.mark.parametrize(
@@ -46,32 +46,34 @@ def test_scores(text: str, value: float | None) -> None:
         ('{"answer": 3}', None),
     ],
 )
-def test_yes_and_no(text: str, value: float | None) -> None:
-    assert reading.yes(text) == value
+def test_yes_and_no_are_read(text: str, value: float | None) -> None:
+    assert reading.yes_or_no(text) == value
 
 
-def test_chances_are_read_where_the_answer_stands() -> None:
-    places = [{"so": 0.9, "no": 0.1}, {"yes": 0.75, "no": 0.25}]
-    assert reading.chance_of_yes(places) == 0.75
-    assert reading.chance_of_yes([{"so": 0.9}]) is None
-    assert reading.chance_of_yes([]) is None
+def test_the_probability_is_read_at_the_first_yes_or_no() -> None:
+    positions = [{"so": 0.9, "no": 0.1}, {"yes": 0.75, "no": 0.25}]
+    assert reading.probability_of_yes(positions) == 0.75
+    assert reading.probability_of_yes([{"so": 0.9}]) is None
+    assert reading.probability_of_yes([]) is None
 
 
 @given(st.lists(st.integers(-3, 30), max_size=40), st.integers(1, 20))
-def test_a_repaired_ranking_is_whole_and_keeps_what_was_said(named: list[int], count: int) -> None:
+def test_a_repaired_ranking_is_complete_and_keeps_the_given_order(
+    named: list[int], count: int
+) -> None:
     order, repaired = reading.repair(named, count)
     assert sorted(order) == list(range(count))
-    said = list(dict.fromkeys(n - 1 for n in named if 1 <= n <= count))
-    assert order[: len(said)] == said
-    assert order[len(said) :] == sorted(order[len(said) :])
-    assert repaired["missing"] == count - len(said)
+    valid = list(dict.fromkeys(n - 1 for n in named if 1 <= n <= count))
+    assert order[: len(valid)] == valid
+    assert order[len(valid) :] == sorted(order[len(valid) :])
+    assert repaired["missing"] == count - len(valid)
     assert repaired["unknown"] == sum(not 1 <= n <= count for n in named)
-    assert sum(repaired.values()) == count - len(said) + len(named) - len(said)
+    assert sum(repaired.values()) == count - len(valid) + len(named) - len(valid)
 
 
 @given(st.text())
-def test_any_text_is_read_or_not_but_never_fails(text: str) -> None:
-    assert reading.score(text) is None or 0 <= (reading.score(text) or 0) <= 10
-    assert reading.yes(text) in (None, 0.0, 1.0)
+def test_reading_never_raises(text: str) -> None:
+    assert reading.rating(text) is None or 0 <= (reading.rating(text) or 0) <= 10
+    assert reading.yes_or_no(text) in (None, 0.0, 1.0)
     assert all(isinstance(n, int) for n in reading.numbers(text))
     assert isinstance(reading.reason(text), str)

@@ -1,4 +1,4 @@
-"""A bi-encoder's vectors, as MMR gets them."""
+"""Document vectors of a bi-encoder, as used by MMR."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.types import ModelSpec, ScoreOptions, ScoringError
 DOCUMENTS = ["Pandas eat bamboo.", "Stock prices fell.", "", "Pandas eat bamboo."]
 
 
-def test_vectors_are_sentence_transformers() -> None:
+def test_vectors_match_sentence_transformers() -> None:
     spec = ModelSpec(
         "dense", family="bi-encoder", dtype="float32", representation_cache_bytes=2**20
     )
@@ -21,11 +21,11 @@ def test_vectors_are_sentence_transformers() -> None:
     assert scorer.info.embeds
     scorer.score("what do pandas eat?", DOCUMENTS[:1])
     encoded = scorer.encode_documents(DOCUMENTS)
-    assert len(encoded.rows) == 2, "what was scored is known"
+    assert len(encoded.rows) == 2, "the scored document is cached"
     vectors = scorer.embed(encoded)
     reference = SentenceTransformer(str(embedded.folder()), device="cpu").encode(DOCUMENTS)
     assert vectors.dtype == np.float32
-    # Kept representations are rounded to fp16.
+    # Cached representations are rounded to fp16.
     np.testing.assert_allclose(vectors, reference, atol=1e-3)
     again = scorer.encode_documents(DOCUMENTS)
     assert not again.rows
@@ -39,7 +39,7 @@ def test_vectors_are_sentence_transformers() -> None:
     assert short.shape == whole.shape
 
 
-def test_other_families_have_none() -> None:
+def test_other_families_have_no_embeddings() -> None:
     scorer = load(ModelSpec("maxsim"))
     assert not scorer.info.embeds
     with pytest.raises(ScoringError, match="maxsim gives no embeddings"):

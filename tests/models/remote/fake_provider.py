@@ -1,6 +1,6 @@
-"""A server on this machine that answers as a provider's documentation says.
+"""A local server that answers as the provider's documentation describes.
 
-A document's score is the number that its text begins with, so that a test sees which went where.
+A document's score is the number at the start of its text, so tests can match scores to documents.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _best_first(scores: list[float]) -> list[tuple[int, float]]:
     return sorted(enumerate(scores), key=lambda pair: -pair[1])
 
 
-def _listed(texts: list[str], index: str, score: str) -> list[Json]:
+def _results(texts: list[str], index: str, score: str) -> list[Json]:
     return [{index: i, score: s} for i, s in _best_first([value_of(t) for t in texts])]
 
 
@@ -35,7 +35,7 @@ def cohere(body: Json) -> Json:
     assert set(body) <= {"model", "query", "documents", "top_n", "max_tokens_per_doc"}
     return {
         "id": "07734bd2",
-        "results": _listed(body["documents"], "index", "relevance_score"),
+        "results": _results(body["documents"], "index", "relevance_score"),
         "meta": {
             "api_version": {"version": "2"},
             "billed_units": {"search_units": 1},
@@ -49,7 +49,7 @@ def common(body: Json) -> Json:
     assert body["return_documents"] is False
     return {
         "model": body.get("model"),
-        "results": _listed(body["documents"], "index", "relevance_score"),
+        "results": _results(body["documents"], "index", "relevance_score"),
         "usage": {"total_tokens": 34},
     }
 
@@ -68,7 +68,7 @@ def voyage(body: Json) -> Json:
     assert set(body) == {"model", "query", "documents", "top_k", "truncation"}
     return {
         "object": "list",
-        "data": _listed(body["documents"], "index", "relevance_score"),
+        "data": _results(body["documents"], "index", "relevance_score"),
         "model": body["model"],
         "usage": {"total_tokens": 34},
     }
@@ -78,29 +78,29 @@ def tei(body: Json) -> Any:
     assert body["raw_scores"] is False
     assert body["truncate"] is True
     assert len(body["texts"]) <= 32
-    return _listed(body["texts"], "index", "score")
+    return _results(body["texts"], "index", "score")
 
 
 def nvidia(body: Json) -> Json:
     assert set(body) == {"model", "query", "passages", "truncate"}
     assert set(body["query"]) == {"text"}
-    rankings = _listed([p["text"] for p in body["passages"]], "index", "logit")
+    rankings = _results([p["text"] for p in body["passages"]], "index", "logit")
     return {"rankings": rankings, "usage": {"prompt_tokens": 34, "total_tokens": 34}}
 
 
 def dashscope(body: Json) -> Json:
     assert set(body) == {"model", "input", "parameters"}
-    results = _listed(body["input"]["documents"], "index", "relevance_score")
+    results = _results(body["input"]["documents"], "index", "relevance_score")
     return {"output": {"results": results}, "usage": {"total_tokens": 34}, "request_id": "r"}
 
 
 def bedrock(body: Json) -> Json:
-    """In pages of two results."""
+    """Two results per page."""
     configuration = body["rerankingConfiguration"]["bedrockRerankingConfiguration"]
     assert configuration["modelConfiguration"]["modelArn"].startswith("arn:aws:bedrock:eu-west-1::")
     assert body["queries"][0]["textQuery"]["text"]
     texts = [s["inlineDocumentSource"]["textDocument"]["text"] for s in body["sources"]]
-    results = _listed(texts, "index", "relevanceScore")
+    results = _results(texts, "index", "relevanceScore")
     start = int(body.get("nextToken", 0))
     page: Json = {"results": results[start : start + 2]}
     return {**page, "nextToken": str(start + 2)} if start + 2 < len(results) else page
@@ -115,18 +115,18 @@ def google(body: Json) -> Json:
 
 def pinecone(body: Json) -> Json:
     assert body["rank_fields"] == ["text"]
-    data = _listed([d["text"] for d in body["documents"]], "index", "score")
+    data = _results([d["text"] for d in body["documents"]], "index", "score")
     return {"model": body["model"], "data": data, "usage": {"rerank_units": 1}}
 
 
 def mixedbread(body: Json) -> Json:
-    data = _listed(body["input"], "index", "score")
+    data = _results(body["input"], "index", "score")
     usage = {"prompt_tokens": 34, "total_tokens": 34, "completion_tokens": 0}
     return {"object": "list", "model": body["model"], "data": data, "usage": usage}
 
 
 def embeddings(body: Json) -> Json:
-    """The query on one axis, each document at the angle whose cosine its text begins with."""
+    """The query lies on an axis; a document's cosine with it is the number at its start."""
 
     def vector(text: str) -> list[float]:
         try:
@@ -140,7 +140,9 @@ def embeddings(body: Json) -> Json:
 
 
 @dataclass
-class Asked:
+class Received:
+    """A request that the server received."""
+
     path: str
     headers: dict[str, str]
     body: Any
@@ -148,7 +150,7 @@ class Asked:
 
 @dataclass
 class Reply:
-    """An answer given in place of the documented one."""
+    """A reply to send instead of the documented one."""
 
     status: int = 200
     content: bytes = b"{}"
@@ -158,15 +160,15 @@ class Reply:
 
 @dataclass
 class Provider:
-    """`replies` are given first; after them `answer`s. `asked` are the requests that came."""
+    """The fake server: sends `replies` first, then `always` if set, else the result of `answer`."""
 
     url: str
     answer: Answer
-    asked: list[Asked] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     always: Reply | None = None
-    together: int = 0
-    most_together: int = 0
+    concurrent: int = 0
+    max_concurrent: int = 0
 
 
 @contextmanager
@@ -176,17 +178,17 @@ def serving(answer: Answer, *, delay_s: float = 0.0) -> Iterator[Provider]:
     class Handler(local_server.QuietHandler):
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["content-length"]))
-            provider.together += 1
-            provider.most_together = max(provider.most_together, provider.together)
+            provider.concurrent += 1
+            provider.max_concurrent = max(provider.max_concurrent, provider.concurrent)
             try:
                 self._reply(content)
             finally:
-                provider.together -= 1
+                provider.concurrent -= 1
 
         def _reply(self, content: bytes) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = json.loads(content) if content else None
-            provider.asked.append(Asked(self.path, headers, body))
+            provider.received.append(Received(self.path, headers, body))
             if urlsplit(self.path).path == "/oauth/2.0/token":
                 token = {"access_token": "24.token", "expires_in": 2592000}
                 self.send(200, json.dumps(token).encode(), content_type="application/json")

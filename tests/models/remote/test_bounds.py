@@ -1,4 +1,4 @@
-"""The breaker's states, the budget's hour, the signature's published example."""
+"""The circuit breaker, the token budget, AWS signatures and Retry-After."""
 
 from __future__ import annotations
 
@@ -7,39 +7,41 @@ from email.utils import format_datetime
 
 import pytest
 
-from models.remote.bounds import Breaker, TokenBudget
+from models.remote.bounds import CircuitBreaker, TokenBudget
 from models.remote.errors import RemoteRateLimited, RemoteUnavailable
 from models.remote.problems import retry_after
 from models.remote.sigv4 import Credentials, sign
 from tests.serve_app.fakes import Clock
 
 
-def test_the_breaker_opens_lets_one_try_through_and_closes() -> None:
+def test_the_breaker_opens_admits_one_probe_and_closes() -> None:
     clock = Clock()
-    breaker = Breaker("It", failures=2, cool_down_s=10, clock=clock)
+    breaker = CircuitBreaker("It", failures=2, cool_down_s=10, clock=clock)
     breaker.failed()
     breaker.succeeded()
     assert [breaker.failed(), breaker.failed()] == [False, True]
-    with pytest.raises(RemoteUnavailable, match="2 times in a row"):
-        breaker.enter()
+    with pytest.raises(
+        RemoteUnavailable, match="failed 2 times in a row; calls are paused for 10 s"
+    ):
+        breaker.admit()
     clock.now += 11
-    breaker.enter()
+    breaker.admit()
     with pytest.raises(RemoteUnavailable):
-        breaker.enter()
+        breaker.admit()
     breaker.failed()
     assert breaker.is_open
     with pytest.raises(RemoteUnavailable):
-        breaker.enter()
+        breaker.admit()
     clock.now += 11
-    breaker.enter()
-    breaker.left()
-    breaker.enter()
+    breaker.admit()
+    breaker.cancelled()
+    breaker.admit()
     breaker.succeeded()
     assert not breaker.is_open
-    breaker.enter()
+    breaker.admit()
 
 
-def test_the_budget_begins_anew_each_hour() -> None:
+def test_the_budget_is_reset_after_an_hour() -> None:
     clock = Clock()
     budget = TokenBudget("It", 10, clock)
     budget.spend(10)
@@ -52,7 +54,7 @@ def test_the_budget_begins_anew_each_hour() -> None:
     TokenBudget("It", None, clock).check()
 
 
-def test_the_signature_is_that_of_the_published_example() -> None:
+def test_the_signature_matches_the_published_example() -> None:
     """From "Signature Version 4 signing process", AWS General Reference: IAM's ListUsers."""
     headers = sign(
         Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
@@ -81,7 +83,7 @@ def test_the_signature_is_that_of_the_published_example() -> None:
         ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
     ],
 )
-def test_retry_after_in_seconds(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_as_a_number(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
 
 

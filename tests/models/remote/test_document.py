@@ -1,4 +1,4 @@
-"""docs/providers.md: its table is the code's, its examples do what they say."""
+"""docs/providers.md: the table matches the code, and the examples work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_table_is_made_from_the_code() -> None:
     assert table().count("\n") == len(PROVIDERS) + 1
 
 
-def test_each_form_has_an_example() -> None:
+def test_every_form_has_an_example() -> None:
     forms = {PROVIDERS[entry["provider"]].form for (entry,) in EXAMPLES}
     assert forms == {row.form for row in PROVIDERS.values()}
 

@@ -1,4 +1,4 @@
-"""Ways in which each provider's answer goes wrong: a clear error, and no score made up."""
+"""Failures of each provider: a clear error, and never a made-up score."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ STATUSES: list[tuple[Reply, type[RemoteError], str]] = [
     (as_json({"error": "too long", "error_type": "Validation"}, 413), RemoteRefused, "too long"),
     (as_json({"code": "InvalidParameter", "message": "bad"}, 422), RemoteRefused, "422: bad"),
     (as_json({"message": "slow down"}, 429, retry_after="7"), RemoteRateLimited, "slow down"),
-    (Reply(500, b"<html>oops</html>"), RemoteUnavailable, "answers 500$"),
+    (Reply(500, b"<html>oops</html>"), RemoteUnavailable, "returned 500$"),
     (Reply(302, b"", {"location": "/elsewhere"}), RemoteNotFound, "base_url"),
-    (Reply(405, b""), RemoteNotFound, "answers 405"),
+    (Reply(405, b""), RemoteNotFound, "returned 405"),
     (Reply(200, b"<html>sign in</html>", {"content_type": "text/html"}), RemoteAnswerError, "JSON"),
     (Reply(200, b'{"results": ['), RemoteAnswerError, "not JSON"),
     (as_json({"code": "X1", "message": "model is sold out"}), RemoteAnswerError, "sold out"),
-    (as_json([]), RemoteAnswerError, "can't be used"),
-    (as_json(None), RemoteAnswerError, "can't be used"),
-    (Reply(503, b""), RemoteUnavailable, "answers 503"),
+    (as_json([]), RemoteAnswerError, "unusable response"),
+    (as_json(None), RemoteAnswerError, "unusable response"),
+    (Reply(503, b""), RemoteUnavailable, "returned 503"),
 ]
 
 
 def _results(answer: Any) -> list[dict[str, Any]]:
-    """The list of results, wherever the form has it."""
+    """The list of results, at any depth of the answer."""
     if isinstance(answer, list):
         return answer
     for value in answer.values():
@@ -72,32 +72,32 @@ def _score(entry: dict[str, Any]) -> str:
 
 Change = Callable[[list[dict[str, Any]]], Any]
 CHANGES: dict[str, Change] = {
-    "one is left out": lambda r: r.pop(),
-    "all are left out": lambda r: r.clear(),
-    "an index twice": lambda r: r[0].update({_index(r[0]): r[1][_index(r[1])]}),
-    "one more than documents": lambda r: r.append({**r[0], _index(r[0]): 6}),
+    "one result missing": lambda r: r.pop(),
+    "all results missing": lambda r: r.clear(),
+    "a repeated index": lambda r: r[0].update({_index(r[0]): r[1][_index(r[1])]}),
+    "one result too many": lambda r: r.append({**r[0], _index(r[0]): 6}),
     "an index out of range": lambda r: r[0].update({_index(r[0]): 77}),
     "a negative index": lambda r: r[0].update({_index(r[0]): -1}),
-    "an index that is no integer": lambda r: r[0].update({_index(r[0]): 0.5}),
+    "an index that is not an integer": lambda r: r[0].update({_index(r[0]): 0.5}),
     "an index that is a boolean": lambda r: r[0].update({_index(r[0]): True}),
     "no index": lambda r: r[0].pop(_index(r[0])),
     "no score": lambda r: r[0].pop(_score(r[0])),
-    "a score that is null": lambda r: r[0].update({_score(r[0]): None}),
-    "a score that is a string": lambda r: r[0].update({_score(r[0]): "0.5"}),
-    "a score that is no number": lambda r: r[0].update({_score(r[0]): float("nan")}),
-    "a score that is endless": lambda r: r[0].update({_score(r[0]): float("inf")}),
-    "a result that is no object": lambda r: r.insert(0, "0.5"),  # type: ignore[arg-type]
+    "a null score": lambda r: r[0].update({_score(r[0]): None}),
+    "a string score": lambda r: r[0].update({_score(r[0]): "0.5"}),
+    "a NaN score": lambda r: r[0].update({_score(r[0]): float("nan")}),
+    "an infinite score": lambda r: r[0].update({_score(r[0]): float("inf")}),
+    "a result that is not an object": lambda r: r.insert(0, "0.5"),  # type: ignore[arg-type]
 }
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
-async def test_each_way_an_answer_goes_wrong(name: str) -> None:
+async def test_every_bad_answer_is_an_error(name: str) -> None:
     case = CASES[name]
     with fake.serving(case.answer) as provider:
         scorer = load_remote(spec_of(name, provider.url, retries=0), {"A_KEY": case.key})
-        for reply, kind, said in STATUSES:
+        for reply, kind, message in STATUSES:
             provider.always = reply
-            with pytest.raises(kind, match=said) as caught:
+            with pytest.raises(kind, match=message) as caught:
                 await scorer.score("a query", DOCUMENTS)
             assert PROVIDERS[name].title in str(caught.value)
             assert type(caught.value) is kind
@@ -106,7 +106,7 @@ async def test_each_way_an_answer_goes_wrong(name: str) -> None:
 
             def changed(body: Any, change: Change = change) -> Any:
                 answer = case.answer(body)
-                # Bedrock's last page has a single result, which not every change fits.
+                # Bedrock's last page has a single result, too few for some of the changes.
                 with suppress(IndexError):
                     change(_results(answer))
                 return answer
@@ -122,7 +122,7 @@ async def test_each_way_an_answer_goes_wrong(name: str) -> None:
         await scorer.close()
 
 
-async def test_what_may_pass_is_tried_again_and_retry_after_is_kept(
+async def test_transient_failures_are_retried_and_retry_after_is_respected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waited: list[float] = []
@@ -132,7 +132,7 @@ async def test_what_may_pass_is_tried_again_and_retry_after_is_kept(
 
     with fake.serving(fake.cohere) as provider:
         scorer = load_remote(spec_of("cohere", provider.url, retries=3), {"A_KEY": KEY})
-        monkeypatch.setattr(scorer._remote.transport, "_sleep", sleep)  # type: ignore[attr-defined]
+        monkeypatch.setattr(scorer._connection.transport, "_sleep", sleep)  # type: ignore[attr-defined]
         limited = as_json({"message": "slow"}, 429, retry_after="2")
         provider.replies = [Reply(500), limited, Reply(503)]
         assert len(await scorer.score("q", DOCUMENTS)) == 5
@@ -142,34 +142,34 @@ async def test_what_may_pass_is_tried_again_and_retry_after_is_kept(
         wanted = {"calls": 4, "retries": 3, "failures": 2, "rate_limited": 1}
         assert {k: scorer.counts[k] for k in wanted} == wanted
 
-        provider.asked.clear()
+        provider.received.clear()
         provider.replies = [as_json({"message": "no"}, 422)]
         with pytest.raises(RemoteRefused):
             await scorer.score("q", DOCUMENTS)
-        assert len(provider.asked) == 1, "what is wrong stays wrong"
+        assert len(provider.received) == 1, "a rejected request is not retried"
 
-        # No use in waiting for longer than there is time.
-        provider.asked.clear()
+        # Not retried: Retry-After is beyond the deadline.
+        provider.received.clear()
         provider.replies = [as_json({"message": "slow"}, 429, retry_after="3600")]
         with pytest.raises(RemoteRateLimited) as caught:
             await scorer.score("q", DOCUMENTS)
-        assert (caught.value.retry_after_s, len(provider.asked)) == (3600, 1)
+        assert (caught.value.retry_after_s, len(provider.received)) == (3600, 1)
 
 
-async def test_a_slow_provider_ends_in_its_deadline_and_tries_count_towards_it() -> None:
+async def test_the_deadline_covers_a_slow_answer_and_all_retries() -> None:
     with fake.serving(fake.cohere, delay_s=0.3) as provider:
         scorer = load_remote(spec_of("cohere", provider.url, timeout_s=0.1), {"A_KEY": KEY})
-        with pytest.raises(RemoteTimeout, match="did not answer in time"):
+        with pytest.raises(RemoteTimeout, match="timed out"):
             await scorer.score("q", DOCUMENTS)
     with fake.serving(fake.cohere) as provider:
         provider.always = Reply(500, delay_s=0.08)
         spec = spec_of("cohere", provider.url, timeout_s=0.2, retries=50)
         with pytest.raises((RemoteTimeout, RemoteUnavailable)):
             await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
-        assert len(provider.asked) < 5
+        assert len(provider.received) < 5
 
 
-async def test_a_provider_that_is_gone_is_left_alone_after_some_failures() -> None:
+async def test_calls_are_paused_after_five_failures_in_a_row() -> None:
     with fake.serving(fake.cohere) as provider:
         spec = spec_of("cohere", provider.url, retries=0)
     scorer = load_remote(spec, {"A_KEY": KEY})
@@ -183,7 +183,7 @@ async def test_a_provider_that_is_gone_is_left_alone_after_some_failures() -> No
     assert scorer.counts["breaker_opened"] == 1
 
 
-async def test_a_key_is_in_no_message(tmp_path: Any) -> None:
+async def test_no_error_message_contains_the_key(tmp_path: Any) -> None:
     with fake.serving(fake.cohere) as provider:
         provider.always = as_json({"message": f"Incorrect API key provided: {KEY}"}, 401)
         scorer = load_remote(spec_of("cohere", provider.url), {"A_KEY": KEY})
@@ -197,7 +197,7 @@ async def test_a_key_is_in_no_message(tmp_path: Any) -> None:
         assert KEY not in str(answered.value)
 
 
-async def test_a_key_file_is_read_again_when_it_changes(tmp_path: Any) -> None:
+async def test_a_changed_key_file_is_read_again(tmp_path: Any) -> None:
     file = tmp_path / "key"
     file.write_text("first\n")
     with fake.serving(fake.cohere) as provider:
@@ -206,34 +206,34 @@ async def test_a_key_file_is_read_again_when_it_changes(tmp_path: Any) -> None:
         await scorer.score("q", DOCUMENTS)
         file.write_text("the second\n")
         await scorer.score("q", DOCUMENTS)
-    sent = [asked.headers["authorization"] for asked in provider.asked]
+    sent = [request.headers["authorization"] for request in provider.received]
     assert sent == ["Bearer first", "Bearer the second"]
     file.unlink()
-    with pytest.raises(RemoteUnauthorized, match="can't be read"):
+    with pytest.raises(RemoteUnauthorized, match="cannot read the key file"):
         load_remote(spec, {})
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         (RemoteSpec("m", "nobody", "x"), "'nobody' is not a provider"),
         (RemoteSpec("m", "cohere"), "needs `model`"),
         (RemoteSpec("m", "vllm", "x"), "needs `base_url`"),
         (RemoteSpec("m", "vllm", "x", base_url="host:1"), "http or https"),
-        (RemoteSpec("m", "vllm", "x", base_url="http://me:pw@host"), "no key, user"),
-        (RemoteSpec("m", "vllm", "x", base_url="http://host?key=1"), "no key, user"),
+        (RemoteSpec("m", "vllm", "x", base_url="http://me:pw@host"), "user name"),
+        (RemoteSpec("m", "vllm", "x", base_url="http://host?key=1"), "query string"),
         (RemoteSpec("m", "google", "x", api_key_env="A_KEY"), "needs `project`"),
         (RemoteSpec("m", "bedrock", "x", api_key_env="A_KEY"), "needs `region`"),
     ],
 )
-def test_wrong_settings_are_refused_at_the_start(spec: RemoteSpec, said: str) -> None:
-    with pytest.raises(RemoteConfigError, match=said):
+def test_invalid_settings_are_rejected_on_loading(spec: RemoteSpec, message: str) -> None:
+    with pytest.raises(RemoteConfigError, match=message):
         load_remote(spec, {"A_KEY": "identity:secret"})
 
 
-def test_a_missing_key_is_refused_at_the_start() -> None:
+def test_a_missing_or_malformed_key_is_rejected_on_loading() -> None:
     with pytest.raises(RemoteUnauthorized, match="COHERE_API_KEY"):
         load_remote(RemoteSpec("m", "cohere", "x"), {})
-    with pytest.raises(RemoteUnauthorized, match="no header takes") as caught:
+    with pytest.raises(RemoteUnauthorized, match="not allowed in a header") as caught:
         load_remote(RemoteSpec("m", "cohere", "x"), {"COHERE_API_KEY": "sécret"})
     assert "cret" not in json.dumps(str(caught.value))

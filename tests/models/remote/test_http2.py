@@ -1,4 +1,4 @@
-"""Calls to a provider that speaks HTTP/2 share one connection."""
+"""Calls to a provider that supports HTTP/2 share one connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ x509 = pytest.importorskip("cryptography.x509")
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    """A self-signed certificate for 127.0.0.1, and its key."""
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -56,7 +56,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 
 class Http2Provider:
-    """Answers each request of a connection as Cohere does."""
+    """Answers every request as Cohere does, over HTTP/2."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -89,7 +89,9 @@ class Http2Provider:
         writer.close()
 
 
-async def test_calls_share_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_calls_share_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     certificate, key = _certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -1,4 +1,4 @@
-"""Every provider of the table, against a server that answers as its documentation says."""
+"""Every provider in the table, against a server that answers as its documentation describes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = "key-of-a-customer"
 
 @dataclass(frozen=True)
 class Case:
-    """What a provider is asked by, and how its answer is read."""
+    """The request that a provider expects, and how it answers."""
 
     answer: fake.Answer
     path: str
@@ -100,25 +100,25 @@ def spec_of(name: str, url: str, **more: Any) -> RemoteSpec:
     return RemoteSpec("mine", name, **given)
 
 
-def test_every_row_has_a_case() -> None:
+def test_every_provider_has_a_case() -> None:
     assert set(ENDPOINTS) == set(CASES)
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
-async def test_a_provider_is_asked_and_read_as_documented(name: str) -> None:
+async def test_requests_and_answers_follow_the_documentation(name: str) -> None:
     case, row = CASES[name], PROVIDERS[name]
     with fake.serving(case.answer) as provider:
         scorer = load_remote(spec_of(name, provider.url), {"A_KEY": case.key})
         scores = await scorer.score("a query", DOCUMENTS)
         await scorer.close()
-    asked = provider.asked[-1]
-    assert asked.path == case.path
+    request = provider.received[-1]
+    assert request.path == case.path
     if case.header:
-        assert asked.headers[case.header[0]] == case.header[1]
-    assert asked.headers["content-type"] == "application/json"
+        assert request.headers[case.header[0]] == case.header[1]
+    assert request.headers["content-type"] == "application/json"
     for header, value in row.headers.items():
-        assert asked.headers[header] == value
-    # The raw score is the provider's own; the relevance is within [0, 1].
+        assert request.headers[header] == value
+    # The raw score is the provider's own, and relevance is within [0, 1].
     assert [s.logit for s in scores] == pytest.approx(VALUES)
     shown = [relevance(s.logit, scorer.info.activation) for s in scores]
     sigmoid = [1 / (1 + math.exp(-v)) for v in VALUES]
@@ -130,13 +130,13 @@ async def test_a_provider_is_asked_and_read_as_documented(name: str) -> None:
     assert scorer.info.source == f"{name}:{case.model or 'default'}"
 
 
-async def test_bedrock_is_signed_and_read_page_by_page() -> None:
+async def test_bedrock_requests_are_signed_and_all_pages_are_read() -> None:
     with fake.serving(fake.bedrock) as provider:
         scorer = load_remote(spec_of("bedrock", provider.url), {"A_KEY": "identity:secret:session"})
         await scorer.score("a query", DOCUMENTS)
-    assert [a.body.get("nextToken") for a in provider.asked] == [None, "2", "4"]
-    for asked in provider.asked:
-        signature = asked.headers["authorization"]
+    assert [a.body.get("nextToken") for a in provider.received] == [None, "2", "4"]
+    for request in provider.received:
+        signature = request.headers["authorization"]
         assert signature.startswith("AWS4-HMAC-SHA256 Credential=identity/")
         assert (
             "/eu-west-1/bedrock/aws4_request, SignedHeaders=content-type;host;x-amz-" in signature
@@ -144,24 +144,24 @@ async def test_bedrock_is_signed_and_read_page_by_page() -> None:
         assert "secret" not in signature
 
 
-async def test_aws_and_google_are_given_what_their_own_variables_hold() -> None:
+async def test_aws_credentials_and_googles_project_are_sent() -> None:
     names = {"AWS_ACCESS_KEY_ID": "identity", "AWS_SECRET_ACCESS_KEY": "secret"}
     with fake.serving(fake.bedrock) as provider:
         spec = RemoteSpec("mine", "bedrock", "amazon.rerank-v1:0", base_url=provider.url)
         await load_remote(spec, {**names, "AWS_REGION": "eu-west-1"}).score("q", DOCUMENTS)
-    assert "Credential=identity/" in provider.asked[0].headers["authorization"]
+    assert "Credential=identity/" in provider.received[0].headers["authorization"]
     with fake.serving(fake.google) as provider:
         scorer = load_remote(spec_of("google", provider.url), {"A_KEY": "token"})
         await scorer.score("q", DOCUMENTS)
-    assert provider.asked[0].headers["x-goog-user-project"] == "p1"
+    assert provider.received[0].headers["x-goog-user-project"] == "p1"
 
 
-async def test_a_token_for_a_pair_of_keys_is_asked_for_once() -> None:
+async def test_baidus_access_token_is_fetched_once() -> None:
     with fake.serving(fake.cohere) as provider:
         scorer = load_remote(spec_of("yiyan", provider.url), {"A_KEY": "identity:secret"})
         await scorer.score("q", DOCUMENTS)
         await scorer.score("q", DOCUMENTS)
-    paths = [asked.path.partition("?")[0] for asked in provider.asked]
+    paths = [request.path.partition("?")[0] for request in provider.received]
     assert paths.count("/oauth/2.0/token") == 1
     assert len(paths) == 3
 
@@ -175,14 +175,14 @@ async def test_a_token_for_a_pair_of_keys_is_asked_for_once() -> None:
         ("nv-rerank-qa-mistral-4b:1", "", "nv-rerank-qa-mistral-4b:1"),
     ],
 )
-async def test_nvidia_has_models_in_its_path_and_one_that_is_not(
+async def test_nvidias_path_contains_the_model_except_for_one(
     model: str, path: str, sent: str | None
 ) -> None:
     with fake.serving(fake.nvidia) as provider:
         spec = spec_of("nvidia", provider.url, model=model)
         await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
-    assert provider.asked[0].path == f"/v1/retrieval/nvidia{path}/reranking"
-    assert provider.asked[0].body["model"] == (sent or "nvidia/nv-rerankqa-mistral-4b-v3")
+    assert provider.received[0].path == f"/v1/retrieval/nvidia{path}/reranking"
+    assert provider.received[0].body["model"] == (sent or "nvidia/nv-rerankqa-mistral-4b-v3")
 
 
 @pytest.mark.parametrize(
@@ -195,22 +195,24 @@ async def test_nvidia_has_models_in_its_path_and_one_that_is_not(
         ("/v2/rerankers", "/v2/rerankers"),
     ],
 )
-async def test_a_base_is_completed_unless_it_names_the_endpoint(given: str, path: str) -> None:
+async def test_the_path_is_appended_unless_base_url_names_an_endpoint(
+    given: str, path: str
+) -> None:
     with fake.serving(fake.cohere) as provider:
         spec = spec_of("azure-cohere", provider.url + given)
         await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
-    assert provider.asked[0].path == path
+    assert provider.received[0].path == path
 
 
-async def test_a_base_with_its_version_is_not_given_it_twice() -> None:
+async def test_a_version_in_base_url_is_not_repeated() -> None:
     with fake.serving(fake.common) as provider:
         await load_remote(spec_of("vllm", provider.url + "/v1"), {"A_KEY": KEY}).score(
             "q", DOCUMENTS
         )
-    assert provider.asked[0].path == "/v1/rerank"
+    assert provider.received[0].path == "/v1/rerank"
 
 
-async def test_parameters_are_added_and_null_takes_a_field_away() -> None:
+async def test_parameters_are_added_and_null_removes_a_field() -> None:
     with fake.serving(lambda body: fake.common({**body, "return_documents": False})) as provider:
         provider.answer = lambda body: {
             "results": [{"index": 0, "relevance_score": 0.5, "document": None}]
@@ -218,5 +220,5 @@ async def test_parameters_are_added_and_null_takes_a_field_away() -> None:
         parameters = {"overlap_tokens": 40, "return_documents": None}
         spec = spec_of("siliconflow", provider.url, parameters=parameters)
         await load_remote(spec, {"A_KEY": KEY}).score("q", ["a"])
-    assert provider.asked[0].body["overlap_tokens"] == 40
-    assert "return_documents" not in provider.asked[0].body
+    assert provider.received[0].body["overlap_tokens"] == 40
+    assert "return_documents" not in provider.received[0].body

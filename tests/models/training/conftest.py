@@ -1,4 +1,4 @@
-"""A small sentence-transformers model with random weights, and texts for it."""
+"""A small sentence-transformers model with random weights, and texts to train on."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(encoder_folder: Path) -> SentenceTransformer:
-    """Without dropout, so that two forward passes agree."""
+    """In eval mode: without dropout, so two forward passes agree."""
     return SentenceTransformer(str(encoder_folder), device="cpu").eval()

@@ -1,4 +1,4 @@
-"""Guides without a model, a model that only looks vectors up, and the loss by the book."""
+"""Guides without a model, a model that looks up vectors, and a reference implementation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.training import Guide
 
 
 class WordGuide:
-    """Shared words, and a number of the pair's own, so that some negatives beat the positive."""
+    """Scores shared words plus a hash of the pair, so that some negatives beat the positive."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -24,16 +24,18 @@ class WordGuide:
     ) -> list[list[float]]:
         self.calls += 1
         self.asked += [(q, d) for q, part in zip(queries, documents, strict=True) for d in part]
-        return [[one(q, d) for d in part] for q, part in zip(queries, documents, strict=True)]
+        return [
+            [word_score(q, d) for d in part] for q, part in zip(queries, documents, strict=True)
+        ]
 
 
-def one(query: str, document: str) -> float:
+def word_score(query: str, document: str) -> float:
     shared = len(set(query.split()) & set(document.split()))
     return shared / 2 + 2 * (zlib.crc32(f"{query}|{document}".encode()) % 1000) / 1000
 
 
 class ConstantGuide:
-    """The same score for all pairs: keeps no pair back. Counts them, and nothing else."""
+    """Gives every pair the same score, so no negative is excluded, and counts the pairs."""
 
     def __init__(self) -> None:
         self.pairs = 0
@@ -46,7 +48,7 @@ class ConstantGuide:
 
 
 class Lookup(nn.Module):
-    """A model whose embeddings are its parameters: token id to vector."""
+    """A model whose parameters are the embeddings: token id to vector."""
 
     def __init__(self, vectors: Tensor) -> None:
         super().__init__()
@@ -63,19 +65,19 @@ def lookup(vectors: Tensor) -> Any:
 
 
 def features(columns: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """What a Lookup takes: each place of the batch has a vector of its own."""
+    """Features for a Lookup; each position of the batch has its own vector."""
     rows = len(columns[0])
     return [
         {
-            "input_ids": torch.arange(rows)[:, None] + place * rows,
+            "input_ids": torch.arange(rows)[:, None] + column * rows,
             "attention_mask": torch.ones(rows, 1, dtype=torch.long),
             "texts": list(texts),
         }
-        for place, texts in enumerate(columns)
+        for column, texts in enumerate(columns)
     ]
 
 
-def by_the_book(
+def reference_loss(
     columns: Sequence[Sequence[str]],
     embeddings: Sequence[Tensor],
     guide: Guide,
@@ -86,9 +88,9 @@ def by_the_book(
     anchors: bool = True,
     positives: bool = True,
 ) -> Tensor:
-    """The loss written out row by row, uncached, each pair asked for alone."""
+    """The loss computed row by row, without a cache, scoring each pair separately."""
 
-    def ask(query: str, document: str) -> float:
+    def score(query: str, document: str) -> float:
         return guide.score([query], [[document]])[0][0]
 
     def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -101,14 +103,14 @@ def by_the_book(
         for a, p in zip(anchor, positive, strict=True):
             if a == anchor[i] or p == positive[i]:
                 related |= {a, p}
-        own = ask(anchor[i], positive[i])
+        own = score(anchor[i], positive[i])
         limit = own - (abs(own) * margin if relative else margin)
-        sides = [(0, place) for place in range(1, len(columns))]
+        sides = [(0, column) for column in range(1, len(columns))]
         sides += [(0, 0)] * anchors + [(1, 1)] * positives
         logits = [cosine(embeddings[0][i], embeddings[1][i])]
         for left, right in sides:
             for j, text in enumerate(columns[right]):
-                if text not in related and not ask(columns[left][i], text) > limit:
+                if text not in related and not score(columns[left][i], text) > limit:
                     logits.append(cosine(embeddings[left][i], embeddings[right][j]))
         losses.append(-torch.log_softmax(torch.stack(logits) / temperature, 0)[0])
     return torch.stack(losses).mean()

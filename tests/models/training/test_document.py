@@ -1,4 +1,4 @@
-"""What docs/training.md shows runs, and what it says of the presets is so."""
+"""docs/training.md: the examples run, and the table of presets matches the code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_examples_run(
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_table_of_presets(name: str) -> None:
+def test_the_table_of_presets_matches_the_code(name: str) -> None:
     preset = PRESETS[name]
     values = (
         preset.similarity_threshold,

@@ -1,4 +1,4 @@
-"""Guides give each pair its score, in bounded requests, or a clear word."""
+"""Guides score every pair, in requests of limited size, or raise a clear error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORDS = [[1.0, 2.0, 0.0, 1.0], [2.0, 0.0]]
 
 
 class Loop:
-    """The service, without Ray, on an event loop of its own: for clients that block."""
+    """The service without Ray, on an event loop in a thread, for blocking clients."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -77,16 +77,16 @@ def scored(body: dict[str, Any]) -> httpx.Response:
     return httpx.Response(200, json={"results": hits[::-1]})
 
 
-def test_the_service_over_http(service: Loop) -> None:
+def test_http_guide_scores_through_the_service(service: Loop) -> None:
     guide = over(service.answer, documents_per_request=3)
     assert guide.score(QUERIES, DOCUMENTS) == WORDS
     assert service.frontend.backend.rows == 6
-    # The next epoch is answered by the score store.
+    # In the next epoch the score store has all scores.
     assert guide.score(QUERIES[::-1], DOCUMENTS[::-1]) == WORDS[::-1]
     assert service.frontend.backend.rows == 6
 
 
-def test_what_is_sent_over_http() -> None:
+def test_http_guide_sends_the_options_and_the_key() -> None:
     bodies: list[dict[str, Any]] = []
     heads: list[httpx.Headers] = []
 
@@ -109,7 +109,7 @@ def test_what_is_sent_over_http() -> None:
     assert heads[0]["authorization"] == "Bearer k"
 
 
-def test_requests_under_way_are_bounded() -> None:
+def test_http_guide_limits_concurrent_requests() -> None:
     lock, now, most = threading.Lock(), 0, 0
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -127,7 +127,7 @@ def test_requests_under_way_are_bounded() -> None:
     assert 1 < most <= 3
 
 
-def test_a_busy_service_is_asked_again() -> None:
+def test_http_guide_retries_when_the_service_is_busy() -> None:
     answers = [429, 503]
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -146,29 +146,29 @@ def refuses(request: httpx.Request) -> httpx.Response:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda r: httpx.Response(401, text="no such key"), "answered 401: no such key"),
-        (lambda r: httpx.Response(429, text="full"), "answered 429: full"),
-        (lambda r: httpx.Response(200, text="<html>"), "another format"),
-        (lambda r: httpx.Response(200, json=[1]), "another format"),
+        (lambda r: httpx.Response(401, text="no such key"), "returned 401: no such key"),
+        (lambda r: httpx.Response(429, text="full"), "returned 429: full"),
+        (lambda r: httpx.Response(200, text="<html>"), "unknown format"),
+        (lambda r: httpx.Response(200, json=[1]), "unknown format"),
         (lambda r: httpx.Response(200, json={"results": []}), "0 scores for 2 documents"),
         (
             lambda r: httpx.Response(200, json={"results": [{"index": 0, "score": 1}] * 2}),
-            "2 scores for 2 documents, not one for each",
+            "2 scores for 2 documents, not one per document",
         ),
         (refuses, "connection refused.*rerank up"),
     ],
 )
-def test_a_service_that_gives_no_scores(answer: Any, message: str) -> None:
+def test_http_guide_raises_an_error_without_usable_scores(answer: Any, message: str) -> None:
     with pytest.raises(GuideError, match=message):
         over(answer, retries=0).score(["q"], [["a", "b"]])
 
 
 class Handle:
-    """What a Ray handle of the application does, over the service without Ray."""
+    """Behaves like a Ray handle of the application, without Ray."""
 
     def __init__(self, service: Loop) -> None:
         self.service = service
-        self.under_way = self.most = 0
+        self.pending = self.most = 0
         self.rerank = self
         self.error: Exception | None = None
 
@@ -176,28 +176,28 @@ class Handle:
         signature = inspect.signature(Ingress.func_or_class.rerank)
         signature.bind(None, query, documents, **fields)
         body = {"query": query, "documents": documents, **fields}
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
+        self.pending += 1
+        self.most = max(self.most, self.pending)
         return SimpleNamespace(result=lambda timeout_s: self.result(body))
 
     def result(self, body: dict[str, Any]) -> Any:
-        self.under_way -= 1
+        self.pending -= 1
         if self.error:
             raise self.error
         return self.service.run(self.service.frontend.service.rerank(NATIVE.parse(body, Limits())))
 
 
-def test_a_ray_handle(service: Loop) -> None:
+def test_handle_guide_scores_through_a_ray_handle(service: Loop) -> None:
     handle = Handle(service)
     guide = HandleGuide(handle, concurrency=2, documents_per_request=1)
     assert guide.score(QUERIES, DOCUMENTS) == WORDS
     assert handle.most == 2
     handle.error = TimeoutError()
-    with pytest.raises(GuideError, match="Ray handle gave no scores: TimeoutError"):
+    with pytest.raises(GuideError, match="Ray handle returned no scores: TimeoutError"):
         guide.score(QUERIES, DOCUMENTS)
 
 
-def test_a_scorer_in_this_process(tmp_path: Path) -> None:
+def test_scorer_guide_matches_the_scorer(tmp_path: Path) -> None:
     path = tiny_bert_cross_encoder(tmp_path / "ce")
     scorer = load(ModelSpec("m", source=str(path), dtype="float32"))
     expected = [
@@ -211,29 +211,29 @@ def test_a_scorer_in_this_process(tmp_path: Path) -> None:
     assert shown == pytest.approx([relevance(s, "sigmoid") for s in expected[0]], abs=1e-4)
 
 
-def test_a_scorer_without_usable_scores(tmp_path: Path) -> None:
+def test_scorer_guide_raises_an_error_for_a_broken_model(tmp_path: Path) -> None:
     scorer = load(ModelSpec("m", source=str(tiny_bert_cross_encoder(tmp_path / "c", nan=True))))
     with pytest.raises(GuideError, match="m"):
         ScorerGuide(scorer).score(["q"], [["d"]])
 
 
-def test_a_listwise_scorer_is_refused() -> None:
+def test_scorer_guide_rejects_a_listwise_model() -> None:
     scorer: Any = SimpleNamespace(info=SimpleNamespace(listwise=True, name="lists"))
     with pytest.raises(ValueError, match="lists is listwise"):
         ScorerGuide(scorer)
 
 
-def test_a_function_of_pairs() -> None:
+def test_function_guide_scores_with_a_function() -> None:
     def shared(pairs: list[tuple[str, str]]) -> Sequence[float]:
         return [float(len(set(q.split()) & set(d.split()))) for q, d in pairs]
 
     assert FunctionGuide(shared).score(QUERIES, DOCUMENTS) == WORDS
-    with pytest.raises(GuideError, match="gave 1 scores for 6 pairs"):
+    with pytest.raises(GuideError, match="returned 1 scores for 6 pairs"):
         FunctionGuide(lambda pairs: [1.0]).score(QUERIES, DOCUMENTS)
 
 
 @pytest.mark.parametrize("field", ["concurrency", "documents_per_request"])
-def test_bounds_of_requests(field: str) -> None:
+def test_request_limits_must_be_positive(field: str) -> None:
     options: dict[str, Any] = {field: 0}
     with pytest.raises(ValueError, match=f"{field} must be at least 1"):
         HTTPGuide("http://service", **options)

@@ -1,4 +1,4 @@
-"""The cached loss is the uncached one, whatever its options."""
+"""The cached loss equals the uncached loss for all options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.training import (
     RerankerCachedGISTEmbedLoss,
 )
 from tests.models.training.conftest import ANCHORS, NEGATIVES, PAIRS, POSITIVES
-from tests.models.training.stubs import ConstantGuide, WordGuide, by_the_book, features, lookup
+from tests.models.training.stubs import ConstantGuide, WordGuide, features, lookup, reference_loss
 
 EVERYTHING: dict[str, Any] = {
     "similarity_threshold": -1,
@@ -45,7 +45,7 @@ def embed(model: SentenceTransformer, columns: list[list[str]]) -> list[torch.Te
 
 @pytest.mark.parametrize("optimized", [False, True])
 @pytest.mark.parametrize(
-    ("columns", "options", "book"),
+    ("columns", "options", "reference_options"),
     [
         (PAIRS, {}, {}),
         ([*PAIRS, *NEGATIVES], {"margin": 0.5}, {"margin": 0.5}),
@@ -62,14 +62,16 @@ def embed(model: SentenceTransformer, columns: list[list[str]]) -> list[torch.Te
         ([[*ANCHORS, ANCHORS[0]], [*POSITIVES, POSITIVES[1]]], {}, {}),
     ],
 )
-def test_gradients_equal_the_uncached_loss(
+def test_loss_and_gradients_equal_the_uncached_loss(
     model: SentenceTransformer,
     columns: list[list[str]],
     options: dict[str, Any],
-    book: dict[str, Any],
+    reference_options: dict[str, Any],
     optimized: bool,
 ) -> None:
-    expected = by_the_book(columns, embed(model, columns), WordGuide(), temperature=0.05, **book)
+    expected = reference_loss(
+        columns, embed(model, columns), WordGuide(), temperature=0.05, **reference_options
+    )
     wanted = gradients(model, expected)
     options = {"temperature": 0.05, "mini_batch_size": 3, **options}
     loss: RerankerCachedGISTEmbedLoss
@@ -83,7 +85,7 @@ def test_gradients_equal_the_uncached_loss(
     assert loss.counters.dropped > 0
 
 
-def test_with_an_embedding_model_as_guide_it_is_gist(model: SentenceTransformer) -> None:
+def test_with_an_embedding_model_as_guide_it_equals_gist(model: SentenceTransformer) -> None:
     def cosine(pairs: list[tuple[str, str]]) -> list[float]:
         queries = model.encode([q for q, _ in pairs], normalize_embeddings=True)
         return (
@@ -104,7 +106,7 @@ def test_with_an_embedding_model_as_guide_it_is_gist(model: SentenceTransformer)
     assert_close(gradients(model, found), wanted)
 
 
-def test_embeds_no_more_than_a_mini_batch_at_a_time() -> None:
+def test_at_most_a_mini_batch_is_embedded_at_a_time() -> None:
     model = lookup(torch.randn(8, 4))
     loss = RerankerCachedGISTEmbedLoss(model, WordGuide(), mini_batch_size=3)
     loss(features(PAIRS)).backward()
@@ -112,7 +114,7 @@ def test_embeds_no_more_than_a_mini_batch_at_a_time() -> None:
     assert model[0].rows == [3, 1] * 4
 
 
-def test_the_second_pass_runs_under_the_firsts_autocast(model: SentenceTransformer) -> None:
+def test_the_second_pass_uses_the_autocast_of_the_first(model: SentenceTransformer) -> None:
     dtypes: list[torch.dtype] = []
     loss = RerankerCachedGISTEmbedLoss(
         model, WordGuide(), mini_batch_size=2, temperature=0.05, contrast_anchors=False
@@ -139,7 +141,7 @@ def test_evaluation_needs_no_gradients(model: SentenceTransformer) -> None:
     assert not value.requires_grad
 
 
-def test_an_outer_loss_may_call_it_for_many_sizes(model: SentenceTransformer) -> None:
+def test_it_works_inside_a_matryoshka_loss(model: SentenceTransformer) -> None:
     guide = WordGuide()
     loss = RerankerCachedGISTEmbedLoss(model, guide, mini_batch_size=3)
     value = MatryoshkaLoss(model, loss, [32, 8])(
@@ -149,7 +151,7 @@ def test_an_outer_loss_may_call_it_for_many_sizes(model: SentenceTransformer) ->
     assert len(guide.asked) == len(set(guide.asked))
 
 
-def test_the_guide_is_asked_once_for_a_pair() -> None:
+def test_the_guide_scores_each_pair_once() -> None:
     columns = [[*ANCHORS, ANCHORS[0]], [*POSITIVES, "what fell today"]]
     guide = WordGuide()
     loss = RerankerCachedGISTEmbedLoss(lookup(torch.randn(10, 4)), guide, mini_batch_size=2)
@@ -159,7 +161,7 @@ def test_the_guide_is_asked_once_for_a_pair() -> None:
     assert guide.calls == 1
 
 
-def test_a_guide_that_is_a_module_is_not_trained() -> None:
+def test_a_guide_that_is_a_torch_module_is_not_trained() -> None:
     class Module(torch.nn.Linear):
         score = ConstantGuide().score
 
@@ -167,7 +169,7 @@ def test_a_guide_that_is_a_module_is_not_trained() -> None:
     assert [name for name, _ in loss.named_parameters()] == ["model.0.table.weight"]
 
 
-def test_counters_go_with_the_state_and_options_with_the_card() -> None:
+def test_counters_are_saved_and_options_are_in_the_model_card() -> None:
     model = lookup(torch.randn(8, 4))
     loss = OptimizedRerankerCachedGISTEmbedLoss(model, WordGuide(), "aggressive", max_candidates=9)
     loss(features(PAIRS)).backward()

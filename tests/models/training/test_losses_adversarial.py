@@ -1,4 +1,4 @@
-"""Batches and guides that a loss must survive, or refuse with a clear word."""
+"""Unusual batches and guides, which a loss must handle or reject with a clear error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.training import (
     RerankerCachedGISTEmbedLoss,
 )
 from tests.models.training.conftest import ANCHORS, NEGATIVES, PAIRS, POSITIVES
-from tests.models.training.stubs import ConstantGuide, WordGuide, by_the_book, features, lookup
+from tests.models.training.stubs import ConstantGuide, WordGuide, features, lookup, reference_loss
 
 
 def make(
@@ -28,7 +28,7 @@ def make(
 
 
 @pytest.mark.parametrize("optimized", [False, True])
-def test_a_batch_of_one_teaches_nothing_and_costs_nothing(optimized: bool) -> None:
+def test_a_batch_of_one_pair_has_no_loss_and_no_guide_calls(optimized: bool) -> None:
     guide = WordGuide()
     loss, _ = make([["a b"], ["a c"]], guide, optimized=optimized)
     value = loss(features([["a b"], ["a c"]]))
@@ -38,12 +38,12 @@ def test_a_batch_of_one_teaches_nothing_and_costs_nothing(optimized: bool) -> No
     assert not loss.model[0].table.weight.grad.any()
 
 
-def test_a_batch_of_one_with_a_negative() -> None:
+def test_a_batch_of_one_pair_with_a_negative() -> None:
     columns = [["a b"], ["a b c"], ["d"]]
     guide = WordGuide()
     loss, vectors = make(columns, guide)
     value = loss(features(columns))
-    expected = by_the_book(columns, vectors.split(1), WordGuide(), temperature=0.1)
+    expected = reference_loss(columns, vectors.split(1), WordGuide(), temperature=0.1)
     torch.testing.assert_close(value.detach(), expected)
     assert sorted(guide.asked) == [("a b", "a b c"), ("a b", "d")]
 
@@ -60,19 +60,17 @@ def test_a_batch_of_one_with_a_negative() -> None:
     ],
     ids=["anchors", "positives", "negatives", "crossed", "all"],
 )
-def test_texts_that_belong_together_are_no_negatives(
-    columns: list[list[str]], optimized: bool
-) -> None:
+def test_related_texts_are_never_negatives(columns: list[list[str]], optimized: bool) -> None:
     everything = {"similarity_threshold": -1, "hybrid_threshold": -1, "min_top_k": 9}
     guide = WordGuide()
-    # By a guide that keeps nothing back, only the relation of texts decides.
+    # The constant guide excludes nothing, so only the relation between texts matters.
     loss, vectors = make(
         columns, ConstantGuide(), optimized=optimized, **(everything if optimized else {})
     )
     value = loss(features(columns))
     value.backward()
     rows = len(columns[0])
-    expected = by_the_book(columns, vectors.split(rows), ConstantGuide(), temperature=0.1)
+    expected = reference_loss(columns, vectors.split(rows), ConstantGuide(), temperature=0.1)
     torch.testing.assert_close(value.detach(), expected)
     asking, _ = make(columns, guide, optimized=optimized, **(everything if optimized else {}))
     asking(features(columns))
@@ -89,7 +87,9 @@ def test_texts_that_belong_together_are_no_negatives(
         ({"max_candidates": 1, "min_top_k": 0, "contrast_anchors": False}, None),
     ],
 )
-def test_a_prefilter_that_keeps_none(options: dict[str, Any], calls: int | None) -> None:
+def test_a_prefilter_that_selects_no_or_few_pairs(
+    options: dict[str, Any], calls: int | None
+) -> None:
     columns = [*PAIRS, *NEGATIVES]
     guide = WordGuide()
     loss, _ = make(columns, guide, optimized=True, **options)
@@ -101,16 +101,16 @@ def test_a_prefilter_that_keeps_none(options: dict[str, Any], calls: int | None)
         assert len(guide.asked) == calls == loss.counters.calls
 
 
-def test_what_lies_below_the_threshold_is_a_negative_unasked() -> None:
-    """The plain contrastive loss, then: nothing is held back."""
+def test_pairs_below_the_threshold_are_negatives_without_a_guide_call() -> None:
+    """Nothing is excluded, so the result is the plain contrastive loss."""
     loss, vectors = make(PAIRS, WordGuide(), optimized=True, similarity_threshold=1.0, min_top_k=0)
-    expected = by_the_book(PAIRS, vectors.split(4), ConstantGuide(), temperature=0.1)
+    expected = reference_loss(PAIRS, vectors.split(4), ConstantGuide(), temperature=0.1)
     torch.testing.assert_close(loss(features(PAIRS)).detach(), expected)
 
 
-def test_what_lies_nearer_than_the_positive_is_left_out_unasked() -> None:
+def test_pairs_closer_than_the_positive_are_excluded_without_a_guide_call() -> None:
     vectors = torch.eye(4).repeat(2, 1)
-    # The first positive is at cosine 0 of its anchor, the second one at 0.8.
+    # The cosine with their anchors is 0 for the first positive, 0.8 for the second.
     vectors[4] = torch.tensor([0.0, 0, 0, 1])
     vectors[5] = torch.tensor([0.8, 0.6, 0, 0])
     guide = WordGuide()
@@ -124,12 +124,12 @@ def test_what_lies_nearer_than_the_positive_is_left_out_unasked() -> None:
         contrast_positives=False,
     )
     loss(features(PAIRS))
-    # Column 1 for row 0 (0.8 above 0); row 3's vector is row 0's positive (1.0, its own too).
+    # Only row 0 with column 1 (0.8 > 0). Row 3 with column 0 has 1.0, as has its own positive.
     assert guide.asked == []
     assert loss.counters.dropped == 1
 
 
-class Wrong:
+class BadGuide:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
 
@@ -140,26 +140,26 @@ class Wrong:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda ds: [[0.0] * len(d) for d in ds][1:], "answered 7 queries; it was asked 8"),
+        (lambda ds: [[0.0] * len(d) for d in ds][1:], "returned 7 lists for 8 queries"),
         (lambda ds: [[0.0] * (len(d) - 1) for d in ds], "shape .*for the 4 documents"),
-        (lambda ds: [[[0.0, 1.0]] * len(d) for d in ds], "one number for each is needed"),
+        (lambda ds: [[[0.0, 1.0]] * len(d) for d in ds], "expected one number per document"),
         (lambda ds: [[float("nan")] * len(d) for d in ds], "score is nan for query 'how do pandas"),
         (lambda ds: [[float("inf")] * len(d) for d in ds], "score is inf"),
         (lambda ds: [[1e60] * len(d) for d in ds], "score is inf"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_a_guide_without_usable_scores(answer: Any, message: str) -> None:
-    loss, _ = make(PAIRS, Wrong(answer), contrast_anchors=True)
-    # Anchors ask about their positive, three others and three anchors.
+def test_unusable_scores_are_an_error(answer: Any, message: str) -> None:
+    loss, _ = make(PAIRS, BadGuide(answer), contrast_anchors=True)
+    # Each anchor is scored with its positive, three other positives and three other anchors.
     message = message.replace("the 4 documents", "the 7 documents")
     with pytest.raises(GuideError, match=message):
         loss(features(PAIRS))
 
 
-def test_columns_that_are_missing_or_no_text() -> None:
+def test_missing_columns_and_columns_without_text_are_rejected() -> None:
     loss, _ = make(PAIRS, WordGuide())
-    with pytest.raises(ValueError, match="there is 1 column"):
+    with pytest.raises(ValueError, match="got 1 column"):
         loss(features([ANCHORS]))
     with pytest.raises(ValueError, match="needs text columns"):
         loss([{"pixel_values": torch.zeros(1)}, {"pixel_values": torch.zeros(1)}])
@@ -178,14 +178,14 @@ def test_columns_that_are_missing_or_no_text() -> None:
         {"mini_batch_size": 0},
     ],
 )
-def test_options_out_of_range(options: dict[str, Any]) -> None:
+def test_options_out_of_range_are_rejected(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         OptimizedRerankerCachedGISTEmbedLoss(lookup(torch.randn(8, 4)), WordGuide(), **options)
 
 
-def test_texts_are_cut_short_in_errors() -> None:
+def test_long_texts_are_shortened_in_errors() -> None:
     columns = [["long " * 100, "b"], POSITIVES[:2]]
-    loss, _ = make(columns, Wrong(lambda ds: [[float("nan")] * len(d) for d in ds]))
+    loss, _ = make(columns, BadGuide(lambda ds: [[float("nan")] * len(d) for d in ds]))
     with pytest.raises(GuideError) as error:
         loss(features(columns))
     assert len(str(error.value)) < 400

@@ -1,4 +1,4 @@
-"""Two processes that gather their candidates learn what one learns from the whole batch."""
+"""Two processes that gather candidates get the gradients of one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def work(rank: int, folder: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_two_processes_equal_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
     answers = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
     for number, loss in enumerate(losses(lookup(vectors()), gather=False)):

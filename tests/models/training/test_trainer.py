@@ -1,4 +1,4 @@
-"""A few steps of sentence-transformers' trainer."""
+"""The losses in sentence-transformers' trainer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def arguments(path: Path, **options: Any) -> SentenceTransformerTrainingArgument
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_few_steps(model: SentenceTransformer, tmp_path: Path, bf16: bool) -> None:
+def test_training_logs_counters_and_saves_the_model_card(
+    model: SentenceTransformer, tmp_path: Path, bf16: bool
+) -> None:
     guide = WordGuide()
     loss = OptimizedRerankerCachedGISTEmbedLoss(
         model, guide, similarity_threshold=-1, hybrid_threshold=-1, mini_batch_size=4
@@ -65,7 +67,7 @@ def test_a_few_steps(model: SentenceTransformer, tmp_path: Path, bf16: bool) -> 
     RerankerCallback(loss.counters).attach(trainer)
     trainer.train()
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    # The guide read the dataset's own texts, not what the tokenizer makes of them.
+    # The guide got the dataset's texts, not decoded tokens.
     assert {q for q, _ in guide.asked} <= {*ROWS["anchor"], *ROWS["positive"]}
     logs = [log for log in trainer.state.log_history if "loss" in log]
     assert len(logs) == 2
@@ -79,7 +81,7 @@ def test_a_few_steps(model: SentenceTransformer, tmp_path: Path, bf16: bool) -> 
     assert '"preset": "balanced"' in card
 
 
-def test_without_the_collator_tokens_are_decoded(
+def test_without_the_collator_the_guide_gets_decoded_tokens(
     model: SentenceTransformer, tmp_path: Path
 ) -> None:
     guide = WordGuide()

@@ -1,4 +1,4 @@
-"""Keys, limits, CORS and usage by the real ASGI application, without Ray."""
+"""Keys, limits, CORS and usage in the real ASGI application, without Ray."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def send(
         return await client.post(path, json=body, headers=headers)
 
 
-async def test_without_keys_everybody_is_let_in() -> None:
+async def test_without_keys_every_request_is_admitted() -> None:
     answer = await send(FakeFrontend())
     assert answer.status_code == 200
     assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
@@ -41,7 +41,7 @@ async def test_without_keys_everybody_is_let_in() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v1/models", "/metrics", "/nothing"])
 @pytest.mark.parametrize("key", [None, "wrong", "first-key ", "FIRST-KEY", ""])
-async def test_no_key_or_a_wrong_one_is_401_in_the_dialects_shape(
+async def test_a_missing_or_wrong_key_is_401_in_the_dialects_format(
     path: str, key: str | None
 ) -> None:
     if key == "first-key ":
@@ -63,7 +63,7 @@ async def test_no_key_or_a_wrong_one_is_401_in_the_dialects_shape(
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/openapi.json"])
-async def test_probes_and_the_contract_are_open(path: str) -> None:
+async def test_probes_and_open_routes_need_no_key(path: str) -> None:
     assert (
         await send(guarded(open_routes=("/docs", "/openapi.json")), None, path, None)
     ).is_success
@@ -71,7 +71,7 @@ async def test_probes_and_the_contract_are_open(path: str) -> None:
     assert closed.is_success == (path in ("/health", "/ready"))
 
 
-async def test_open_routes_are_open_under_a_prefix_and_no_prefix_opens_another() -> None:
+async def test_a_root_path_opens_only_the_open_routes() -> None:
     transport = httpx.ASGITransport(make_app(guarded), root_path="/api")
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         assert (await client.get("/api/health")).status_code == 200
@@ -80,7 +80,7 @@ async def test_open_routes_are_open_under_a_prefix_and_no_prefix_opens_another()
         assert (await client.get("/api/health/api/metrics")).status_code == 401
 
 
-async def test_an_open_route_is_open_for_reading_alone() -> None:
+async def test_an_open_route_is_open_only_for_reading() -> None:
     front = guarded(open_routes=("/v1/rerank", "/metrics"))
     assert (await send(front)).status_code == 401
     assert (await send(front, None, "/metrics", None)).status_code == 200
@@ -101,7 +101,7 @@ async def test_an_open_route_is_open_for_reading_alone() -> None:
     ],
     ids=str,
 )
-async def test_where_a_key_may_stand(headers: dict[str, str]) -> None:
+async def test_every_supported_header_carries_the_key(headers: dict[str, str]) -> None:
     async with guarded().client(**headers) as client:
         assert (await client.post("/rerank", json=BODY)).status_code == 200
 
@@ -117,14 +117,14 @@ async def test_where_a_key_may_stand(headers: dict[str, str]) -> None:
     ],
     ids=["bytes", "umlaut", "huge", "nul", "no-break space"],
 )
-async def test_any_bytes_are_answered_by_401(value: bytes) -> None:
+async def test_arbitrary_bytes_as_key_are_401(value: bytes) -> None:
     async with guarded().client() as client:
         answer = await client.post("/rerank", json=BODY, headers=[(b"authorization", value)])
     assert answer.status_code == 401
     assert value[:30] not in answer.content
 
 
-async def test_too_many_requests_are_429_until_the_time_that_is_said() -> None:
+async def test_too_many_requests_are_429_until_retry_after_has_passed() -> None:
     clock = Clock()
     front = guarded(clock=clock)
     first, second, third = [await send(front, "first-key") for _ in range(3)]
@@ -143,26 +143,28 @@ async def test_too_many_requests_are_429_until_the_time_that_is_said() -> None:
     assert (await send(front, "first-key")).status_code == 200
 
 
-async def test_tokens_are_charged_by_what_scoring_took() -> None:
+async def test_the_scored_tokens_are_charged() -> None:
     clock = Clock()
     front = guarded(clock=clock)
     answer = await send(front, "slow-key")
     assert answer.headers["x-ratelimit-remaining-tokens"] == "7"
     again = await send(front, "slow-key")
-    assert again.headers["x-ratelimit-remaining-tokens"] == "7", "the score store had it"
+    assert again.headers["x-ratelimit-remaining-tokens"] == "7", (
+        "scores from the score store are free"
+    )
     many = {"query": "q", "documents": [f"w{i} " * 10 for i in range(3)]}
     large = await send(front, "slow-key", body=many)
-    assert large.status_code == 200, "what does not fit is let in once, and paid back"
+    assert large.status_code == 200, "a request larger than the limit is admitted once"
     assert large.headers["x-ratelimit-remaining-tokens"] == "0"
     refused = await send(front, "slow-key", path="/rerank")
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "rate_limited"
-    assert refused.headers["retry-after"] == "144", "23 of debt and 1, at 10 a minute"
+    assert refused.headers["retry-after"] == "144", "23 tokens of debt plus 1, at 10 per minute"
     clock.now += 144
     assert (await send(front, "slow-key")).status_code == 200
 
 
-async def test_requests_at_once_do_not_share_the_same_tokens() -> None:
+async def test_concurrent_requests_do_not_spend_the_same_tokens() -> None:
     front = guarded(clock=Clock())
     front.backend.gate.clear()
     jobs = [
@@ -176,7 +178,7 @@ async def test_requests_at_once_do_not_share_the_same_tokens() -> None:
     assert sorted([(await job).status_code for job in jobs]) == [200, 429, 429, 429]
 
 
-async def test_what_fails_costs_no_tokens_but_a_request() -> None:
+async def test_a_failed_request_costs_no_tokens_but_counts_as_a_request() -> None:
     front = guarded(clock=Clock())
     front.backend.failures = [RuntimeError("gone")] * 9
     failed = await send(front, "slow-key")
@@ -188,18 +190,18 @@ async def test_what_fails_costs_no_tokens_but_a_request() -> None:
     assert wrong.headers["x-ratelimit-remaining-requests"] == "0"
 
 
-async def test_without_keys_limits_are_for_all_together() -> None:
+async def test_without_keys_all_clients_share_the_limits() -> None:
     front = FakeFrontend(rpm=1, clock=Clock())
     assert [(await send(front)).status_code for _ in range(2)] == [200, 429]
 
 
-async def test_defaults_are_for_keys_without_limits_of_their_own() -> None:
+async def test_default_limits_apply_to_keys_without_limits() -> None:
     front = guarded(rpm=1, clock=Clock())
     assert [(await send(front, "second-key")).status_code for _ in range(2)] == [200, 429]
     assert [(await send(front, "first-key")).status_code for _ in range(2)] == [200, 200]
 
 
-async def test_usage_is_counted_by_key_and_told_to_its_own_alone() -> None:
+async def test_usage_is_counted_by_key_and_shown_only_to_its_owner() -> None:
     front = guarded(clock=Clock())
     for key in ("first-key", "second-key", "second-key", "wrong"):
         await send(front, key)
@@ -234,7 +236,7 @@ async def test_usage_is_counted_by_key_and_told_to_its_own_alone() -> None:
     assert metrics["responses_by_dialect"]["v1"]["401"] == 2
 
 
-async def test_no_key_is_ever_shown() -> None:
+async def test_no_response_contains_a_key() -> None:
     front = guarded(open_routes=("/metrics",))
     answers = [await send(front, "second-key")]
     for path in ("/metrics", "/health", "/openapi.json", "/v1/models", "/v1/usage"):
@@ -246,7 +248,7 @@ async def test_no_key_is_ever_shown() -> None:
         assert digest.digest.hex() not in answer.text
 
 
-def test_usage_adds_up_and_names_are_bounded() -> None:
+def test_usage_is_merged_and_the_number_of_names_is_limited() -> None:
     telemetry = Telemetry()
     for i in range(MAX_KEY_NAMES + 50):
         telemetry.record_usage(f"k{i}", requests=1)
@@ -266,7 +268,7 @@ PREFLIGHT = {
 
 
 @pytest.mark.parametrize("origins", [(ORIGIN,), ("*",)])
-async def test_a_page_of_an_allowed_origin_may_ask(origins: tuple[str, ...]) -> None:
+async def test_pages_of_allowed_origins_may_call_the_service(origins: tuple[str, ...]) -> None:
     async with guarded(cors_origins=origins).client(origin=ORIGIN) as client:
         preflight = await client.options("/v1/rerank", headers=PREFLIGHT)
         refused = await client.post("/v1/rerank", json=BODY)
@@ -281,7 +283,7 @@ async def test_a_page_of_an_allowed_origin_may_ask(origins: tuple[str, ...]) -> 
         assert name in exposed
 
 
-async def test_other_origins_and_no_cors_at_all() -> None:
+async def test_other_origins_and_disabled_cors_are_refused() -> None:
     async with guarded(cors_origins=("https://other.example",)).client(**PREFLIGHT) as client:
         assert (await client.options("/v1/rerank")).status_code == 400
     async with guarded().client(**PREFLIGHT) as client:
@@ -290,7 +292,7 @@ async def test_other_origins_and_no_cors_at_all() -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_a_request_id_comes_back_with_every_refusal() -> None:
+async def test_every_refusal_carries_the_request_id() -> None:
     headers = {"x-request-id": "mine-1"}
     front = guarded(clock=Clock())
     async with front.client(**headers) as client:
@@ -303,7 +305,7 @@ async def test_a_request_id_comes_back_with_every_refusal() -> None:
     assert refused.json()["id"] == limited.json()["request_id"] == "mine-1"
 
 
-async def test_an_unexpected_error_is_counted_and_answered_as_any_other() -> None:
+async def test_an_unexpected_error_is_counted_and_has_the_usual_headers() -> None:
     front = FakeFrontend(cors_origins=("https://page.example",))
 
     async def fail(_: Any) -> Any:
@@ -318,6 +320,6 @@ async def test_an_unexpected_error_is_counted_and_answered_as_any_other() -> Non
     assert json.loads(answer.content)["id"] == answer.headers["x-request-id"]
     assert "a bug" not in answer.text
     assert answer.headers["access-control-allow-origin"] == "https://page.example"
-    figures = to_json(front.telemetry.snapshot())
-    assert figures["usage_by_key"]["anonymous"]["errors"] == 1
-    assert figures["responses_by_dialect"] == {"v1": {"500": 1}}
+    report = to_json(front.telemetry.snapshot())
+    assert report["usage_by_key"]["anonymous"]["errors"] == 1
+    assert report["responses_by_dialect"] == {"v1": {"500": 1}}

@@ -1,4 +1,4 @@
-"""Lines of keys, the file that they stand in, and the headers that they are sent in."""
+"""Lines of keys, the key file, and the headers that carry a key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "correct-horse-battery"
 HEX = hashlib.sha256(SECRET.encode()).hexdigest()
 
 
-def test_a_plain_key_and_its_hash_are_the_same_key() -> None:
+def test_a_plain_key_and_its_hash_parse_to_the_same_key() -> None:
     plain = parse_entry(f"{SECRET} name=search rpm=60 tpm=0", "line-1")
     assert plain == parse_entry(
         f"  SHA256:{HEX.upper()}\ttpm=0 rpm=60 name=search # ours", "line-9"
@@ -31,7 +31,7 @@ def test_a_plain_key_and_its_hash_are_the_same_key() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \t", "# a comment", "#key"])
-def test_lines_without_a_key(text: str) -> None:
+def test_blank_lines_and_comments_have_no_key(text: str) -> None:
     assert parse_entry(text, "line-1") is None
 
 
@@ -57,14 +57,14 @@ def test_lines_without_a_key(text: str) -> None:
         "k" * 1025,
     ],
 )
-def test_wrong_lines_are_refused_without_the_key_in_the_message(text: str) -> None:
+def test_invalid_lines_are_rejected_without_showing_the_key(text: str) -> None:
     with pytest.raises(KeysError, match="line-7") as caught:
         parse_entry(text, "line-7")
     assert text.split()[0] not in str(caught.value)
 
 
 @given(st.text(max_size=80))
-def test_any_line_is_a_key_or_none_or_refused(text: str) -> None:
+def test_any_line_is_a_key_or_no_key_or_rejected(text: str) -> None:
     try:
         key = parse_entry(text, "line-1")
     except KeysError:
@@ -75,7 +75,9 @@ def test_any_line_is_a_key_or_none_or_refused(text: str) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([*HEADERS, b"X-API-Key", b"cookie"]), st.binary())))
-def test_any_headers_give_few_candidates(headers: list[tuple[bytes, bytes]]) -> None:
+def test_any_headers_give_a_limited_number_of_candidates(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
     found = candidates(headers)
     assert len(found) == len(set(found)) <= MAX_CANDIDATES
     assert all(found)
@@ -87,31 +89,31 @@ def test_any_headers_give_few_candidates(headers: list[tuple[bytes, bytes]]) -> 
     name=st.sampled_from([b"Authorization", b"authorization"]),
     key=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=9, max_size=90),
 )
-def test_every_accepted_writing_gives_the_key(scheme: str, name: bytes, key: str) -> None:
+def test_the_key_is_found_with_every_scheme(scheme: str, name: bytes, key: str) -> None:
     assert candidates([(name, f" {scheme}{key} ".encode())]) == [key.encode()]
 
 
 @pytest.mark.parametrize(
     "value", [b"", b" ", b"Bearer", b"bearer ", b"Token", b"Basic dXNlcjpwYXNz", b"Digest a=b, c=d"]
 )
-def test_headers_without_a_key_of_ours(value: bytes) -> None:
+def test_headers_without_a_key_give_no_candidate(value: bytes) -> None:
     assert candidates([(b"authorization", value)]) == []
 
 
-def test_what_can_not_be_a_key_is_not_hashed() -> None:
+def test_values_that_cannot_be_a_key_are_ruled_out() -> None:
     assert not is_key_like(b"k" * 100_000)
     assert not is_key_like(b"two words")
     assert is_key_like("schlüssel".encode())
 
 
-def test_a_gateways_credentials_do_not_hide_ours() -> None:
+def test_a_key_is_found_beside_a_gateways_credentials() -> None:
     sent = [(b"authorization", b"Bearer theirs"), (b"X-API-KEY", SECRET.encode())]
     found = KeySet(parse_entries([SECRET], "env")).find(candidates(sent))
     assert found is not None
     assert found.name == "env-1"
 
 
-def test_keys_that_contradict_each_other_are_refused() -> None:
+def test_contradictory_or_too_many_keys_are_rejected() -> None:
     assert (
         len(KeySet(parse_entries([f"{SECRET} name=a", "b name=a", f"{SECRET} name=a"], "x"))) == 2
     )
@@ -119,11 +121,11 @@ def test_keys_that_contradict_each_other_are_refused() -> None:
         KeySet(parse_entries([f"{SECRET} name=a", f"{SECRET} name=b"], "line"))
     with pytest.raises(KeysError, match="different limits"):
         KeySet(parse_entries(["a name=a rpm=1", "b name=a rpm=2"], "line"))
-    with pytest.raises(KeysError, match="at most"):
+    with pytest.raises(KeysError, match="maximum is 1000"):
         KeySet([Key(digest_of(b"%d" % i), f"k{i}") for i in range(MAX_KEYS + 1)])
 
 
-def test_new_keys_differ_and_are_taken_as_plain_keys() -> None:
+def test_new_keys_are_unique_and_valid() -> None:
     made = {new_key() for _ in range(50)}
     assert len(made) == 50
     for key in made:
@@ -133,7 +135,7 @@ def test_new_keys_differ_and_are_taken_as_plain_keys() -> None:
 
 
 class File:
-    """A file of keys, looked at through a ring whose clock is moved by hand."""
+    """A key file, read through a key ring with a manual clock."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         self.path, self.clock = path, Clock()
@@ -141,7 +143,7 @@ class File:
         self.ring = KeyRing(["from-the-environment name=env"], str(path), self.clock)
 
     def write(self, content: bytes) -> None:
-        # Another inode, as editors and Kubernetes make them.
+        # Replaces the file, as editors and Kubernetes do.
         new = self.path.with_suffix(".new")
         new.write_bytes(content)
         os.replace(new, self.path)
@@ -156,7 +158,7 @@ def file(tmp_path: Path) -> File:
     return File(tmp_path / "keys.txt", f"# ours\r\n\r\n{SECRET} name=a\r\n".encode())
 
 
-def test_a_changed_file_is_read_again_at_most_once_a_second(file: File) -> None:
+def test_a_changed_file_is_reloaded_at_most_once_a_second(file: File) -> None:
     assert file.names() == {"env", "a"}
     file.write(b"\xef\xbb\xbfother-key name=b")
     assert file.names(0.5) == {"env", "a"}
@@ -171,7 +173,7 @@ def test_a_changed_file_is_read_again_at_most_once_a_second(file: File) -> None:
     [b"two words", b"\xff\xfe\x00", b"a name=x\nb name=x rpm=3", b"k" * (MAX_FILE_BYTES + 1)],
     ids=["words", "not utf-8", "contradiction", "large"],
 )
-def test_a_broken_file_keeps_the_old_keys_and_is_told_of_once(
+def test_an_invalid_file_keeps_the_current_keys_and_is_logged_once(
     file: File, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.write(content)
@@ -179,26 +181,26 @@ def test_a_broken_file_keeps_the_old_keys_and_is_told_of_once(
         assert file.names() == {"env", "a"}
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert "stay as they were" in record.getMessage()
+    assert "keeping the current ones" in record.getMessage()
     file.write(b"good-again name=c")
     assert file.names() == {"env", "c"}
 
 
-def test_a_deleted_file_keeps_the_old_keys_and_comes_back(file: File) -> None:
+def test_a_deleted_file_keeps_the_current_keys_until_it_is_back(file: File) -> None:
     file.path.unlink()
     assert file.names() == {"env", "a"}
     file.write(b"back-again name=d")
     assert file.names() == {"env", "d"}
 
 
-def test_what_is_no_regular_file_does_not_block(file: File) -> None:
+def test_a_pipe_in_place_of_the_file_does_not_block(file: File) -> None:
     file.path.unlink()
     os.mkfifo(file.path)
     assert file.names() == {"env", "a"}
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "empty", "broken", "pipe"])
-def test_a_start_with_a_wrong_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_loading_an_invalid_file_is_an_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "keys.txt"
     if kind == "folder":
         path.mkdir()
@@ -210,7 +212,9 @@ def test_a_start_with_a_wrong_file_is_refused(tmp_path: Path, kind: str) -> None
         KeyRing([], str(path))
 
 
-def test_a_file_that_may_not_be_read(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_an_error_at_first_and_keeps_the_keys_later(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 

@@ -1,4 +1,4 @@
-"""Buckets under a clock that is moved by hand."""
+"""Rate limit buckets under a manual clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve_app.types import RerankRequest
 from tests.serve_app.fakes import Clock
 
 
-def test_a_bucket_holds_a_minutes_worth_and_fills_steadily() -> None:
+def test_a_bucket_holds_one_minute_and_refills_steadily() -> None:
     bucket = Bucket(60, 0.0)
     for _ in range(60):
         assert bucket.has_one(0.0)
@@ -27,7 +27,7 @@ def test_a_bucket_holds_a_minutes_worth_and_fills_steadily() -> None:
     assert bucket.remaining(1e9) == 60
 
 
-def test_a_debt_is_paid_back_first() -> None:
+def test_a_negative_level_must_refill_first() -> None:
     bucket = Bucket(60, 0.0)
     bucket.take(90, 0.0)
     assert bucket.remaining(0.0) == 0
@@ -38,7 +38,7 @@ def test_a_debt_is_paid_back_first() -> None:
     assert bucket.remaining(31.0) == 60
 
 
-def test_time_never_runs_backwards() -> None:
+def test_an_earlier_time_is_ignored() -> None:
     bucket = Bucket(60, 10.0)
     bucket.take(60, 10.0)
     assert bucket.remaining(5.0) == 0
@@ -48,9 +48,7 @@ def test_time_never_runs_backwards() -> None:
     per_minute=st.integers(1, 10**12),
     steps=st.lists(st.tuples(st.floats(0, 1e4), st.floats(0, 1e6)), max_size=30),
 )
-def test_waiting_as_long_as_is_said_is_enough(
-    per_minute: int, steps: list[tuple[float, float]]
-) -> None:
+def test_waiting_for_wait_s_is_enough(per_minute: int, steps: list[tuple[float, float]]) -> None:
     bucket, now = Bucket(per_minute, 0.0), 0.0
     for pause, amount in steps:
         now += pause
@@ -63,7 +61,7 @@ def test_waiting_as_long_as_is_said_is_enough(
 
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=200))
-def test_no_more_passes_than_the_rate_allows(pauses: list[float]) -> None:
+def test_the_rate_is_never_exceeded(pauses: list[float]) -> None:
     bucket, now, passed = Bucket(30, 0.0), 0.0, 0
     for pause in pauses:
         now += pause
@@ -73,7 +71,7 @@ def test_no_more_passes_than_the_rate_allows(pauses: list[float]) -> None:
     assert passed <= 30 + now / 2 + 1e-3
 
 
-def test_headers_name_both_limits_and_the_nearer_one() -> None:
+def test_headers_show_both_limits_and_the_tighter_one() -> None:
     budget = Budget(Bucket(60, 0.0), Bucket(1000, 0.0))
     budget.requests.take(1, 0.0)  # type: ignore[union-attr]
     budget.tokens.take(750, 0.0)  # type: ignore[union-attr]
@@ -105,11 +103,11 @@ def test_headers_name_both_limits_and_the_nearer_one() -> None:
         (3725, "1h2m5s"),
     ],
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_durations_are_in_openais_format(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_limits_follow_the_keys_and_memory_does_too() -> None:
+def test_budgets_follow_changed_limits_and_removed_keys() -> None:
     clock = Clock()
     limiter = Limiter(rpm=10, tpm=0, clock=clock)
     first = limiter.budget("a", None, None)
@@ -120,11 +118,11 @@ def test_limits_follow_the_keys_and_memory_does_too() -> None:
     assert first.requests.remaining(clock.now) == 2
     assert first.tokens is not None
     assert limiter.budget("a", 0, 0) == Budget()
-    limiter.forget_all_but({"b"})
+    limiter.keep_only({"b"})
     assert limiter.budget("a", None, None) is not first
 
 
-def test_an_estimate_is_by_characters() -> None:
+def test_tokens_are_estimated_from_characters() -> None:
     request = RerankRequest("q" * 8, ("d" * 40, "", ImageDocument("data:image/png;base64,AA==")))
     assert estimate(request) >= (40 + 3 * 8) / 4
     cut = RerankRequest("q", ("d" * 4000,), options=ScoreOptions(max_tokens_per_doc=10))

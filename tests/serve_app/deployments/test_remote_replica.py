@@ -64,7 +64,7 @@ def test_an_entry_with_a_provider_becomes_its_spec() -> None:
         ({**COHERE, "device": "cpu"}, "device belongs to a local model"),
         ({"name": "a", "window": 5}, "window belongs to a model with a `provider`"),
         ({**COHERE, "api_key": "sk-secret"}, "api_key is not a setting"),
-        ({**COHERE, "base_url": "https://me:sk-secret@host"}, "no key, user"),
+        ({**COHERE, "base_url": "https://me:sk-secret@host"}, "user name"),
         ({**COHERE, "base_url": "ftp://sk-secret"}, "http or https"),
         ({**COHERE, "parameters": "sk-secret"}, "valid dictionary"),
         ({**COHERE, "fallback": "gone"}, "'gone' of 'cohere' is not one of them"),

@@ -16,7 +16,12 @@ _HEAD = """\
 
 Made from the code by `make docs`. A flag of `rerank up` overrides the argument in
 `serve_config.yaml`, which overrides the environment variable, which overrides the profile. An empty
-environment variable counts as unset."""
+environment variable counts as unset.
+
+An unknown name stops the start, with the nearest known one in the error: any key of the arguments
+or of a profile, any environment variable that starts with `RERANKER_`, and any other variable that
+is almost equal to one of those below. Variables that Kubernetes injects for Services, such as
+`RERANKER_PORT=tcp://10.0.0.1:8000`, are ignored."""
 
 _COLUMNS = """\
 | environment variable | argument | default | description |

@@ -8,14 +8,15 @@ from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from serve_app.settings.base import SettingsError
+from serve_app.settings.base import Setting, SettingsError
 from serve_app.settings.models import RemoteModel, misplaced
 from serve_app.settings.profiles import ProfileError, read_profile
 from serve_app.settings.settings import DECLARED, Settings
 from serve_app.settings.unknown_names import unknown_keys, unknown_variables
 
-_BY_PLACE = {(setting.section, setting.attribute): setting for setting in DECLARED}
+_BY_PLACE: dict[tuple[int | str, ...], Setting] = {(s.section, s.attribute): s for s in DECLARED}
 _SECRET_KEYS = {name for name, field in RemoteModel.model_fields.items() if not field.repr}
 
 
@@ -28,17 +29,21 @@ def load(
 
     Raises SettingsError, which names the setting that is wrong and its environment variable.
     """
-    values = {**_from_environment(environ), **_from_mapping(args), **(flags or {})}
+    values = {**_from_environment(environ), **_known({**args, **(flags or {})})}
     if values.get("profile"):
         values = {**_from_profile(str(values["profile"])), **values}
+    try:
+        return Settings.model_validate(_in_sections(values))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explained(e) for e in error.errors())) from None
+
+
+def _in_sections(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     sections: dict[str, dict[str, Any]] = {setting.section: {} for setting in DECLARED}
     for setting in DECLARED:
         if setting.name in values:
             sections[setting.section][setting.attribute] = values[setting.name]
-    try:
-        return Settings.model_validate(sections)
-    except ValidationError as error:
-        raise SettingsError("; ".join(_explained(e) for e in error.errors())) from None
+    return sections
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def _from_mapping(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _known(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if wrong := list(unknown_keys(values, DECLARED)):
         raise SettingsError("; ".join(wrong))
     return values
@@ -64,14 +69,14 @@ def _from_mapping(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _from_profile(name: str) -> Mapping[str, Any]:
     try:
-        return _from_mapping(read_profile(name))
+        return _known(read_profile(name))
     except (ProfileError, SettingsError) as error:
         raise SettingsError(f"profile (RERANKER_PROFILE): {error}") from None
 
 
-def _explained(error: Any) -> str:
+def _explained(error: ErrorDetails) -> str:
     """One validation error, with the flat name and the environment variable of its setting."""
-    message = str(error["msg"]).removeprefix("Value error, ").replace("valid tuple", "list")
+    message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     loc = error["loc"]
     setting = _BY_PLACE.get(loc[:2])
     if setting is None:
@@ -81,7 +86,7 @@ def _explained(error: Any) -> str:
     where = f"{'.'.join([setting.name, *map(str, parts)])} ({setting.env})"
     if error["type"] == "extra_forbidden":
         if setting.name == "models" and len(loc) == 5:
-            return f"{where}: {misplaced(loc[3], str(loc[4]))}"
+            return f"{where}: {misplaced(str(loc[3]), str(loc[4]))}"
         return f"{where} is not a setting"
     is_secret = setting.is_secret or not _SECRET_KEYS.isdisjoint(loc)
     # An object or a list may hold a secret somewhere.

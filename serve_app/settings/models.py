@@ -192,7 +192,11 @@ class ModelsSettings(Frozen):
         name="local_model_path",
     )
     entries: tuple[Entry, ...] = setting(
-        "RERANKER_MODELS", (), "Several models and pipelines, by name.", name="models", json=True
+        "RERANKER_MODELS",
+        (),
+        "Models and pipelines to serve, each with a name.",
+        name="models",
+        json=True,
     )
     default: str | None = setting(
         "RERANKER_DEFAULT_MODEL",

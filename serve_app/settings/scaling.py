@@ -186,5 +186,6 @@ def shortage(scalings: Iterable[Scaling], available: Mapping[str, float]) -> str
             wanted[name] = wanted.get(name, 0) + share * scaling.at_the_start
     for name, amount in wanted.items():
         if amount > available.get(name, 0) + 1e-9:
-            return f"the models need {amount:g} {name}; available: {available.get(name, 0):g}"
+            most = available.get(name, 0)
+            return f"the models need {amount:g} {name}, more than the {most:g} available"
     return None

@@ -10,7 +10,7 @@ from serve_app.settings.base import Setting
 
 PREFIX = "RERANKER_"
 # Ratios of difflib. A name that is wrong anyway gets a suggestion from here on.
-SIMILAR = 0.65
+SIMILAR = 0.75
 # A name that may belong to another program is wrong only from here on.
 ALMOST_EQUAL = 0.85
 _UNIT = re.compile(r"_(SECONDS|S|MS|BYTES)$")
@@ -46,11 +46,10 @@ def unknown_keys(keys: Iterable[str], declared: Sequence[Setting]) -> Iterator[s
     """An error for each key of `args`, or of a profile, that is not a setting."""
     known = {setting.name for setting in declared}
     spellings = {setting.env.lower(): setting.name for setting in declared}
-    spellings |= {setting.env: setting.name for setting in declared}
     spellings |= {name: name for name in known}
     for key in map(str, keys):
         if key not in known:
-            yield unknown(key, similar(key, spellings), known)
+            yield unknown(key, similar(key.lower(), spellings), known)
 
 
 def unknown_variables(environ: Mapping[str, str], declared: Sequence[Setting]) -> Iterator[str]:

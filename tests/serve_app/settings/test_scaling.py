@@ -68,8 +68,10 @@ def test_a_resource_that_the_machine_lacks_is_named() -> None:
     settings = load({"models": models}, {})
     wanted = [settings.scaling.of(model) for model in settings.models.local()]
     assert shortage(wanted, {"CPU": 4, "GPU": 1}) is None
-    assert shortage(wanted, {"CPU": 4}) == "the models need 0.5 GPU; available: 0"
-    assert shortage(wanted, {"CPU": 2, "GPU": 1}) == "the models need 4 CPU; available: 2"
+    assert shortage(wanted, {"CPU": 4}) == "the models need 0.5 GPU, more than the 0 available"
+    assert (
+        shortage(wanted, {"CPU": 2, "GPU": 1}) == "the models need 4 CPU, more than the 2 available"
+    )
     asleep = load({"min_replicas": 0, "max_replicas": 9, "num_cpus": 2}, {})
     assert shortage([asleep.scaling.of(asleep.models.local()[0])], {"CPU": 2}) is None
 

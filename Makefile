@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval settings bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-way-in bench-cold-start bench-large bench-overload bench-simulate bench-render bench-training bench-training-memory clean
+.PHONY: serve test lint eval docs bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-way-in bench-cold-start bench-large bench-overload bench-simulate bench-render bench-training bench-training-memory clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/rerank up
@@ -65,8 +65,8 @@ bench-training-memory: $(VENV)/.dev
 bench-training: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)
 
-settings: $(VENV)/.dev
-	$(BIN)/python -m serve_app.settings.settings > docs/settings.md
+docs: $(VENV)/.dev
+	$(BIN)/python -m serve_app.settings > docs/settings.md
 	$(BIN)/python -m models.remote.document docs/providers.md
 
 $(VENV)/bin/python:

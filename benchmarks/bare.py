@@ -20,7 +20,7 @@ from serve_app.deployments.ingress import access_of, limits_of, store_of
 from serve_app.service.admission import Admission
 from serve_app.service.rerank import RerankService
 from serve_app.service.scoring import Backend
-from serve_app.settings.settings import Settings, load
+from serve_app.settings import Settings, load
 from serve_app.telemetry import Snapshot, Telemetry
 
 
@@ -28,7 +28,7 @@ class InProcess:
     """A scorer in this process, one forward pass at a time."""
 
     def __init__(self, settings: Settings) -> None:
-        self._scorer = load_model(settings.spec(settings.model_settings()[0]))
+        self._scorer = load_model(settings.spec(settings.models.served()[0]))
         self._thread = ThreadPoolExecutor(1)
 
     async def info(self) -> ModelInfo:
@@ -58,11 +58,13 @@ class Bare:
         self.access = access_of(settings, self.telemetry)
         self._backend = backend or InProcess(settings)
         self.service = RerankService(
-            catalog=settings.catalog(),
-            replicas={settings.catalog().default: self._backend},
+            catalog=settings.models.catalog(),
+            replicas={settings.models.catalog().default: self._backend},
             store=store_of(settings),
             admission=Admission(
-                settings.max_parallel, settings.max_queue, settings.queue_timeout_s
+                settings.limits.max_parallel,
+                settings.limits.max_queue,
+                settings.limits.queue_timeout_s,
             ),
             telemetry=self.telemetry,
         )
@@ -79,10 +81,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--waiting", action="store_true", help="a model that only waits")
     settings = load({}, os.environ)
-    spec = settings.spec(settings.model_settings()[0])
+    spec = settings.spec(settings.models.served()[0])
     bare = Bare(settings, WaitingReplica(spec) if parser.parse_args().waiting else None)
     app = make_app(lambda: bare)
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_level="warning")
+    uvicorn.run(
+        app,
+        host=settings.serving.host,
+        port=settings.serving.port,
+        access_log=False,
+        log_level="warning",
+    )
 
 
 if __name__ == "__main__":

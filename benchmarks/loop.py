@@ -19,7 +19,7 @@ import uvicorn
 from benchmarks.bare import Bare, InProcess
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.api.app import make_app
-from serve_app.settings.settings import load
+from serve_app.settings import load
 
 PORT = 8977
 SIZES = (10, 100, 1_000, 10_000)

@@ -94,7 +94,7 @@ def deploy(replicas: int, ingresses: int, router: dict[str, Any] | None = None) 
 
     from benchmarks.waiting import WaitingReplica
     from serve_app.app import bind
-    from serve_app.settings.settings import load
+    from serve_app.settings import load
 
     args = {"num_replicas": replicas, "num_cpus": 1, "ingress_replicas": ingresses}
     application = bind(load(args, {}), warn_if_exposed=False, replica=WaitingReplica)

@@ -12,7 +12,7 @@ from models.types import DEFAULTS, Document, ModelInfo, ModelSpec, Score, ScoreO
 from serve_app.cli.up import serve_forever
 from serve_app.deployments.fairness import Turns
 from serve_app.service.deadline import Deadline, within
-from serve_app.settings.settings import load
+from serve_app.settings import load
 
 SECONDS_PER_TOKEN = float(os.environ.get("WAITING_SECONDS_PER_TOKEN", "0.00001"))
 INFO = ModelInfo(

@@ -15,8 +15,8 @@ from serve_app.deployments.metrics_hub import MetricsHub
 from serve_app.deployments.remote_replica import RemoteReplica
 from serve_app.deployments.replica import ModelReplica
 from serve_app.deployments.serve_logging import config_of
-from serve_app.settings.models import ModelSettings
-from serve_app.settings.settings import Settings, load
+from serve_app.settings import Settings, load
+from serve_app.settings.models import LocalModel, RemoteModel
 
 APP_NAME = "rerank"
 ROUTER = "ray.serve.experimental.round_robin_router:RoundRobinRouter"
@@ -52,16 +52,16 @@ def bind(
     )
     replicas = [
         _remote(settings, model, i, hub)
-        if model.is_remote
+        if isinstance(model, RemoteModel)
         else _replica(settings, model, i, hub, replica)
-        for i, model in enumerate(settings.model_settings())
+        for i, model in enumerate(settings.models.served())
     ]
     return Ingress.options(  # type: ignore[attr-defined]
-        num_replicas=settings.ingress_replicas,
+        num_replicas=settings.serving.ingress_replicas,
         ray_actor_options={"num_cpus": 0},
         # The service's own bounds answer; Serve, which has no format, must never come to its own.
         max_ongoing_requests=1_000_000,
-        graceful_shutdown_timeout_s=settings.worker_timeout_s,
+        graceful_shutdown_timeout_s=settings.limits.worker_timeout_s,
         **_logging(settings),
     ).bind(
         settings,
@@ -73,17 +73,18 @@ def bind(
 
 def _logging(settings: Settings) -> dict[str, Any]:
     """Serve's logging of a deployment; as text, what the application's configuration says."""
-    if settings.log_format == "text":
+    logs = settings.observability
+    if logs.log_format == "text":
         return {}
-    return {"logging_config": config_of(settings.log_format, settings.log_level)}
+    return {"logging_config": config_of(logs.log_format, logs.log_level)}
 
 
 def _replica(
-    settings: Settings, model: ModelSettings, index: int, hub: Application, replica: type
+    settings: Settings, model: LocalModel, index: int, hub: Application, replica: type
 ) -> Application:
     deployment = serve.deployment(replica).options(
         name=f"Model-{index}",
-        **settings.scaling(model).deployment_options(),
+        **settings.scaling.of(model).deployment_options(),
         # The ingress admits requests; Serve wants this above the batch size, which is in tokens.
         max_ongoing_requests=1_000_000,
         # In turn: by the default a request's chunks, sent in one moment, go to the one replica
@@ -91,30 +92,30 @@ def _replica(
         request_router_config={"request_router_class": ROUTER},
         # A model that can't be loaded once can't be loaded twice: stop with its message.
         max_constructor_retry_count=1,
-        graceful_shutdown_timeout_s=settings.worker_timeout_s,
+        graceful_shutdown_timeout_s=settings.limits.worker_timeout_s,
         **_logging(settings),
     )
     application: Application = deployment.bind(
         settings.spec(model),
-        micro_batch=settings.micro_batch,
-        window_ms=settings.micro_batch_window_ms,
-        warmup=settings.warmup,
-        hang_s=settings.hang_timeout_s,
+        micro_batch=settings.inference.micro_batch,
+        window_ms=settings.inference.micro_batch_window_ms,
+        warmup=settings.inference.warmup,
+        hang_s=settings.limits.hang_timeout_s,
         hub=hub,
     )
     return application
 
 
-def _remote(settings: Settings, model: ModelSettings, index: int, hub: Application) -> Application:
+def _remote(settings: Settings, model: RemoteModel, index: int, hub: Application) -> Application:
     """No device and no share of a processor: it waits for others, for many requests at once."""
     deployment = serve.deployment(RemoteReplica).options(
         name=f"Model-{index}",
-        num_replicas=model.num_replicas or settings.num_replicas,
+        num_replicas=model.num_replicas or settings.scaling.num_replicas,
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=settings.max_parallel + settings.max_queue + 1000,
+        max_ongoing_requests=settings.limits.max_parallel + settings.limits.max_queue + 1000,
         max_constructor_retry_count=1,
-        graceful_shutdown_timeout_s=settings.worker_timeout_s,
+        graceful_shutdown_timeout_s=settings.limits.worker_timeout_s,
         **_logging(settings),
     )
-    application: Application = deployment.bind(model.remote_spec(), hub)
+    application: Application = deployment.bind(model.spec(), hub)
     return application

@@ -18,7 +18,7 @@ from serve_app.cli.main import _parser
 from serve_app.cli.up import RAY
 from serve_app.deployments import haproxy
 from serve_app.deployments.proxy import HAPROXY
-from serve_app.settings.settings import load
+from serve_app.settings import load
 
 ROOT = Path(__file__).parent.parent
 KUBERAY: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "rayservice.yaml").read_text())
@@ -48,8 +48,8 @@ def test_ray_serve_reads_the_configuration_and_the_service_its_arguments(name: s
     module, _, function = application.import_path.partition(":")
     assert callable(getattr(import_module(module), function))
     settings = load(application.args, {})
-    for model in settings.model_settings():
-        settings.scaling(model).deployment_options()
+    for model in settings.models.served():
+        settings.scaling.of(model).deployment_options()
 
 
 def _container(group: dict[str, Any]) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def test_groups_of_the_manifest() -> None:
 def test_a_node_of_each_group_holds_a_replica_that_asks_for_it() -> None:
     settings = load(configs()["rayservice.yaml"]["applications"][0]["args"], {})
     processors, gpus = (_container(group)["resources"]["limits"] for group in GROUPS[1:])
-    for model in settings.model_settings():
-        scaling = settings.scaling(model)
+    for model in settings.models.served():
+        scaling = settings.scaling.of(model)
         node = gpus if scaling.num_gpus else processors
         assert (scaling.num_cpus or 0) <= float(node["cpu"])
         assert scaling.num_gpus <= float(node.get("nvidia.com/gpu", 0))

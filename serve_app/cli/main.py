@@ -16,8 +16,9 @@ from serve_app.access import KeysError, new_key, parse_entry
 from serve_app.cli import daemon
 from serve_app.deployments.exposure import check_keys, warning_for
 from serve_app.evaluate import arguments
+from serve_app.settings import Settings, SettingsError, load
+from serve_app.settings.models import RemoteModel
 from serve_app.settings.profiles import names
-from serve_app.settings.settings import Settings, SettingsError, load
 
 STOP_TIMEOUT_S = 180.0
 FLAGS = ("model", "host", "port", "device", "log_level", "traffic", "profile")
@@ -49,37 +50,38 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _url(settings: Settings) -> str:
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return f"http://{host}:{settings.port}"
+    host = "127.0.0.1" if settings.serving.host in ("0.0.0.0", "::") else settings.serving.host
+    return f"http://{host}:{settings.serving.port}"
 
 
 def _up(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    if (pid := daemon.running_pid(settings.port)) is not None:
+    if (pid := daemon.running_pid(settings.serving.port)) is not None:
         return _fail(
-            f"already running on port {settings.port} (process {pid}); `rerank down` stops it"
+            f"already running on port {settings.serving.port} (process {pid}); "
+            "`rerank down` stops it"
         )
     check_keys(settings)
-    if warning := warning_for(settings.host, settings):
+    if warning := warning_for(settings.serving.host, settings):
         print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
     if options.daemon:
-        if daemon.spawn(_flags(options), settings.port, START_TIMEOUT_S):
-            for line in daemon.read_log(settings.port, follow=False):
+        if daemon.spawn(_flags(options), settings.serving.port, START_TIMEOUT_S):
+            for line in daemon.read_log(settings.serving.port, follow=False):
                 if line.startswith(daemon.TRAFFIC):
                     print(line, end="")
             print(f"ready at {_url(settings)}; `rerank logs -f` follows its log")
             return 0
-        sys.stderr.write(daemon.log_path(settings.port).read_text(errors="replace"))
+        sys.stderr.write(daemon.log_path(settings.serving.port).read_text(errors="replace"))
         return _fail("the service did not start; its log is above")
     from serve_app.cli.up import StartError, serve_forever
 
-    daemon.remember(settings.port)
+    daemon.remember(settings.serving.port)
     try:
         serve_forever(settings)
     except StartError as error:
         return _fail(str(error))
     finally:
-        daemon.forget(settings.port)
+        daemon.forget(settings.serving.port)
     return 0
 
 
@@ -92,7 +94,7 @@ def _flags(options: argparse.Namespace) -> list[str]:
 
 
 def _down(options: argparse.Namespace) -> int:
-    port = _settings(options).port
+    port = _settings(options).serving.port
     if (pid := daemon.running_pid(port)) is None:
         return _fail(f"no service of this user runs on port {port}")
     if not daemon.terminate(pid, STOP_TIMEOUT_S):
@@ -102,7 +104,9 @@ def _down(options: argparse.Namespace) -> int:
 
 
 def _restart(options: argparse.Namespace) -> int:
-    if daemon.running_pid(_settings(options).port) is not None and (status := _down(options)):
+    if daemon.running_pid(_settings(options).serving.port) is not None and (
+        status := _down(options)
+    ):
         return status
     options.daemon = True
     return _up(options)
@@ -130,7 +134,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    port = _settings(options).port
+    port = _settings(options).serving.port
     try:
         for line in daemon.read_log(port, options.follow):
             sys.stdout.write(line)
@@ -154,8 +158,8 @@ def _score(options: argparse.Namespace) -> int:
         return _fail(str(error))
     if not options.query.strip() or not documents:
         return _fail("a query and at least one document are needed")
-    model = settings.model_settings()[0]
-    if model.is_remote:
+    model = settings.models.served()[0]
+    if isinstance(model, RemoteModel):
         return _fail(f"{model.name} is scored by a provider; `rerank score` runs models here alone")
     spec = settings.spec(model)
     try:

@@ -17,8 +17,9 @@ from models import hub
 from models.types import ModelLoadError
 from serve_app.cli.daemon import READY, TRAFFIC, is_ready
 from serve_app.deployments import proxy
+from serve_app.settings import Settings
+from serve_app.settings.models import RemoteModel
 from serve_app.settings.scaling import shortage
-from serve_app.settings.settings import Settings
 
 PROXY_FLUSH_S = 0.5
 RAY = {
@@ -93,7 +94,7 @@ def serve_forever(settings: Settings, replica: type | None = None) -> None:
     _download(settings)
     for name, value in {**RAY, **ONE_MACHINE}.items():
         os.environ.setdefault(name, value)
-    if settings.log_format == "json":
+    if settings.observability.log_format == "json":
         os.environ.update(PLAIN_CONSOLE)
     proxy.prepare(path, os.environ)
     with _step(1, "importing Ray"), proxy.importing(os.environ):
@@ -121,23 +122,27 @@ def serve_forever(settings: Settings, replica: type | None = None) -> None:
             _refuse_shortage(settings, ray.cluster_resources())
             _quieten(settings)
             serve.start(
-                http_options={"host": settings.host, "port": settings.port},
-                logging_config=config_of(settings.log_format, _ray_level(settings)),
+                http_options={"host": settings.serving.host, "port": settings.serving.port},
+                logging_config=config_of(settings.observability.log_format, _ray_level(settings)),
             )
         models = ", ".join(
-            f"{m.name} ({m.provider or m.source})" for m in settings.model_settings()
+            f"{m.name} ({m.provider if isinstance(m, RemoteModel) else m.source})"
+            for m in settings.models.served()
         )
         with _step(3, f"loading {models}"):
             _run(settings, replica)
         signals.starting = False
-        print(f"{READY}http://{settings.host}:{settings.port} (page: /docs)", flush=True)
+        print(
+            f"{READY}http://{settings.serving.host}:{settings.serving.port} (page: /docs)",
+            flush=True,
+        )
         signals.stop.wait()
         print("stopping: requests in flight finish, new ones get 503", flush=True)
         _drain(settings)
     except _Stopped:
         print("stopped while starting", flush=True)
         # The routes answer a moment before the start is over.
-        if is_ready(f"http://{settings.host}:{settings.port}"):
+        if is_ready(f"http://{settings.serving.host}:{settings.serving.port}"):
             _drain(settings)
     finally:
         signals.starting = False
@@ -153,8 +158,8 @@ def _machine_resources() -> dict[str, float]:
 
 
 def _refuse_shortage(settings: Settings, available: Mapping[str, float]) -> None:
-    models = settings.model_settings()
-    if problem := shortage([settings.scaling(model) for model in models], available):
+    models = settings.models.local()
+    if problem := shortage([settings.scaling.of(model) for model in models], available):
         raise StartError(
             f"{problem} on this machine: set num_cpus (RERANKER_NUM_CPUS), num_gpus, resources or "
             "the number of replicas lower"
@@ -163,16 +168,14 @@ def _refuse_shortage(settings: Settings, available: Mapping[str, float]) -> None
 
 def _path(settings: Settings) -> proxy.Path:
     try:
-        return proxy.choose(settings.traffic)
+        return proxy.choose(settings.serving.traffic)
     except proxy.TrafficError as error:
         raise StartError(f"{error}; RERANKER_TRAFFIC=auto or proxy takes the other way") from None
 
 
 def _download(settings: Settings) -> None:
     """Fetch what is on a hub, with a progress bar, before anything is started."""
-    for model in settings.model_settings():
-        if model.is_remote:
-            continue
+    for model in settings.models.local():
         spec = settings.spec(model)
         if not hub.is_local(spec):
             try:
@@ -183,7 +186,8 @@ def _download(settings: Settings) -> None:
 
 def _ray_level(settings: Settings) -> str:
     """Serve's own controller and proxy say at INFO what concerns nobody but their authors."""
-    return "WARNING" if settings.log_level == "INFO" else settings.log_level
+    level = settings.observability.log_level
+    return "WARNING" if level == "INFO" else level
 
 
 def _quieten(settings: Settings) -> None:
@@ -204,7 +208,9 @@ def _run(settings: Settings, replica: type | None) -> None:
             application,
             name=APP_NAME,
             route_prefix="/",
-            logging_config=config_of(settings.log_format, settings.log_level),
+            logging_config=config_of(
+                settings.observability.log_format, settings.observability.log_level
+            ),
         )
     except RuntimeError as error:
         status = serve.status().applications.get(APP_NAME)
@@ -230,7 +236,7 @@ def _drain(settings: Settings) -> None:
 
     from serve_app.app import APP_NAME
 
-    timeout_s = settings.worker_timeout_s
+    timeout_s = settings.limits.worker_timeout_s
     try:
         # Every ingress replica has a queue of its own.
         handle = serve.get_app_handle(APP_NAME)
@@ -247,9 +253,10 @@ def _refuse_taken_port(settings: Settings) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
+            probe.bind((settings.serving.host, settings.serving.port))
         except OSError as error:
             raise StartError(
-                f"can't listen on {settings.host}:{settings.port} ({error.strerror}). "
+                f"can't listen on {settings.serving.host}:{settings.serving.port} "
+                f"({error.strerror}). "
                 "Another service may run there: try PORT=8001, or `rerank down`."
             ) from None

@@ -6,14 +6,14 @@ import ipaddress
 
 from serve_app.access.keyring import KeyRing
 from serve_app.access.keys import KeysError
-from serve_app.settings.settings import Settings, SettingsError
+from serve_app.settings import Settings, SettingsError
 
 
 def ring_of(settings: Settings) -> KeyRing | None:
     """The keys that the settings name; None where no key is needed. Raises KeysError."""
-    if not settings.api_keys and settings.api_keys_file is None:
+    if not settings.access.api_keys and settings.access.api_keys_file is None:
         return None
-    return KeyRing(settings.api_keys, settings.api_keys_file)
+    return KeyRing(settings.access.api_keys, settings.access.api_keys_file)
 
 
 def check_keys(settings: Settings) -> None:
@@ -22,14 +22,14 @@ def check_keys(settings: Settings) -> None:
         ring_of(settings)
     except KeysError as error:
         name = "api_keys (RERANKER_API_KEYS)"
-        if settings.api_keys_file is not None:
+        if settings.access.api_keys_file is not None:
             name = "api_keys_file (RERANKER_API_KEYS_FILE)"
         raise SettingsError(f"{name}: {error}") from None
 
 
 def warning_for(host: str, settings: Settings) -> str | None:
     """What to say where others than this machine reach a service that asks for no key."""
-    if settings.api_keys or settings.api_keys_file is not None or _is_loopback(host):
+    if settings.access.api_keys or settings.access.api_keys_file is not None or _is_loopback(host):
         return None
     return (
         f"listening on {host} WITHOUT API KEYS: whoever reaches this address can use the service. "

@@ -34,7 +34,8 @@ from serve_app.service.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.service.deadline import Deadline, positive
 from serve_app.service.images import ImageFetcher
 from serve_app.service.rerank import RerankService
-from serve_app.settings.settings import Settings
+from serve_app.settings import Settings
+from serve_app.settings.models import RemoteModel
 from serve_app.telemetry import Snapshot, Telemetry, merge, tracing
 from serve_app.telemetry.request_log import calling, no_lines
 from serve_app.types import RerankResult
@@ -67,33 +68,33 @@ def _this_replica() -> Frontend:
 
 def limits_of(settings: Settings) -> Limits:
     return Limits(
-        max_documents=settings.max_documents,
-        max_body_bytes=settings.max_body_bytes,
-        image_urls=settings.image_urls,
+        max_documents=settings.limits.max_documents,
+        max_body_bytes=settings.limits.max_body_bytes,
+        image_urls=settings.limits.image_urls,
     )
 
 
 def store_of(settings: Settings) -> ScoreStore:
     """The score store that the settings ask for."""
-    if not settings.cache:
+    if not settings.cache.enabled:
         return NullStore()
-    memory = MemoryStore(max_bytes=settings.cache_max_bytes, ttl_s=settings.cache_ttl_s)
-    if not settings.redis_enabled:
+    memory = MemoryStore(max_bytes=settings.cache.max_bytes, ttl_s=settings.cache.ttl_s)
+    if not settings.cache.redis_enabled:
         return memory
     # Imported here: they need the extra `redis`.
     from serve_app.service.cache.redis import RedisStore
     from serve_app.service.cache.tiered import TieredStore
 
     shared = RedisStore(
-        settings.redis_url,
+        settings.cache.redis_url,
         version=__version__,
-        prefix=settings.redis_key_prefix,
-        ttl_s=settings.redis_ttl_s,
-        read_s=settings.redis_read_timeout_ms / 1000,
-        max_queue=settings.redis_write_queue,
+        prefix=settings.cache.redis_key_prefix,
+        ttl_s=settings.cache.redis_ttl_s,
+        read_s=settings.cache.redis_read_timeout_ms / 1000,
+        max_queue=settings.cache.redis_write_queue,
         on_found=memory.put_many,
     )
-    return TieredStore(memory, shared, settings.redis_wait_ms / 1000)
+    return TieredStore(memory, shared, settings.cache.redis_wait_ms / 1000)
 
 
 def access_of(settings: Settings, telemetry: Telemetry) -> Access:
@@ -101,11 +102,11 @@ def access_of(settings: Settings, telemetry: Telemetry) -> Access:
     return Access(
         telemetry,
         ring=ring_of(settings),
-        rpm=settings.rate_limit_rpm,
-        tpm=settings.rate_limit_tpm,
-        open_routes=settings.open_routes,
-        cors_origins=settings.cors_origins,
-        prices=settings.prices,
+        rpm=settings.access.rate_limit_rpm,
+        tpm=settings.access.rate_limit_tpm,
+        open_routes=settings.access.open_routes,
+        cors_origins=settings.access.cors_origins,
+        prices=settings.access.prices,
     )
 
 
@@ -124,11 +125,11 @@ class Ingress:
         **models: DeploymentHandle,
     ) -> None:
         follow_serve()
-        tracing.start_if_wanted(settings.traces)
-        if not settings.access_log:
+        tracing.start_if_wanted(settings.observability.traces)
+        if not settings.observability.access_log:
             no_lines()
         self.in_flight = 0
-        self.max_in_flight = settings.max_parallel + settings.max_queue + UNREAD
+        self.max_in_flight = settings.limits.max_parallel + settings.limits.max_queue + UNREAD
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()
@@ -137,31 +138,31 @@ class Ingress:
         self._reporter = HubReporter(hub, self._own_snapshot, self._known_models)
         self._store = store_of(settings)
         self._admission = Admission(
-            max_parallel=settings.max_parallel,
-            max_queue=settings.max_queue,
-            queue_timeout_s=settings.queue_timeout_s,
+            max_parallel=settings.limits.max_parallel,
+            max_queue=settings.limits.max_queue,
+            queue_timeout_s=settings.limits.queue_timeout_s,
         )
         self._keys = {
-            m.name: key_of(m.remote_spec() if m.is_remote else settings.spec(m))
-            for m in settings.model_settings()
+            m.name: key_of(m.spec() if isinstance(m, RemoteModel) else settings.spec(m))
+            for m in settings.models.served()
         }
         self._replicas = {
             name: ReplicasHandle(models[f"model_{i}"], partial(hub.recall.remote, key))
             for i, (name, key) in enumerate(self._keys.items())
         }
         self.service = RerankService(
-            catalog=settings.catalog(),
+            catalog=settings.models.catalog(),
             replicas=self._replicas,
             store=self._store,
             admission=self._admission,
             telemetry=self.telemetry,
-            max_retries=settings.max_retries,
-            worker_timeout_s=settings.worker_timeout_s,
-            images=ImageFetcher() if settings.image_urls else None,
-            fallbacks={m.name: m.fallback for m in settings.models if m.fallback},
-            pipelines=settings.pipelines(),
+            max_retries=settings.limits.max_retries,
+            worker_timeout_s=settings.limits.worker_timeout_s,
+            images=ImageFetcher() if settings.limits.image_urls else None,
+            fallbacks={m.name: m.fallback for m in settings.models.entries if m.fallback},
+            pipelines=settings.models.pipelines(),
         )
-        if any(BM25 in pipeline.names for pipeline in settings.pipelines().values()):
+        if any(BM25 in pipeline.names for pipeline in settings.models.pipelines().values()):
             # Its import takes longer than a request may.
             lexical.bm25("warm up", ["warm up"])
         loop = asyncio.get_event_loop()
@@ -169,7 +170,7 @@ class Ingress:
         self._tasks: list[asyncio.Task[None]] = []
         if warn_if_exposed:
             self._tasks.append(loop.create_task(self._warn_if_exposed()))
-        if settings.clear_cache_interval_s:
+        if settings.cache.clear_interval_s:
             self._tasks.append(loop.create_task(self._clear_forever()))
 
     async def rerank(
@@ -245,7 +246,10 @@ class Ingress:
             info = await asyncio.wait_for(self._replicas[name].info(), timeout=5)
         except Exception as error:
             return {"error": f"the model's replica does not answer ({type(error).__name__})"}
-        return {**asdict(info), "cache": {"enabled": self._settings.cache, **self._store.stats()}}
+        return {
+            **asdict(info),
+            "cache": {"enabled": self._settings.cache.enabled, **self._store.stats()},
+        }
 
     async def _warn_if_exposed(self) -> None:
         # Another place than the settings says where Serve listens; asking it may block.
@@ -269,5 +273,5 @@ class Ingress:
 
     async def _clear_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.clear_cache_interval_s)
+            await asyncio.sleep(self._settings.cache.clear_interval_s)
             self._store.clear()

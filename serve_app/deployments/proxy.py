@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from serve_app.deployments import haproxy
 from serve_app.deployments.ports import free_ports
-from serve_app.settings.base import Traffic
+from serve_app.settings.serving import Traffic
 
 # What Ray Serve reads when it is imported; the whole cluster has to have the same.
 HAPROXY = {

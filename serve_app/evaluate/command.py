@@ -22,7 +22,8 @@ from serve_app.evaluate.rankers import Source
 from serve_app.evaluate.run import check_names, evaluate, write_runs
 from serve_app.evaluate.sources import Bm25Ranker, Local, Service
 from serve_app.evaluate.trec import read_run
-from serve_app.settings.settings import Settings
+from serve_app.settings import Settings
+from serve_app.settings.models import LocalModel, ModelsSettings, RemoteModel
 
 DOCSTRING_CANDIDATES = 50
 CANDIDATES = 100
@@ -157,18 +158,14 @@ def _named(given: str) -> tuple[str | None, str]:
 
 def _spec(settings: Settings, name: str | None, model: str) -> ModelSpec:
     """Return the spec of the entry in `models` with that name, else one from the settings."""
-    found = next((m for m in settings.models if m.name == model), None)
+    found = next((m for m in settings.models.entries if m.name == model), None)
     if found is None:
-        is_folder = Path(model).is_dir()
-        single = {
-            "models": (),
-            "model": model,
-            "local_model_path": str(Path(model).resolve()) if is_folder else None,
-        }
-        found = settings.model_copy(update=single).model_settings()[0]
-    if found.is_remote:
+        local_path = str(Path(model).resolve()) if Path(model).is_dir() else None
+        (found,) = ModelsSettings(source=model, local_path=local_path).served()
+    if not isinstance(found, LocalModel):
+        what = "scored by a provider" if isinstance(found, RemoteModel) else "a pipeline"
         raise EvalError(
-            f"{found.name} is a provider's model: start the service with `rerank up` and use "
+            f"{found.name} is {what}: start the service with `rerank up` and use "
             f"--url with --model {found.name}"
         )
     spec = settings.spec(found)

@@ -66,7 +66,7 @@ class Scoring:
 
     async def score(self, pairs: Pairs, request: RerankRequest) -> Found:
         """Return every pair's score. Raises a RerankError."""
-        landed, started = self._flights.landed, time.perf_counter()
+        completed, started = self._flights.completed, time.perf_counter()
         # Explanations are not kept: they would take more room than the scores.
         kept = not request.options.explain
         found = (
@@ -82,7 +82,7 @@ class Scoring:
             async with self._admission.slot(request.priority) as queue_s:
                 stages_ms["queue"] = queue_s * 1000
                 tracing.past("queue", queue_s)
-                if self._flights.landed != landed and kept and not pairs.listwise:
+                if self._flights.completed != completed and kept and not pairs.listwise:
                     # Other requests' scores came in while this one waited: use those.
                     late = await self._look_up(found.missing)
                     found = Found(
@@ -114,7 +114,7 @@ class Scoring:
         score = partial(self._score_in_chunks, pairs, options, until)
         if options.explain:
             return await score(keys)
-        return await self._store.once(keys, score=score, whole=pairs.listwise)
+        return await self._store.score_once(keys, score=score, all_or_none=pairs.listwise)
 
     async def _score_in_chunks(
         self, pairs: Pairs, options: ScoreOptions, until: Deadline, keys: Sequence[bytes]

@@ -1,4 +1,4 @@
-"""The settings of access control."""
+"""Who may call the service, and how often."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from serve_app.access.keys import MAX_PER_MINUTE, hashed
 from serve_app.pricing import Price
-from serve_app.settings.base import Frozen, env
+from serve_app.settings.base import Frozen, setting
 
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 def _split(value: object) -> object:
-    """Text from the environment is a list with commas; YAML has lists of its own."""
+    """Split text from the environment at its commas; YAML has lists."""
     if not isinstance(value, str):
         return value
     parts = tuple(part.strip() for part in value.split(",") if part.strip())
     if not parts:
-        raise ValueError("there is nothing between the commas")
+        raise ValueError("must contain at least one value")
     return parts
 
 
 def _hash(value: tuple[str, ...]) -> tuple[str, ...]:
     keys = hashed(value)
     if value and not keys:
-        raise ValueError("there is no key in it")
+        raise ValueError("must contain at least one key")
     return keys
 
 
 def _routes(value: tuple[str, ...]) -> tuple[str, ...]:
     if wrong := [route for route in value if not route.startswith("/")]:
-        raise ValueError(f"a route begins with a slash, and {wrong[0]!r} does not")
+        raise ValueError(f"{wrong[0]!r} is not a route: it must start with a slash")
     return value
 
 
 def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
     if wrong := [origin for origin in value if not _ORIGIN.fullmatch(origin)]:
         raise ValueError(
-            f"an origin is *, or like https://app.example with no path; {wrong[0]!r} is neither"
+            f"{wrong[0]!r} is not an origin: it must be *, or like https://app.example without a "
+            "path"
         )
     return value
 
 
 def _absolute(value: str) -> str:
-    # The replica that reads it works in another folder.
+    # The replica that reads the file runs in another folder.
     return str(Path(value).expanduser().absolute())
 
 
-# Only hashes are kept: settings are pickled, and shown where something fails.
+# Only hashes are kept: settings are pickled, and may be shown in errors.
 KeyEntries = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_hash)]
 Routes = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_routes)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_origins)]
@@ -63,42 +64,44 @@ PerMinute = Annotated[int, Field(ge=0, le=MAX_PER_MINUTE)]
 class AccessSettings(Frozen):
     """Who may call the service, and how often (docs/access.md)."""
 
-    api_keys: KeyEntries = env(
+    api_keys: KeyEntries = setting(
         "RERANKER_API_KEYS",
         (),
-        "Keys that clients send, separated by commas (docs/access.md); empty, and no file: "
-        "no key is needed.",
+        "API keys of clients, separated by commas. With neither keys nor a file of keys, clients "
+        "need none.",
         repr=False,
     )
-    api_keys_file: KeyFile | None = env(
+    api_keys_file: KeyFile | None = setting(
         "RERANKER_API_KEYS_FILE",
         None,
-        "A file of keys, one a line (docs/access.md); read again when it changes.",
+        "File of API keys, one per line; reloaded when it changes.",
     )
-    open_routes: Routes = env(
+    open_routes: Routes = setting(
         "RERANKER_OPEN_ROUTES",
         ("/docs", "/openapi.json"),
-        "Routes that are read without a key, beside /health and /ready; separated by commas.",
+        "Routes that can be read without a key, in addition to /health and /ready; separated by "
+        "commas.",
     )
-    rate_limit_rpm: PerMinute = env(
+    rate_limit_rpm: PerMinute = setting(
         "RERANKER_RATE_LIMIT_RPM",
         0,
-        "Requests a minute of each key that has no limit of its own; without keys, of all "
-        "together; 0: no limit.",
+        "Maximum requests per minute for each key without a limit of its own, or without keys for "
+        "all clients together; 0: no limit.",
     )
-    rate_limit_tpm: PerMinute = env(
+    rate_limit_tpm: PerMinute = setting(
         "RERANKER_RATE_LIMIT_TPM",
         0,
-        "The same for tokens that are scored.",
+        "Maximum scored tokens per minute, for each key or all clients as above; 0: no limit.",
     )
-    cors_origins: Origins = env(
+    cors_origins: Origins = setting(
         "RERANKER_CORS_ORIGINS",
         (),
-        "Origins whose pages may call the service, separated by commas, or `*`; empty: none.",
+        "Origins whose pages may call the service, separated by commas, or `*`; unset: none.",
     )
-    prices: Mapping[str, Price] = env(
+    prices: Mapping[str, Price] = setting(
         "RERANKER_PRICES",
         {},
-        "What models cost, for `/v1/usage` (JSON in the environment): each one's "
-        "`per_million_tokens`, `per_thousand_requests`.",
+        "Prices by model, for the costs in `/v1/usage`: `per_million_tokens` and "
+        "`per_thousand_requests`.",
+        json=True,
     )

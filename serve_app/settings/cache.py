@@ -1,4 +1,4 @@
-"""The settings of what is kept: scores, in memory and in Redis, and representations."""
+"""What is cached: scores in memory and in Redis, document representations in replicas."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from serve_app.settings.base import Frozen, env
+from serve_app.settings.base import Frozen, setting
 
 _SCHEMES = ("redis", "rediss", "unix")
 
 
 def _installed(enabled: bool) -> bool:
     if enabled and find_spec("redis") is None:
-        raise ValueError("the client is not installed: pip install 'rerank-serve[redis]'")
+        raise ValueError("the Redis client is not installed: run pip install 'rerank-serve[redis]'")
     return enabled
 
 
@@ -29,7 +29,7 @@ def _url(url: str) -> str:
     except ValueError:
         known = numbered = False
     if not (known and numbered):
-        # The address itself is not shown: it may hold a password.
+        # The URL itself is not shown: it may contain a password.
         raise ValueError(
             "must be redis://[user:password@]host[:port][/number], rediss://… or unix:///path"
         )
@@ -40,50 +40,70 @@ RedisEnabled = Annotated[bool, AfterValidator(_installed)]
 RedisUrl = Annotated[str, AfterValidator(_url)]
 
 
-class StoreSettings(Frozen):
-    """What is kept, where, and for how long (docs/cache.md)."""
+class CacheSettings(Frozen):
+    """What is cached, where, and for how long (docs/cache.md)."""
 
-    cache: bool = env("ENABLE_PREDICTION_CACHE", True, "Keep scores by pair.")
-    cache_ttl_s: float = env("CACHE_TTL_SECONDS", 3600.0, "Seconds a score is kept.", gt=0)
-    cache_max_bytes: int = env(
-        "CACHE_MAX_BYTES", 256 * 2**20, "Bytes of memory that kept scores may take.", ge=0
+    enabled: bool = setting(
+        "ENABLE_PREDICTION_CACHE", True, "Cache scores by query-document pair.", name="cache"
     )
-    clear_cache_interval_s: float = env(
-        "CLEAR_CACHE_INTERVAL", 0.0, "Seconds between emptying the cache; 0: never.", ge=0
+    ttl_s: float = setting(
+        "CACHE_TTL_SECONDS", 3600.0, "Seconds to keep a score in memory.", name="cache_ttl_s", gt=0
     )
-    representation_cache_bytes: int = env(
-        "RERANKER_REPRESENTATION_CACHE_BYTES",
+    max_bytes: int = setting(
+        "CACHE_MAX_BYTES",
         256 * 2**20,
-        "Bytes of memory that each replica of a bi-encoder or a late-interaction model may take "
-        "for what documents became in it (docs/cache.md); 0: none.",
+        "Maximum bytes of scores in memory.",
+        name="cache_max_bytes",
         ge=0,
     )
-    redis_enabled: RedisEnabled = env(
-        "REDIS_ENABLED", False, "Share scores with other servers by Redis (docs/cache.md)."
+    clear_interval_s: float = setting(
+        "CLEAR_CACHE_INTERVAL",
+        0.0,
+        "Seconds between clearing the scores in memory; 0: never.",
+        name="clear_cache_interval_s",
+        ge=0,
     )
-    redis_url: RedisUrl = env(
+    representation_bytes: int = setting(
+        "RERANKER_REPRESENTATION_CACHE_BYTES",
+        256 * 2**20,
+        "Maximum bytes of document representations in memory, for each replica of a bi-encoder or "
+        "late-interaction model; 0: none are cached.",
+        name="representation_cache_bytes",
+        ge=0,
+    )
+    redis_enabled: RedisEnabled = setting(
+        "REDIS_ENABLED", False, "Share scores with other servers through Redis (extra `redis`)."
+    )
+    redis_url: RedisUrl = setting(
         "REDIS_URL",
         "redis://127.0.0.1:6379/0",
-        "Where Redis is: redis://, rediss:// (TLS) or unix://.",
+        "URL of Redis: redis://, rediss:// (TLS) or unix://.",
         repr=False,
     )
-    redis_ttl_s: float = env(
-        "REDIS_TTL_SECONDS", 86_400.0, "Seconds that Redis keeps a score.", ge=0.001
+    redis_ttl_s: float = setting(
+        "REDIS_TTL_SECONDS", 86_400.0, "Seconds to keep a score in Redis.", ge=0.001
     )
-    redis_key_prefix: str = env(
-        "REDIS_KEY_PREFIX", "rerank", "What each key in Redis begins with.", min_length=1
+    redis_key_prefix: str = setting(
+        "REDIS_KEY_PREFIX", "rerank", "Prefix of every key in Redis.", min_length=1
     )
-    redis_read_timeout_ms: float = env(
-        "REDIS_READ_TIMEOUT_MS", 20.0, "Milliseconds a request waits for Redis.", gt=0, le=10_000
+    redis_read_timeout_ms: float = setting(
+        "REDIS_READ_TIMEOUT_MS",
+        20.0,
+        "Maximum milliseconds a request waits for Redis.",
+        gt=0,
+        le=10_000,
     )
-    redis_wait_ms: float = env(
+    redis_wait_ms: float = setting(
         "REDIS_WAIT_MS",
         1000.0,
-        "Milliseconds to wait for another server that scores the same pairs, while none of them "
-        "comes; 0: don't.",
+        "Milliseconds to wait for the next score from another server that is scoring the same "
+        "pairs; 0: do not wait.",
         ge=0,
         le=60_000,
     )
-    redis_write_queue: int = env(
-        "REDIS_WRITE_QUEUE", 50_000, "Pairs that may wait to be written; more are dropped.", ge=0
+    redis_write_queue: int = setting(
+        "REDIS_WRITE_QUEUE",
+        50_000,
+        "Maximum pairs waiting to be written to Redis; further ones are dropped.",
+        ge=0,
     )

@@ -1,4 +1,4 @@
-"""The settings of logs and traces."""
+"""Logs and traces."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from serve_app.settings.base import Frozen, env
+from serve_app.settings.base import Frozen, setting
 from serve_app.telemetry.tracing import installed
 
 LogFormat = Literal["text", "json"]
 
 
-class ObservationSettings(Frozen):
-    """What is written of each request (docs/observability.md)."""
+class ObservabilitySettings(Frozen):
+    """Logs and traces (docs/observability.md)."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = env(
-        "LOG_LEVEL", "INFO", "How much is logged."
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "LOG_LEVEL", "INFO", "Log level."
     )
-    log_format: LogFormat = env(
-        "LOG_FORMAT", "text", "Lines for people, or one JSON object a line."
+    log_format: LogFormat = setting(
+        "LOG_FORMAT", "text", "Log format: `text`, or `json`: one JSON object per line."
     )
-    access_log: bool = env("RERANKER_ACCESS_LOG", True, "A line for each request, at INFO.")
-    traces: bool | None = env(
+    access_log: bool = setting("RERANKER_ACCESS_LOG", True, "Log each request, at level INFO.")
+    traces: bool | None = setting(
         "RERANKER_TRACES",
         None,
-        "Spans by OpenTelemetry (extra `otel`); empty: where OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+        "Export OpenTelemetry spans (extra `otel`); unset: only if OTEL_EXPORTER_OTLP_ENDPOINT is "
+        "set.",
     )
 
     @field_validator("log_level", mode="before")
@@ -42,5 +43,5 @@ class ObservationSettings(Frozen):
     @classmethod
     def _is_installed(cls, value: bool | None) -> bool | None:
         if value and not installed():
-            raise ValueError("traces need pip install 'rerank-serve[otel]'")
+            raise ValueError("OpenTelemetry is not installed: run pip install 'rerank-serve[otel]'")
         return value

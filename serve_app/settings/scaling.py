@@ -1,4 +1,4 @@
-"""How many replicas models have, what each takes of a machine, and when that changes."""
+"""How many replicas a model has, what each needs of a machine, and when the number changes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from serve_app.settings.base import Frozen, env
+from serve_app.settings.base import Frozen, setting
 
-# Pending tokens are averaged over so many seconds: long enough that one request is no trend,
-# short against the start of a replica.
+# Seconds over which pending tokens are averaged: long enough that one request is not a trend, short
+# compared with the start of a replica.
 LOOK_BACK_S = 5.0
 POLICY = "serve_app.deployments.autoscaling:PendingTokens"
 
@@ -19,7 +19,7 @@ Delay = Annotated[float, Field(ge=0)]
 
 
 class ModelScaling(Frozen):
-    """One model's own; what is left out is taken from the service's settings."""
+    """Scaling of one model. What is unset is taken from ScalingSettings."""
 
     num_replicas: Annotated[int, Field(ge=1)] | None = None
     num_cpus: Share | None = None
@@ -34,90 +34,87 @@ class ModelScaling(Frozen):
 
 
 class ScalingSettings(Frozen):
-    """The service's, for every model that has none of its own."""
+    """Replicas of models (docs/scaling.md). An entry of `models` can override each of these."""
 
-    num_replicas: int = env(
-        "RERANKER_NUM_REPLICAS", 1, "Replicas of a model, where `max_replicas` is empty.", ge=1
+    num_replicas: int = setting(
+        "RERANKER_NUM_REPLICAS", 1, "Replicas per model, where `max_replicas` is unset.", ge=1
     )
-    min_replicas: int = env(
+    min_replicas: int = setting(
         "RERANKER_MIN_REPLICAS",
         1,
-        "Replicas of a model at least, where `max_replicas` is set; 0: none while nobody asks.",
+        "Minimum replicas per model, where `max_replicas` is set; 0: none while there are no "
+        "requests.",
         ge=0,
     )
-    max_replicas: int | None = env(
+    max_replicas: int | None = setting(
         "RERANKER_MAX_REPLICAS",
         None,
-        "Replicas of a model at most; empty: always `num_replicas` (docs/scaling.md).",
+        "Maximum replicas per model; unset: always `num_replicas`.",
         ge=1,
     )
-    target_tokens: int = env(
+    target_tokens: int = setting(
         "RERANKER_TARGET_TOKENS",
         16_384,
-        "Tokens that may wait in a replica before another one is started: what a replica scores "
-        "in the time that a request may wait.",
+        "Tokens that may wait per replica before another one is started: about as many as a "
+        "replica scores in the time that a request may wait.",
         ge=1,
     )
-    upscale_delay_s: float = env(
+    upscale_delay_s: float = setting(
         "RERANKER_UPSCALE_DELAY",
         5.0,
-        "Seconds of too many tokens before a replica is added; a shorter burst is over before "
+        "Seconds with too many tokens before a replica is added. A shorter burst is over before "
         "the replica has started.",
         ge=0,
     )
-    downscale_delay_s: float = env(
+    downscale_delay_s: float = setting(
         "RERANKER_DOWNSCALE_DELAY",
         120.0,
-        "Seconds of too few tokens before a replica is taken away; several times what its start "
-        "takes.",
+        "Seconds with too few tokens before a replica is removed: several times as long as one "
+        "takes to start.",
         ge=0,
     )
-    downscale_to_zero_delay_s: float = env(
+    downscale_to_zero_delay_s: float = setting(
         "RERANKER_DOWNSCALE_TO_ZERO_DELAY",
         600.0,
-        "Seconds without a request before the last replica goes, where `min_replicas` is 0: the "
-        "next request waits for a start.",
+        "Seconds without a request before the last replica is stopped, where `min_replicas` is 0. "
+        "The next request waits for a replica to start.",
         ge=0,
     )
-    num_cpus: float | None = env(
+    num_cpus: float | None = setting(
         "RERANKER_NUM_CPUS",
         None,
-        "Processors that Ray sets aside for a replica, and its threads; empty: none set aside, "
-        "and threads for every core.",
+        "CPUs that Ray reserves per replica, which is also its number of threads; unset: none "
+        "reserved, and a thread for every core.",
         ge=0,
     )
-    num_gpus: float = env(
+    num_gpus: float = setting(
         "RERANKER_NUM_GPUS",
         0.0,
-        "GPUs of a replica; a fraction lets several share one (their memory is not divided).",
+        "GPUs per replica. With a fraction, several replicas share a GPU (its memory is not "
+        "partitioned).",
         ge=0,
     )
-    resources: dict[str, Share] = env(
+    resources: dict[str, Share] = setting(
         "RERANKER_RESOURCES",
         {},
-        'Further Ray resources of a replica (JSON in the environment), such as {"mlx": 1}.',
-    )
-    ingress_replicas: int = env(
-        "RERANKER_INGRESS_REPLICAS",
-        1,
-        "Ingress replicas: each has a queue and a memory tier of its own (docs/scaling.md).",
-        ge=1,
+        'Other Ray resources per replica, such as `{"mlx": 1}`.',
+        json=True,
     )
 
-    def scaling(self, model: ModelScaling) -> Scaling:
-        """The model's own settings over the service's."""
+    def of(self, model: ModelScaling) -> Scaling:
+        """The model's own settings, completed by these."""
         own = {
             name: value
             for name in Scaling.model_fields
             if (value := getattr(model, name)) is not None
         }
         if "num_replicas" in own and "max_replicas" not in own:
-            own["max_replicas"] = None  # a model with a fixed number does not scale
-        return Scaling(**{**{n: getattr(self, n) for n in Scaling.model_fields}, **own})
+            own["max_replicas"] = None  # a model with a fixed number of replicas does not scale
+        return Scaling(**{**self.model_dump(), **own})
 
 
 class Scaling(Frozen):
-    """What a model gets."""
+    """Scaling of one model, complete."""
 
     num_replicas: int
     num_cpus: float | None
@@ -131,23 +128,25 @@ class Scaling(Frozen):
     downscale_to_zero_delay_s: float
 
     def problem(self) -> str | None:
-        """Why these do not go together; None where they do."""
+        """Why these settings contradict each other; None if they do not."""
         if self.max_replicas is not None and self.max_replicas < self.min_replicas:
             return f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})"
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
-            return f"num_gpus is a fraction of one GPU or a whole number, not {self.num_gpus:g}"
+            return (
+                f"num_gpus must be a fraction of one GPU or a whole number, not {self.num_gpus:g}"
+            )
         return None
 
     @property
     def at_the_start(self) -> int:
-        """Replicas that the start waits for."""
-        # A model that can't be loaded is to stop the start, also where it may sleep later.
+        """Replicas that are started with the service."""
+        # One even with min_replicas: 0, so that a model that can't be loaded stops the start.
         return self.num_replicas if self.max_replicas is None else max(1, self.min_replicas)
 
     def deployment_options(self) -> Mapping[str, Any]:
-        """As `serve.deployment(...).options` takes them."""
+        """Arguments for `serve.deployment(...).options`."""
         actor: dict[str, Any] = {
-            # Zero asks Ray for no share: on a laptop the model may use every core.
+            # 0: Ray reserves no CPU, so on a laptop the model may use every core.
             "num_cpus": self.num_cpus or 0,
             "num_gpus": self.num_gpus,
         }
@@ -158,7 +157,7 @@ class Scaling(Frozen):
         return {"autoscaling_config": self.autoscaling(), "ray_actor_options": actor}
 
     def autoscaling(self) -> dict[str, Any]:
-        """As Ray Serve's AutoscalingConfig takes it."""
+        """Arguments for Ray Serve's AutoscalingConfig."""
         assert self.max_replicas is not None
         return {
             "min_replicas": self.min_replicas,
@@ -176,9 +175,9 @@ class Scaling(Frozen):
 
 
 def shortage(scalings: Iterable[Scaling], available: Mapping[str, float]) -> str | None:
-    """What the models ask of Ray at the start beyond what there is; None where it fits.
+    """Which resource the models need more of than there is at the start; None if all fit.
 
-    Ray would wait for a node that brings it, which on one machine never comes.
+    Ray would wait for a node with that resource, which never joins a single machine.
     """
     wanted: dict[str, float] = {}
     for scaling in scalings:
@@ -187,5 +186,6 @@ def shortage(scalings: Iterable[Scaling], available: Mapping[str, float]) -> str
             wanted[name] = wanted.get(name, 0) + share * scaling.at_the_start
     for name, amount in wanted.items():
         if amount > available.get(name, 0) + 1e-9:
-            return f"the models ask for {amount:g} {name} and there is {available.get(name, 0):g}"
+            most = available.get(name, 0)
+            return f"the models need {amount:g} {name}, more than the {most:g} available"
     return None

@@ -32,7 +32,7 @@ Seen = dict[str, Any]
 def build(args: Mapping[str, Any]) -> Any:
     """The application as `serve_app.app:build`, around the replica that keeps a record."""
     from serve_app.app import bind
-    from serve_app.settings.settings import load
+    from serve_app.settings import load
     from tests.e2e.faults.replica import RecordedReplica
 
     return bind(load(args, {}), warn_if_exposed=False, replica=RecordedReplica)

@@ -12,7 +12,7 @@ import pytest
 from models.registry import load_remote
 from models.remote.document import filled, table
 from models.remote.providers import PROVIDERS
-from serve_app.settings import settings
+from serve_app.settings import load
 from tests.models.llm import fake_chat
 from tests.models.remote import fake_provider as fake
 from tests.models.remote.test_providers import CASES
@@ -33,8 +33,8 @@ def test_every_form_has_an_example() -> None:
 
 @pytest.mark.parametrize("models", EXAMPLES, ids=lambda models: models[0]["provider"])
 async def test_an_example_ranks(models: list[dict[str, str]], tmp_path: Path) -> None:
-    (model,) = settings.load({"models": models}, {}).model_settings()
-    spec = model.remote_spec()
+    (model,) = load({"models": models}, {}).models.served()
+    spec = model.spec()
     name = spec.provider
     answer = CASES[name].answer if name in CASES else fake_chat.ranking
     with fake.serving(answer) as provider:

@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.cli.main import main
 from serve_app.deployments.exposure import check_keys, ring_of, warning_for
-from serve_app.settings.settings import Settings, SettingsError, load
+from serve_app.settings import Settings, SettingsError, load
 
 SECRET = "a-secret-of-mine"
 
@@ -63,7 +63,7 @@ def test_a_relative_file_is_one_of_the_folder_that_the_start_was_in(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = from_environment(RERANKER_API_KEYS_FILE="keys.txt")
-    assert settings.api_keys_file == str(tmp_path / "keys.txt")
+    assert settings.access.api_keys_file == str(tmp_path / "keys.txt")
 
 
 def test_the_documented_file_is_one(tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_lists_are_separated_by_commas() -> None:
     settings = from_environment(
         RERANKER_CORS_ORIGINS="https://a.example, http://localhost:3000", RERANKER_OPEN_ROUTES="/x"
     )
-    assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
-    assert settings.open_routes == ("/x",)
-    assert load({"cors_origins": ["*"]}, {}).cors_origins == ("*",)
+    assert settings.access.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert settings.access.open_routes == ("/x",)
+    assert load({"cors_origins": ["*"]}, {}).access.cors_origins == ("*",)
 
 
 def test_the_command_makes_a_key_and_its_line(

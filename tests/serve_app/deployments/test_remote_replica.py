@@ -35,7 +35,8 @@ from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore
 from serve_app.service.catalog import Catalog
 from serve_app.service.rerank import RerankService
-from serve_app.settings.settings import SettingsError, load
+from serve_app.settings import SettingsError, load
+from serve_app.settings.models import LocalModel, RemoteModel
 from serve_app.telemetry import Snapshot, Telemetry, merge, to_json, to_prometheus
 from serve_app.types import RerankRequest, SpanOptions
 from tests.serve_app.fakes import INFO, FakeFrontend, WordOverlap, make_service
@@ -46,13 +47,13 @@ COHERE = {"name": "cohere", "provider": "cohere", "model": "rerank-v3.5"}
 def test_an_entry_with_a_provider_becomes_its_spec() -> None:
     entry = {**COHERE, "api_key_env": "MY_KEY", "fallback": "own", "parameters": {"a": 1}}
     settings = load({"models": [entry, {"name": "own"}]}, {})
-    hosted, own = settings.model_settings()
-    spec = hosted.remote_spec()
-    assert (hosted.is_remote, own.is_remote, hosted.fallback) == (True, False, "own")
+    hosted, own = settings.models.served()
+    spec = hosted.spec()
+    assert (type(hosted), type(own), hosted.fallback) == (RemoteModel, LocalModel, "own")
     assert (spec.provider, spec.model, spec.api_key_env) == ("cohere", "rerank-v3.5", "MY_KEY")
     assert (spec.timeout_s, spec.parameters) == (30, {"a": 1})
     judge = load({"models": [{"name": "j", "provider": "lmstudio", "model": "m"}]}, {})
-    assert judge.model_settings()[0].remote_spec().timeout_s == 100
+    assert judge.models.served()[0].spec().timeout_s == 100
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_an_entry_with_a_provider_becomes_its_spec() -> None:
         ({**COHERE, "base_url": "ftp://sk-secret"}, "http or https"),
         ({**COHERE, "parameters": "sk-secret"}, "valid dictionary"),
         ({**COHERE, "fallback": "gone"}, "'gone' of 'cohere' is not one of them"),
-        ({**COHERE, "fallback": "cohere"}, "come back to 'cohere'"),
+        ({**COHERE, "fallback": "cohere"}, "lead back to 'cohere'"),
         ({**COHERE, "step": 30}, "step must not be larger"),
         ({**COHERE, "step": 30, "parameters": {"auth": "sk-secret"}}, "step must not be larger"),
     ],

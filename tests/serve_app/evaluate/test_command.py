@@ -205,6 +205,25 @@ def test_invalid_options_are_rejected(
     assert message in _error(capsys, *arguments, "--compare-run", "given=first.run")
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"provider": "cohere", "model": "m"}, "other is scored by a provider"),
+        ({"pipeline": [{"rerank": "local"}]}, "other is a pipeline"),
+    ],
+)
+def test_a_model_that_only_the_service_can_score_is_refused(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    entry: Json,
+    message: str,
+) -> None:
+    models = [{"name": "local"}, {"name": "other", **entry}]
+    monkeypatch.setenv("RERANKER_MODELS", json.dumps(models))
+    assert message in _error(capsys, "--beir", "zoo", "--model", "other")
+
+
 def test_numbers_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (("--limit", "0"), ("--candidates", "-1"), ("--queries", "0")):
         with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""Replicas: what a model gets, and how many by the tokens that wait."""
+"""Scaling: what each replica reserves, and how many there are for the tokens waiting."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from serve_app.deployments.autoscaling import METRIC, Meter, PendingTokens
+from serve_app.settings import Settings, SettingsError, load
 from serve_app.settings.scaling import shortage
-from serve_app.settings.settings import Settings, SettingsError, load
 
 
 def options(settings: Settings, index: int = 0) -> Mapping[str, Any]:
-    return settings.scaling(settings.model_settings()[index]).deployment_options()
+    return settings.scaling.of(settings.models.local()[index]).deployment_options()
 
 
-def test_one_fixed_replica_without_a_share_by_default() -> None:
+def test_the_default_is_one_replica_without_reservations() -> None:
     assert options(load({}, {})) == {
         "num_replicas": 1,
         "ray_actor_options": {"num_cpus": 0, "num_gpus": 0},
     }
 
 
-def test_a_models_own_win_over_the_services() -> None:
+def test_a_models_own_scaling_overrides_that_of_all_models() -> None:
     models = [
         {"name": "a"},
         {"name": "b", "num_gpus": 0.25, "max_replicas": 6, "resources": {"mlx": 1}},
@@ -44,9 +44,9 @@ def test_a_models_own_win_over_the_services() -> None:
     assert options(settings, 2)["num_replicas"] == 3
 
 
-def test_processors_set_aside_are_the_models_threads() -> None:
+def test_reserved_cpus_are_the_models_threads() -> None:
     settings = load({}, {"RERANKER_NUM_CPUS": "3", "RERANKER_RESOURCES": '{"mlx": 1}'})
-    assert settings.spec(settings.model_settings()[0]).threads == 3
+    assert settings.spec(settings.models.local()[0]).threads == 3
     assert options(settings)["ray_actor_options"]["resources"] == {"mlx": 1}
 
 
@@ -54,27 +54,29 @@ def test_processors_set_aside_are_the_models_threads() -> None:
     ("args", "match"),
     [
         ({"min_replicas": 3, "max_replicas": 2}, r"max_replicas \(2\) is below min_replicas"),
-        ({"num_gpus": 1.5}, "num_gpus is a fraction of one GPU or a whole number"),
+        ({"num_gpus": 1.5}, "num_gpus must be a fraction of one GPU or a whole number"),
         ({"models": [{"name": "a", "max_replicas": 1, "min_replicas": 2}]}, "model 'a'"),
     ],
 )
-def test_what_does_not_go_together_is_refused(args: dict[str, Any], match: str) -> None:
+def test_contradicting_settings_are_refused(args: dict[str, Any], match: str) -> None:
     with pytest.raises(SettingsError, match=match):
         load(args, {})
 
 
-def test_what_one_machine_does_not_have_is_named() -> None:
+def test_a_resource_that_the_machine_lacks_is_named() -> None:
     models = [{"name": "a", "num_cpus": 2, "num_replicas": 2}, {"name": "b", "num_gpus": 0.5}]
     settings = load({"models": models}, {})
-    wanted = [settings.scaling(model) for model in settings.model_settings()]
+    wanted = [settings.scaling.of(model) for model in settings.models.local()]
     assert shortage(wanted, {"CPU": 4, "GPU": 1}) is None
-    assert shortage(wanted, {"CPU": 4}) == "the models ask for 0.5 GPU and there is 0"
-    assert shortage(wanted, {"CPU": 2, "GPU": 1}) == "the models ask for 4 CPU and there is 2"
+    assert shortage(wanted, {"CPU": 4}) == "the models need 0.5 GPU, more than the 0 available"
+    assert (
+        shortage(wanted, {"CPU": 2, "GPU": 1}) == "the models need 4 CPU, more than the 2 available"
+    )
     asleep = load({"min_replicas": 0, "max_replicas": 9, "num_cpus": 2}, {})
-    assert shortage([asleep.scaling(asleep.model_settings()[0])], {"CPU": 2}) is None
+    assert shortage([asleep.scaling.of(asleep.models.local()[0])], {"CPU": 2}) is None
 
 
-def test_a_model_that_sleeps_is_loaded_once_at_the_start() -> None:
+def test_a_model_that_can_scale_to_zero_starts_with_one_replica() -> None:
     config = options(load({"min_replicas": 0, "max_replicas": 2}, {}))["autoscaling_config"]
     parsed = AutoscalingConfig(**config)
     assert (parsed.min_replicas, parsed.initial_replicas) == (0, 1)
@@ -84,7 +86,7 @@ def test_a_model_that_sleeps_is_loaded_once_at_the_start() -> None:
 def decide(
     pending: list[float], *, requests: float = 0, target: int | None = None, least: int = 0
 ) -> int:
-    """What Ray's own wrapper makes of the policy, as its controller calls it."""
+    """The number of replicas that Ray's wrapper of the policy decides on."""
     config = AutoscalingConfig(
         **{
             **options(load({"min_replicas": least, "max_replicas": 8}, {}))["autoscaling_config"],
@@ -118,23 +120,23 @@ def decide(
     return decision
 
 
-def test_replicas_follow_the_tokens_and_not_the_requests() -> None:
+def test_the_number_of_replicas_follows_tokens_not_requests() -> None:
     assert decide([16_384 * 3], requests=1) == 3
     assert decide([100.0], requests=50) == 1
     assert decide([16_384, 16_384, 0, 0], requests=2) == 2
 
 
-def test_the_last_replica_stays_while_there_are_requests_and_goes_after() -> None:
+def test_the_last_replica_stops_when_there_are_no_requests() -> None:
     assert decide([0.0], requests=1) == 1
     assert decide([0.0]) == 0
 
 
-def test_a_request_wakes_a_model_that_sleeps() -> None:
+def test_a_request_starts_a_replica_of_a_model_at_zero() -> None:
     assert decide([], requests=1, target=0) == 1
     assert decide([], target=0) == 0
 
 
-def test_the_policy_needs_nothing_but_the_context() -> None:
+def test_the_policy_works_without_metrics() -> None:
     class Context:
         aggregated_metrics = None
         total_num_requests = 0
@@ -142,7 +144,7 @@ def test_the_policy_needs_nothing_but_the_context() -> None:
     assert PendingTokens(10)(Context()) == (0.0, {})
 
 
-def test_the_meter_counts_by_characters_then_by_tokens_then_not_at_all() -> None:
+def test_the_meter_estimates_tokens_by_characters_until_they_are_counted() -> None:
     meter = Meter()
     with meter.holding("abcd", ["x" * 36, "x" * 36]) as load_:
         assert meter.pending == 20

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from serve_app.settings.settings import SettingsError, load
+from serve_app.settings import SettingsError, load
 from serve_app.telemetry import tracing
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
@@ -76,7 +76,7 @@ def test_a_collector_that_never_answers_holds_nothing_up() -> None:
 
 
 def test_asked_for_without_the_extra_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load({}, {"RERANKER_TRACES": "true"}).traces
+    assert load({}, {"RERANKER_TRACES": "true"}).observability.traces
     monkeypatch.setattr("serve_app.settings.observability.installed", lambda: False)
     with pytest.raises(SettingsError, match=r"RERANKER_TRACES.*rerank-serve\[otel\]"):
         load({}, {"RERANKER_TRACES": "true"})

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serve_app.client import Price as ClientPrice
 from serve_app.pricing import Price
-from serve_app.settings.settings import SettingsError, load
+from serve_app.settings import SettingsError, load
 from serve_app.telemetry import OTHER_KEYS, Telemetry, merge, to_json, to_prometheus
 from serve_app.telemetry.usage import MAX_PAIRS, of_key
 from tests.serve_app.fakes import FakeFrontend
@@ -86,7 +86,7 @@ async def test_without_keys_all_is_shown() -> None:
 
 def test_prices_are_a_setting() -> None:
     settings = load({}, {"RERANKER_PRICES": json.dumps({EMBEDDED: {"per_million_tokens": 0.1}})})
-    assert settings.prices == {EMBEDDED: Price(per_million_tokens=0.1)}
+    assert settings.access.prices == {EMBEDDED: Price(per_million_tokens=0.1)}
 
 
 @pytest.mark.parametrize(

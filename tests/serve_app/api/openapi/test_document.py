@@ -15,7 +15,7 @@ from serve_app.access import HEADER_NAMES
 from serve_app.access.gate import ALWAYS_OPEN
 from serve_app.api import openapi, web
 from serve_app.api.dialects import ROUTES, Limits, Wire
-from serve_app.settings.settings import load
+from serve_app.settings import load
 from tests.serve_app.fakes import FakeFrontend, WordOverlap, answer, make_service
 
 DOC = openapi.document("1.2.3")
@@ -231,7 +231,7 @@ def test_the_contract_says_which_routes_need_a_key_and_where_it_stands() -> None
     assert {name for need in DOC["security"] for name in need} == set(schemes)
     for path, methods in DOC["paths"].items():
         for route in methods.values():
-            is_open = path in ALWAYS_OPEN or path in load({}, {}).open_routes
+            is_open = path in ALWAYS_OPEN or path in load({}, {}).access.open_routes
             assert route.get("security") == ([] if is_open else None), path
             assert ("401" in route["responses"]) == (not is_open), path
 

@@ -61,7 +61,8 @@ def unknown_variables(environ: Mapping[str, str], declared: Sequence[Setting]) -
     """
     known = {setting.env for setting in declared}
     shared = sorted(name for name in known if not name.startswith(PREFIX))
-    prefixes = tuple({re.sub(r"_.*", "_", name) for name in shared})
+    # HOST and PORT are too short for a near miss to mean anything.
+    prefixes = tuple({re.sub(r"_.*", "_", name) for name in shared if "_" in name})
     # Compared without the prefix, which would make any two names similar.
     spellings = {setting.name.upper(): setting.env for setting in declared}
     spellings |= {name.removeprefix(PREFIX): name for name in known}

@@ -68,6 +68,8 @@ def test_all_misspelt_variables_are_reported_at_once() -> None:
         "LOG_DIR",
         "ENABLE_METRICS",
         "HOSTNAME",
+        "HOSTS",
+        "PORTS",
         "PORTAL",
         "RERANK_API_KEY",
         "PATH",

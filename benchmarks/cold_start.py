@@ -55,7 +55,7 @@ def wait_for_scale_down(session: int) -> None:
 
 def main() -> None:
     """Print a Markdown table of seconds per request."""
-    print("| converted model | first request s | warm s | cold start s | cached, no replica s |")
+    print("| converted model | first request s | warm s | cold s | cold, cached s |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         env = {**SCALE_TO_ZERO, "RERANKER_CONVERSIONS": folder}

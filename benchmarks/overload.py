@@ -1,4 +1,4 @@
-"""The service under overload: goodput, latency and refused requests by load.
+"""The service under overload: goodput, latency and rejected requests by load.
 
 Measures the saturation rate with a closed loop of clients, then sends requests at 0.5, 1, 2 and 3
 times that rate in an open loop, at random times regardless of earlier responses. The model only
@@ -27,7 +27,7 @@ LOADS = (0.5, 1.0, 2.0, 3.0)
 DOCUMENTS = 20
 CHARS = 400
 PARALLEL = 16
-HEAD = "| load | offered/s | goodput/s | p50 ms | p99 ms | refused | other | CPU s/s |"
+HEAD = "| load | offered/s | goodput/s | p50 ms | p99 ms | rejected | other | CPU s/s |"
 _numbers = itertools.count()
 
 
@@ -60,7 +60,7 @@ async def ask(client: LeanClient, seen: Seen) -> None:
 
 
 async def saturation(client: LeanClient, seconds: float) -> float:
-    """Measure requests per second with every slot in use and none refused."""
+    """Measure requests per second with every slot in use and none rejected."""
     seen, end = Seen(), time.perf_counter() + seconds
 
     async def work() -> None:
@@ -103,11 +103,11 @@ async def measure(server: servers.Server, seconds: float, queue: int) -> None:
 
 def cells(seen: Seen, took: float) -> str:
     percentiles = statistics.quantiles(seen.accepted, n=100)
-    refused = seen.statuses["429"]
-    other = sum(seen.statuses.values()) - refused - len(seen.accepted)
+    rejected = seen.statuses["429"]
+    other = sum(seen.statuses.values()) - rejected - len(seen.accepted)
     texts = [f"{len(seen.accepted) / took:.1f}"]
     texts += [f"{1000 * percentiles[i]:.0f}" for i in (49, 98)]
-    return " | ".join([*texts, str(refused), str(other)])
+    return " | ".join([*texts, str(rejected), str(other)])
 
 
 def main() -> None:

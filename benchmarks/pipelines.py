@@ -37,13 +37,13 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "MaxSim": [{"rerank": "maxsim"}],
     "RRF of BM25 and bi-encoder": [{"fuse": ["bm25", "dense"]}],
     "RRF of BM25 and MaxSim": [{"fuse": ["bm25", "maxsim"]}],
-    "RRF of BM25 and bi-encoder, top 20, then MaxSim": [
+    "top 20 of the first RRF, then MaxSim": [
         {"fuse": ["bm25", "dense"], "keep": 20},
         {"rerank": "maxsim"},
     ],
-    "BM25 top 10, then MaxSim": [{"rerank": "bm25", "keep": 10}, {"rerank": "maxsim"}],
-    "BM25 top 20, then MaxSim": [{"rerank": "bm25", "keep": 20}, {"rerank": "maxsim"}],
-    "bi-encoder top 10, then MaxSim": [{"rerank": "dense", "keep": 10}, {"rerank": "maxsim"}],
+    "BM25's top 10, then MaxSim": [{"rerank": "bm25", "keep": 10}, {"rerank": "maxsim"}],
+    "BM25's top 20, then MaxSim": [{"rerank": "bm25", "keep": 20}, {"rerank": "maxsim"}],
+    "bi-encoder's top 10, then MaxSim": [{"rerank": "dense", "keep": 10}, {"rerank": "maxsim"}],
     "bi-encoder, MMR with λ 0.9": [{"mmr": "dense", "lambda": 0.9}],
     "bi-encoder, MMR with λ 0.7": [{"mmr": "dense", "lambda": 0.7}],
 }
@@ -99,7 +99,9 @@ async def measure(models: Mapping[str, Local], data: Dataset) -> None:
     queries = [key for key, found in data.candidates.items() if found]
     some, metrics = queries[:COST_QUERIES], measures.parse(["RR@10", "nDCG@10"])
     print(f"{len(data.queries)} queries, {data.size} docstrings\n")
-    print("| pipeline | MRR@10 | nDCG@10 | pairs/query | CPU ms/query |\n|---|---|---|---|---|")
+    print(
+        "| ranking | MRR@10 | nDCG@10 | pairs per query | CPU ms per query |\n|---|---|---|---|---|"
+    )
     for name, stages in ROWS.items():
         run = await run_stages(cached, stages, data, queries)
         values = measures.per_query(metrics, data.qrels, run)

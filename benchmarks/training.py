@@ -163,7 +163,7 @@ def count() -> None:
         for column in (0, 1)
     ]
     print(f"one batch of {FULL_BATCH:,} pairs, worst case\n")
-    print("| loss | guide calls | saved | s |\n|---|---|---|---|")
+    print("| loss | guide calls | saved | seconds |\n|---|---|---|---|")
     for name in (FULL, *PRESETS):
         loss = loss_of(name, cast(Any, torch.nn.Sequential(table)), ZeroGuide())
         started = time.perf_counter()
@@ -192,7 +192,7 @@ def compare(corpus: Corpus, options: argparse.Namespace) -> None:
         f"{options.held_out} held-out queries and documents\n"
     )
     print(
-        "| loss | guide calls | saved | negatives dropped | MRR@10 | difference from full (95%) |"
+        "| loss | guide calls | saved | excluded negatives | MRR@10 | difference from full (95%) |"
     )
     print("|---|---|---|---|---|---|", flush=True)
     before = reciprocal_ranks(start(options.max_length), *held_out)

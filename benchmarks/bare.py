@@ -1,4 +1,8 @@
-"""The same routes and scoring on bare uvicorn, without Ray: the serving path's yardstick."""
+"""The service's routes and scoring on bare uvicorn, without Ray: a baseline for other benchmarks.
+
+Run: `python -m benchmarks.bare`. It is configured by the service's environment variables and
+serves until interrupted.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ from serve_app.telemetry import Snapshot, Telemetry
 
 
 class InProcess:
-    """A scorer in this process, one forward pass at a time."""
+    """A scorer in this process that runs one forward pass at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self._scorer = load_model(settings.spec(settings.models.served()[0]))
@@ -44,7 +48,7 @@ class InProcess:
 
 
 class Bare:
-    """What the routes need, without Ray."""
+    """The object that the routes need, without Ray."""
 
     closing = False
     sets_request_id = True
@@ -79,7 +83,9 @@ class Bare:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--waiting", action="store_true", help="a model that only waits")
+    parser.add_argument(
+        "--waiting", action="store_true", help="use a model that only sleeps (benchmarks.waiting)"
+    )
     settings = load({}, os.environ)
     spec = settings.spec(settings.models.served()[0])
     bare = Bare(settings, WaitingReplica(spec) if parser.parse_args().waiting else None)

@@ -1,7 +1,7 @@
-"""What a model that sleeps costs: a request that wakes it, and one that it need not answer.
+"""Cold start of a model scaled to zero: a request that starts a replica, and a cached one.
 
-`rerank up` with `min_replicas: 0`, twice, so that the second has the converted model on disk.
-Run: `make bench-cold-start`.
+Starts `rerank up` with `min_replicas: 0` twice; the second time, the converted model is on disk.
+Run: `python -m benchmarks.cold_start`. Prints a Markdown table of seconds per request.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from benchmarks import servers
 
 MODEL = "ServeReplica:rerank:Model"
 DOCUMENTS = ["Pandas strip bamboo.", "Stock prices fell."]
-ASLEEP_WITHIN_S = 120
-SLEEPY = {
+SCALE_DOWN_TIMEOUT_S = 120
+SCALE_TO_ZERO = {
     "RERANKER_MIN_REPLICAS": "0",
     "RERANKER_MAX_REPLICAS": "1",
     "RERANKER_DOWNSCALE_TO_ZERO_DELAY": "3",
@@ -26,7 +26,7 @@ SLEEPY = {
 
 
 def replicas(session: int) -> int:
-    """Model replicas that live."""
+    """Count the running model replicas."""
     found = 0
     for pid, _ in servers.processes(session):
         try:
@@ -36,37 +36,37 @@ def replicas(session: int) -> int:
     return found
 
 
-def ask_s(url: str, query: str) -> float:
-    """Seconds until the answer."""
-    began = time.perf_counter()
+def request_s(url: str, query: str) -> float:
+    """Send a request and return its duration in seconds."""
+    started = time.perf_counter()
     body = {"query": query, "documents": DOCUMENTS}
     httpx.post(f"{url}/v1/rerank", json=body, timeout=180, trust_env=False).raise_for_status()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
-def sleep(session: int) -> None:
-    """Wait until no replica lives."""
-    until = time.monotonic() + ASLEEP_WITHIN_S
+def wait_for_scale_down(session: int) -> None:
+    """Wait until no replica is running."""
+    deadline = time.monotonic() + SCALE_DOWN_TIMEOUT_S
     while replicas(session):
-        if time.monotonic() > until:
-            raise SystemExit("the model does not go to sleep")
+        if time.monotonic() > deadline:
+            raise SystemExit(f"replicas are still running after {SCALE_DOWN_TIMEOUT_S} s")
         time.sleep(0.5)
 
 
 def main() -> None:
-    """Print a Markdown table, in seconds."""
-    print("| converted model | first request | warm | woken | cached, asleep |")
+    """Print a Markdown table of seconds per request."""
+    print("| converted model | first request s | warm s | cold s | cold, cached s |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        env = {**SLEEPY, "RERANKER_CONVERSIONS": folder}
-        for kept in ("not yet", "on disk"):
+        env = {**SCALE_TO_ZERO, "RERANKER_CONVERSIONS": folder}
+        for state in ("not on disk", "on disk"):
             with servers.running(servers.rerank_up, env, "/v1/models") as server:
-                took = [ask_s(server.url, "first"), ask_s(server.url, "warm")]
-                sleep(server.session)
-                took.append(ask_s(server.url, "woken"))
-                sleep(server.session)
-                took.append(ask_s(server.url, "woken"))
-            print(f"| {kept} | " + " | ".join(f"{s:.3f}" for s in took) + " |", flush=True)
+                times = [request_s(server.url, "first"), request_s(server.url, "warm")]
+                wait_for_scale_down(server.session)
+                times.append(request_s(server.url, "cold"))
+                wait_for_scale_down(server.session)
+                times.append(request_s(server.url, "cold"))
+            print(f"| {state} | " + " | ".join(f"{s:.3f}" for s in times) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What became slower than the recorded run of `benchmarks.engines`, by more than the noise.
+"""Compare a run of `benchmarks.engines` with the recorded one, and report slowdowns.
 
-Ratios to sentence-transformers are compared, not times, so that another load of the machine does
-not count. Run: `make bench-compare`, which measures first.
+Speeds are compared as ratios to sentence-transformers in the same run, which depend less on the
+machine's load than absolute times.
+Run: `python -m benchmarks.engines`, then `python -m benchmarks.compare .bench.json`. Prints a
+line for each slowdown beyond the noise, and exits with status 1 if there is one.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 RECORDED = Path(__file__).parent / "recorded.json"
-# Differences under this share are noise whatever the spread of the times says.
-LEAST = 0.1
+# Smaller relative differences count as noise, even if the times varied less.
+MIN_NOISE = 0.1
 
 
-def slower(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """A line for each way of each shape whose ratio fell by more than both runs' spread."""
+def slowdowns(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Describe each engine and shape whose ratio fell by more than the noise of both runs."""
     lines = []
     for shape, rows in recorded["shapes"].items():
         found = {row["way"]: row for row in now["shapes"].get(shape, [])}
@@ -26,25 +28,26 @@ def slower(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
             after = found.get(before["way"])
             if after is None:
                 continue
-            noise = max(LEAST, (before["spread"] + after["spread"]) / 2)
+            noise = max(MIN_NOISE, (before["spread"] + after["spread"]) / 2)
             if after["ratio"] < before["ratio"] * (1 - noise):
                 lines.append(
-                    f"{shape}, {before['way']}: x{after['ratio']} was x{before['ratio']} "
-                    f"(noise {noise:.0%})"
+                    f"{shape}, {before['way']}: ratio fell from {before['ratio']} to "
+                    f"{after['ratio']} (noise {noise:.0%})"
                 )
     return lines
 
 
 def main() -> int:
-    """Print what became slower; the exit status is 1 where something did."""
+    """Print the slowdowns; return 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="JSON that benchmarks.engines --output wrote")
+    parser.add_argument("run", type=Path, help="JSON file written by benchmarks.engines --output")
     now = json.loads(parser.parse_args().run.read_text())
     recorded = json.loads(RECORDED.read_text())
     if now["machine"]["offers"] != recorded["machine"]["offers"]:
-        print("note: recorded on a processor that offers", ", ".join(recorded["machine"]["offers"]))
-    lines = slower(recorded, now)
-    print("\n".join(lines) or "nothing became slower")
+        features = ", ".join(recorded["machine"]["offers"])
+        print(f"note: the recorded run used a CPU with other features: {features}")
+    lines = slowdowns(recorded, now)
+    print("\n".join(lines) or "no slowdowns")
     return 1 if lines else 0
 
 

@@ -1,4 +1,7 @@
-"""Scores what comes on standard input with infinity-emb; run by the Python that has it."""
+"""Score requests from standard input with infinity-emb, in the Python environment that has it.
+
+Run by `benchmarks.engines`.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
 
 async def main(path: str, dtype: str) -> None:
-    """A JSON line of query and documents in, a JSON line of raw scores out, until the end."""
-    # Its log goes to where Python's standard output was.
+    """Read JSON lines of query and documents, and write JSON lines of raw scores."""
+    # infinity-emb logs to standard output: send that to standard error instead.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     arguments = EngineArgs(

@@ -1,6 +1,8 @@
-"""One large request over one replica and over two, and small requests beside it.
+"""A large request on one replica and on two, and small requests that run at the same time.
 
-Each replica has one processor and one thread. Run: `make bench-large`.
+Each replica has one CPU and one thread.
+Run: `python -m benchmarks.large`. Prints for each number of replicas: the large request's
+seconds, and p50 and p99 of small requests without and with the large one running.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ RUNS = 3
 
 
 def texts(count: int) -> list[str]:
-    """Documents of 10 to 60 words that no cache knows."""
+    """Generate uncached documents of 10 to 60 words."""
     return [" ".join(random.choices(WORDS, k=random.randint(10, 60))) for _ in range(count)]
 
 
 def post(client: httpx.Client, count: int) -> float:
-    """Seconds of one request of new documents."""
+    """Send a request of new documents and return its seconds."""
     body = {"query": f"which one {random.random()}", "documents": texts(count)}
     started = time.perf_counter()
     client.post("/rerank", json=body).raise_for_status()
@@ -34,7 +36,7 @@ def post(client: httpx.Client, count: int) -> float:
 
 
 def small_times(client: httpx.Client, number: int, pause_s: float) -> list[float]:
-    """Seconds of small requests, one at a time."""
+    """Send small requests one at a time and return their seconds."""
     times = []
     for _ in range(number):
         times.append(post(client, SMALL))
@@ -42,8 +44,8 @@ def small_times(client: httpx.Client, number: int, pause_s: float) -> list[float
     return times
 
 
-def beside(url: str, documents: int, pause_s: float) -> list[float]:
-    """Seconds of small requests while a large one is scored."""
+def times_during_large(url: str, documents: int, pause_s: float) -> list[float]:
+    """Return the seconds of small requests that run while a large one is scored."""
     done = threading.Event()
 
     def large() -> None:
@@ -54,7 +56,7 @@ def beside(url: str, documents: int, pause_s: float) -> list[float]:
     times: list[float] = []
     thread = threading.Thread(target=large)
     thread.start()
-    time.sleep(0.3)  # it is read and cut
+    time.sleep(0.3)  # until the large request is parsed and split into chunks
     with httpx.Client(base_url=url, timeout=300, trust_env=False) as client:
         while not done.is_set():
             times += small_times(client, 1, pause_s)
@@ -67,12 +69,19 @@ def p99(times: list[float]) -> float:
 
 
 def main() -> None:
-    """Print the large request's seconds, and the small ones' p50 and p99 alone and beside it."""
+    """Print the results for each number of replicas."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=1000)
-    parser.add_argument("--replicas", type=int, nargs="+", default=(1, 2))
     parser.add_argument(
-        "--waiting", action="store_true", help="a model that waits: no processors are needed"
+        "--documents",
+        type=int,
+        default=1000,
+        help="documents in the large request (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--replicas", type=int, nargs="+", default=(1, 2), help="numbers to try (default: 1 2)"
+    )
+    parser.add_argument(
+        "--waiting", action="store_true", help="use a model that only sleeps, and needs no CPU"
     )
     options = parser.parse_args()
     documents, command = options.documents, servers.rerank_up
@@ -89,18 +98,18 @@ def main() -> None:
             post(client, 50)
             alone[replicas] = statistics.median(post(client, documents) for _ in range(RUNS))
             print(
-                f"{replicas} replicas, {documents} documents: {alone[replicas]:.2f} s", flush=True
+                f"{replicas} replica(s), {documents} documents: {alone[replicas]:.2f} s", flush=True
             )
             quiet = small_times(client, 60, 0.05)
-            busy = [t for _ in range(RUNS) for t in beside(server.url, documents, 0.05)]
-            for name, times in (("alone", quiet), ("beside the large one", busy)):
-                middle = statistics.median(times) * 1000
+            busy = [t for _ in range(RUNS) for t in times_during_large(server.url, documents, 0.05)]
+            for name, times in (("alone", quiet), ("during the large request", busy)):
+                median = statistics.median(times) * 1000
                 print(
-                    f"  {SMALL} documents {name}: p50 {middle:.0f} ms, "
-                    f"p99 {p99(times) * 1000:.0f} ms of {len(times)}",
+                    f"  {SMALL} documents {name}: p50 {median:.0f} ms, "
+                    f"p99 {p99(times) * 1000:.0f} ms ({len(times)} requests)",
                     flush=True,
                 )
-            print(f"  p99 ratio {p99(busy) / p99(quiet):.2f}", flush=True)
+            print(f"  p99 ratio, during / alone: {p99(busy) / p99(quiet):.2f}", flush=True)
     if {1, 2} <= set(alone):
         print(f"two replicas take {alone[2] / alone[1]:.0%} of one replica's time")
 

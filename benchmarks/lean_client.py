@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client of a few lines, for loads at which httpx would be what is measured."""
+"""A minimal HTTP/1.1 client, for loads at which httpx would be the bottleneck."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class LeanClient:
-    """Posts JSON to one path of one server; keeps connections for the next request."""
+    """Posts JSON to one URL and reuses its connections."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -17,7 +17,7 @@ class LeanClient:
         self._idle: list[Connection] = []
 
     async def post(self, body: bytes) -> tuple[int, dict[str, str]]:
-        """The answer's status and headers. Raises OSError or IncompleteReadError."""
+        """Return the response's status and headers. Raises OSError or IncompleteReadError."""
         if self._idle:
             reader, writer = self._idle.pop()
         else:

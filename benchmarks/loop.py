@@ -1,7 +1,8 @@
-"""How long the ingress' event loop is held while requests of many sizes go through it.
+"""How long requests of different sizes block the ingress's event loop.
 
-Run: `python -m benchmarks.loop`. The service without Ray in this process, with a model that only
-counts words; `curl` in another process sends the requests.
+Runs the service without Ray in this process, with a model that only returns document lengths;
+`curl` sends the requests from another process.
+Run: `python -m benchmarks.loop`. Prints the longest block, when idle and for each request size.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ TICK_S = 0.001
 CHUNK_S = 0.005
 
 
-class CountsWords(InProcess):
-    """Scores that cost nothing here, chunk after chunk, so that only the ingress' work is seen."""
+class LengthModel(InProcess):
+    """A model without CPU cost, one chunk at a time, so that only the ingress's work is seen."""
 
-    _turn = asyncio.Lock()
+    _busy = asyncio.Lock()
 
     async def info(self) -> ModelInfo:
         return replace(self._scorer.info, max_length=512)
@@ -38,20 +39,20 @@ class CountsWords(InProcess):
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
-        async with self._turn:
+        async with self._busy:
             await asyncio.sleep(CHUNK_S)
         return [Score(len(document) / 1000, 1) for document in documents]
 
 
-async def watch(worst: list[float]) -> None:
-    """Keep in `worst[0]` the most that the loop worked without a look at timers, in ms.
+async def watch(longest: list[float]) -> None:
+    """Keep the longest time the loop was blocked, in ms, in `longest[0]`.
 
-    In the thread's processor time, so that other processes' load does not count.
+    Measured in the thread's CPU time, so that the load of other processes does not count.
     """
     while True:
         before = time.thread_time()
         await asyncio.sleep(TICK_S)
-        worst[0] = max(worst[0], (time.thread_time() - before) * 1000)
+        longest[0] = max(longest[0], (time.thread_time() - before) * 1000)
 
 
 async def send(body: Path) -> None:
@@ -60,36 +61,36 @@ async def send(body: Path) -> None:
     header = ("-H", "content-type: application/json")
     process = await asyncio.create_subprocess_exec(*command, *header, url)
     if await process.wait() != 0:
-        raise RuntimeError("the service did not answer")
+        raise RuntimeError("the request failed")
 
 
 async def main() -> None:
-    """Print the longest delay at each size."""
+    """Print the longest block for each request size."""
     settings = load({"max_documents": 10_000}, {})
-    bare = Bare(settings, CountsWords(settings))
+    bare = Bare(settings, LengthModel(settings))
     app = make_app(lambda: bare)
     server = uvicorn.Server(uvicorn.Config(app, port=PORT, access_log=False, log_level="warning"))
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110, uvicorn has no event for it
         await asyncio.sleep(0.01)
-    gc.freeze()  # as Ray Serve does in its replicas once they have loaded
-    worst = [0.0]
-    watching = asyncio.create_task(watch(worst))
+    gc.freeze()  # as Ray Serve does in its replicas after loading
+    longest = [0.0]
+    watching = asyncio.create_task(watch(longest))
     await asyncio.sleep(1)
-    print(f"idle: {worst[0]:.1f} ms")
+    print(f"idle: {longest[0]:.1f} ms")
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
-            delays = []
-            for turn in range(5):
-                documents = [f"document {turn} {i} " + "of some words " * 20 for i in range(size)]
+            blocks = []
+            for run in range(5):
+                documents = [f"document {run} {i} " + "of some words " * 20 for i in range(size)]
                 body = Path(folder) / "body.json"
                 body.write_text(json.dumps({"query": "q", "documents": documents}))
                 await asyncio.sleep(0.05)
-                worst[0] = 0.0
+                longest[0] = 0.0
                 await send(body)
-                delays.append(worst[0])
+                blocks.append(longest[0])
             kib = body.stat().st_size / 1024
-            print(f"{size} documents, {kib:.0f} KiB: {sorted(delays)[2]:.1f} ms (median of 5)")
+            print(f"{size} documents, {kib:.0f} KiB: {sorted(blocks)[2]:.1f} ms (median of 5)")
     watching.cancel()
     server.should_exit = True
     await serving

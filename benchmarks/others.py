@@ -1,4 +1,4 @@
-"""How others score the same checkpoint: what our engines are measured beside."""
+"""Other libraries scoring the same checkpoint, for comparison with our engines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import torch
 
 from benchmarks.shapes import QUERY, texts
 
-Way = Callable[[list[str]], list[float]]
+# Scores documents for the benchmark's query.
+ScoreFunction = Callable[[list[str]], list[float]]
 MAX_LENGTH = 512
 
 
-def sentence_transformers(path: Path) -> Way:
+def sentence_transformers(path: Path) -> ScoreFunction:
     """CrossEncoder with its defaults: float32, batches of 32."""
     from sentence_transformers import CrossEncoder
 
@@ -36,7 +37,7 @@ def sentence_transformers(path: Path) -> Way:
 
 
 class Infinity:
-    """infinity-emb's engine without its HTTP server, in the Python of its own environment."""
+    """infinity-emb's engine without its HTTP server, in a separate virtual environment."""
 
     def __init__(self, python: Path, path: Path, dtype: str) -> None:
         self._process = subprocess.Popen(
@@ -57,13 +58,13 @@ class Infinity:
         return scores
 
     def close(self) -> None:
-        """End its process."""
+        """Terminate the worker process."""
         self._process.terminate()
         self._process.wait()
 
 
-def onnx_int8(path: Path) -> Way:
-    """FlashRank's way: ONNX Runtime, dynamic int8, all documents padded in one batch."""
+def onnx_int8(path: Path) -> ScoreFunction:
+    """FlashRank's method: ONNX Runtime, dynamic int8, all documents padded in one batch."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from tokenizers import Tokenizer
@@ -117,9 +118,9 @@ def _export(path: Path, target: Path) -> None:
 
 
 def infinity_python() -> Path | None:
-    """The Python of the environment that `make bench-engines` gave infinity-emb."""
+    """Return the Python of infinity-emb's virtual environment, which the Makefile creates."""
     python = Path(".venv-infinity/bin/python")
     if not python.is_file():
-        print("infinity-emb is left out: no .venv-infinity", file=sys.stderr)
+        print("skipping infinity-emb: .venv-infinity not found", file=sys.stderr)
         return None
     return python.absolute()

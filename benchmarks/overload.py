@@ -1,9 +1,9 @@
-"""What the service does with more than it can score: goodput, waits and refusals by load.
+"""The service under overload: goodput, latency and rejected requests by load.
 
-Requests come at their times whether or not earlier ones are answered (an open loop), half, once,
-twice and three times as many as the service can score; that number is measured first, with a
-closed loop of clients. The model only waits, by its documents' length, so that what is measured
-is the service. Run: `make bench-overload`, or with flags: `python -m benchmarks.overload --help`.
+Measures the saturation rate with a closed loop of clients, then sends requests at 0.5, 1, 2 and 3
+times that rate in an open loop, at random times regardless of earlier responses. The model only
+sleeps, depending on its documents' length, so that the service itself is measured.
+Run: `python -m benchmarks.overload`. Prints a Markdown table with a row for each load.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ LOADS = (0.5, 1.0, 2.0, 3.0)
 DOCUMENTS = 20
 CHARS = 400
 PARALLEL = 16
-HEAD = "| load | offered/s | goodput/s | p50 ms | p99 ms | refused | other | CPU s/s |"
+HEAD = "| load | offered/s | goodput/s | p50 ms | p99 ms | rejected | other | CPU s/s |"
 _numbers = itertools.count()
 
 
 @dataclass
 class Seen:
-    """Seconds of the accepted requests, and what else came."""
+    """The seconds of accepted requests, and the number of responses by status or error."""
 
     accepted: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -56,15 +56,15 @@ async def ask(client: LeanClient, seen: Seen) -> None:
     if status == 200:
         seen.accepted.append(time.perf_counter() - started)
     elif status == 429 and int(headers["retry-after"]) < 1:
-        raise SystemExit("a refusal does not say when to come again")
+        raise SystemExit("a 429 response has no usable Retry-After")
 
 
-async def saturating(client: LeanClient, seconds: float) -> float:
-    """Requests a second with every slot taken and nobody refused."""
-    seen, over = Seen(), time.perf_counter() + seconds
+async def saturation(client: LeanClient, seconds: float) -> float:
+    """Measure requests per second with every slot in use and none rejected."""
+    seen, end = Seen(), time.perf_counter() + seconds
 
     async def work() -> None:
-        while time.perf_counter() < over:
+        while time.perf_counter() < end:
             await ask(client, seen)
 
     await asyncio.gather(*(work() for _ in range(PARALLEL)))
@@ -72,10 +72,10 @@ async def saturating(client: LeanClient, seconds: float) -> float:
 
 
 async def offered(client: LeanClient, rate: float, seconds: float) -> Seen:
-    """Requests by a Poisson process of that rate; waits for every answer."""
+    """Send requests as a Poisson process of that rate, and wait for every response."""
     seen, tasks = Seen(), []
-    due, over = time.perf_counter(), time.perf_counter() + seconds
-    while due < over:
+    due, end = time.perf_counter(), time.perf_counter() + seconds
+    while due < end:
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
         tasks.append(asyncio.create_task(ask(client, seen)))
@@ -87,10 +87,10 @@ async def offered(client: LeanClient, rate: float, seconds: float) -> Seen:
 async def measure(server: servers.Server, seconds: float, queue: int) -> None:
     client = LeanClient(f"{server.url}/v1/rerank")
     with closing(client):
-        await saturating(client, 2)
-        peak = await saturating(client, seconds)
-        bound = 1000 * (PARALLEL + queue) / peak
-        print(f"saturated at {peak:.1f} requests/s; a full queue takes {bound:.0f} ms\n")
+        await saturation(client, 2)
+        peak = await saturation(client, seconds)
+        drain_ms = 1000 * (PARALLEL + queue) / peak
+        print(f"saturation: {peak:.1f} requests/s; a full queue takes {drain_ms:.0f} ms to drain\n")
         print(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|", flush=True)
         for load in LOADS:
             server.settle(10)
@@ -103,19 +103,23 @@ async def measure(server: servers.Server, seconds: float, queue: int) -> None:
 
 def cells(seen: Seen, took: float) -> str:
     percentiles = statistics.quantiles(seen.accepted, n=100)
-    refused = seen.statuses["429"]
-    other = sum(seen.statuses.values()) - refused - len(seen.accepted)
+    rejected = seen.statuses["429"]
+    other = sum(seen.statuses.values()) - rejected - len(seen.accepted)
     texts = [f"{len(seen.accepted) / took:.1f}"]
     texts += [f"{1000 * percentiles[i]:.0f}" for i in (49, 98)]
-    return " | ".join([*texts, str(refused), str(other)])
+    return " | ".join([*texts, str(rejected), str(other)])
 
 
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--model-ms", type=float, default=12, help="of a request in the model")
-    parser.add_argument("--queue", type=int, default=64, help="RERANKER_MAX_QUEUE")
+    parser.add_argument("--seconds", type=float, default=20, help="per load (default: %(default)g)")
+    parser.add_argument(
+        "--model-ms", type=float, default=12, help="model time per request (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--queue", type=int, default=64, help="RERANKER_MAX_QUEUE (default: %(default)s)"
+    )
     options = parser.parse_args()
     random.seed(7)
     env = {

@@ -1,16 +1,15 @@
-"""Ranking quality and cost of pipelines beside that of single models, in this process, without Ray.
+"""Ranking quality and cost of pipelines compared with single models, without Ray.
 
-    python -m benchmarks.pipelines [QUERIES]
-
-The corpus is made as that of `rerank eval`, of the standard library's docstrings alone, which any
-Python has; each query has BM25's top 50. Cost is processor time, of all cores, where nothing is
-known from before.
+The corpus is built like that of `rerank eval`, but only from the standard library's docstrings,
+which any Python has; the candidates are BM25's top 50.
+Run: `python -m benchmarks.pipelines` (extras `embedded`, `eval`). Prints a Markdown table: MRR@10,
+nDCG@10, pairs scored per query, and CPU time per query of all cores without caching.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 import sysconfig
 import time
 from collections.abc import Mapping, Sequence
@@ -38,25 +37,25 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "MaxSim": [{"rerank": "maxsim"}],
     "RRF of BM25 and bi-encoder": [{"fuse": ["bm25", "dense"]}],
     "RRF of BM25 and MaxSim": [{"fuse": ["bm25", "maxsim"]}],
-    "the first RRF's top 20, MaxSim": [
+    "top 20 of the first RRF, then MaxSim": [
         {"fuse": ["bm25", "dense"], "keep": 20},
         {"rerank": "maxsim"},
     ],
-    "BM25's top 10, MaxSim": [{"rerank": "bm25", "keep": 10}, {"rerank": "maxsim"}],
-    "BM25's top 20, MaxSim": [{"rerank": "bm25", "keep": 20}, {"rerank": "maxsim"}],
-    "bi-encoder's top 10, MaxSim": [{"rerank": "dense", "keep": 10}, {"rerank": "maxsim"}],
+    "BM25's top 10, then MaxSim": [{"rerank": "bm25", "keep": 10}, {"rerank": "maxsim"}],
+    "BM25's top 20, then MaxSim": [{"rerank": "bm25", "keep": 20}, {"rerank": "maxsim"}],
+    "bi-encoder's top 10, then MaxSim": [{"rerank": "dense", "keep": 10}, {"rerank": "maxsim"}],
     "bi-encoder, MMR with λ 0.9": [{"mmr": "dense", "lambda": 0.9}],
     "bi-encoder, MMR with λ 0.7": [{"mmr": "dense", "lambda": 0.7}],
 }
 
 
 class Local:
-    """A scorer of this process as the service sees a model's replicas."""
+    """A scorer in this process with the interface of a model's replicas."""
 
     def __init__(self, name: str, family: str) -> None:
         self._scorer = load(ModelSpec(name, family=family, backend="auto"))
         self._scorer.score("warm up", ["a document of a few words"] * 4)
-        # An engine runs one pass at a time, as in a replica.
+        # One forward pass at a time, as in a replica.
         self._thread = ThreadPoolExecutor(1)
         self.pairs = 0
 
@@ -80,10 +79,10 @@ class Local:
         )
 
 
-async def run_of(
+async def run_stages(
     service: RerankService, stages: list[dict[str, Any]], data: Dataset, queries: Sequence[str]
 ) -> dict[str, Ranked]:
-    """Each query's documents as the stages leave them."""
+    """Run the stages for each query and return the resulting rankings."""
     pipeline = Pipeline.model_validate({"stages": stages})
     run: dict[str, Ranked] = {}
     for key in queries:
@@ -95,18 +94,20 @@ async def run_of(
 
 
 async def measure(models: Mapping[str, Local], data: Dataset) -> None:
-    """Quality over all queries, with scores kept between rows; cost over some, with none kept."""
-    kept, cold = (serving(models, store) for store in (MemoryStore(2**28, 1e6), NullStore()))
+    """Measure quality over all queries with cached scores, and cost over a few without caching."""
+    cached, cold = (serving(models, store) for store in (MemoryStore(2**28, 1e6), NullStore()))
     queries = [key for key, found in data.candidates.items() if found]
-    some, wanted = queries[:COST_QUERIES], measures.parse(["RR@10", "nDCG@10"])
-    print(f"{len(data.queries)} queries over {data.size} docstrings\n")
-    print("| | MRR@10 | nDCG@10 | pairs a query | processor ms a query |\n|---|---|---|---|---|")
+    some, metrics = queries[:COST_QUERIES], measures.parse(["RR@10", "nDCG@10"])
+    print(f"{len(data.queries)} queries, {data.size} docstrings\n")
+    print(
+        "| ranking | MRR@10 | nDCG@10 | pairs per query | CPU ms per query |\n|---|---|---|---|---|"
+    )
     for name, stages in ROWS.items():
-        run = await run_of(kept, stages, data, queries)
-        values = measures.per_query(wanted, data.qrels, run)
+        run = await run_stages(cached, stages, data, queries)
+        values = measures.per_query(metrics, data.qrels, run)
         quality = " | ".join(f"{sum(v) / len(v):.3f}" for v in values.values())
         pairs, started = sum(model.pairs for model in models.values()), time.process_time()
-        await run_of(cold, stages, data, some)
+        await run_stages(cold, stages, data, some)
         ms = 1000 * (time.process_time() - started) / len(some)
         pairs = sum(model.pairs for model in models.values()) - pairs
         print(f"| {name} | {quality} | {pairs / len(some):.0f} | {ms:.0f} |", flush=True)
@@ -124,10 +125,18 @@ def serving(models: Mapping[str, Local], store: ScoreStore) -> RerankService:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else QUERIES
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "queries",
+        type=int,
+        nargs="?",
+        default=QUERIES,
+        help="number of queries (default: %(default)s)",
+    )
+    limit = parser.parse_args().queries
     stdlib = Path(sysconfig.get_path("stdlib"))
     data = docstrings.read(
-        CORPUS_SIZE, depth=50, limit=count, seed=SEED, status=lambda text: None, roots=[stdlib]
+        CORPUS_SIZE, depth=50, limit=limit, seed=SEED, status=lambda text: None, roots=[stdlib]
     )
     models = {"dense": Local("dense", "bi-encoder"), "maxsim": Local("maxsim", "late-interaction")}
     asyncio.run(measure(models, data))

@@ -1,4 +1,8 @@
-"""How long each dialect takes to write an answer of 1,000 documents. Run: make bench-render."""
+"""How long each dialect takes to render a response of 1,000 documents.
+
+Run: `python -m benchmarks.render`. Prints for each dialect the milliseconds without and with the
+documents' texts.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ def best_ms(dialect: Dialect, *, documents: bool) -> float:
 
 
 def main() -> None:
-    print(f"{DOCUMENTS} documents, best of {ROUNDS}, in ms: without and with their text")
+    print(f"{DOCUMENTS} documents, best of {ROUNDS} runs: ms without texts, ms with texts")
     dialects = {d.name: d for rule in ROUTES.values() for d in rule.dialects}
     for name, dialect in dialects.items():
         if not isinstance(dialect, ManyDialect):

@@ -1,4 +1,4 @@
-"""Servers to measure: each in a session of its own, so that its processes can be found."""
+"""Start the servers to measure, each in its own session so that its processes can be found."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: where it is, and its session."""
+    """A running server: its URL and the session id of its processes."""
 
     url: str
     session: int
 
     def cpu_s(self) -> float:
-        """Processor seconds that the living processes of the session have used."""
+        """Return the CPU seconds used by the session's running processes."""
         ticks = sum(int(fields[11]) + int(fields[12]) for _, fields in processes(self.session))
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def settle(self, limit_s: float = 90) -> None:
-        """Wait until what clients left behind is worked off."""
+        """Wait until the server is idle, for example after clients disconnected."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             before = self.cpu_s()
@@ -44,13 +44,13 @@ class Server:
                 return
 
     def resident_mb(self) -> float:
-        """Resident memory of the session's processes; what they share is counted more than once."""
+        """Return the resident memory of the session's processes; shared pages count repeatedly."""
         pages = sum(int(fields[21]) for _, fields in processes(self.session))
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def processes(session: int) -> Iterator[tuple[int, list[str]]]:
-    """Process ids of a session, with the fields of /proc/PID/stat from the third on."""
+    """Yield a session's process ids, with the fields of /proc/PID/stat from the third on."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rsplit(")", 1)[1].split()
@@ -64,10 +64,9 @@ def processes(session: int) -> Iterator[tuple[int, list[str]]]:
 def running(
     command: Callable[[int, Path], Sequence[str]], env: Mapping[str, str], ready: str = "/ready"
 ) -> Iterator[Server]:
-    """A server whose command is made from a port and a folder for its files; stopped as by
-    Ctrl-C."""
+    """Run a server whose command is built from a port and a folder; stop it with SIGINT."""
     port = free_port()
-    # Short, because the paths of Ray's sockets are long and have a limit.
+    # A short prefix, because the paths of Ray's sockets are long and limited in length.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         own = {"PORT": str(port), "XDG_STATE_HOME": folder, "RAY_TMPDIR": folder}
         log = Path(folder) / "log"
@@ -86,7 +85,9 @@ def running(
         try:
             while not _answers(url + ready):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"a server did not start:\n{log.read_text(errors='replace')}")
+                    raise SystemExit(
+                        f"the server did not start:\n{log.read_text(errors='replace')}"
+                    )
                 time.sleep(0.3)
             yield Server(url, process.pid)
         finally:
@@ -123,19 +124,19 @@ def waiting(port: int, folder: Path) -> list[str]:
 
 def serve_run(port: int, folder: Path) -> list[str]:
     config = (ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}")
-    # The model comes from the environment, as for the others.
+    # The model is set by the environment, as for the other servers.
     (folder / "config.yaml").write_text(config.replace("model: embedded", "log_level: INFO"))
     return [str(BIN / "serve"), "run", str(folder / "config.yaml")]
 
 
 def has_infinity(python: Path) -> bool:
-    """Whether that Python has Infinity with its server."""
+    """Return whether that Python environment has Infinity with its server."""
     check = [str(python), "-c", "import infinity_emb, typer, fastapi"]
     return python.exists() and subprocess.run(check, capture_output=True).returncode == 0
 
 
 def infinity(python: Path, model: Path) -> Callable[[int, Path], list[str]]:
-    """Infinity's own server on the same checkpoint, by the Python that has it."""
+    """Return the command of Infinity's server on the same checkpoint."""
     program = str(python.parent / "infinity_emb")
     flags = ["--model-id", str(model), "--served-model-name", "m", "--device", "cpu"]
     flags += ["--engine", "torch", "--dtype", "float32", "--no-bettertransformer"]

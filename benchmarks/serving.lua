@@ -1,4 +1,5 @@
--- Rerank requests of so many documents. Arguments: case (uncached, cached, overlap), documents, path.
+-- wrk script that sends rerank requests.
+-- Arguments: case (uncached, cached, overlap), documents per request, path.
 local words = { "model", "query", "document", "score", "rank", "search", "index", "engine" }
 local case, documents, path = "uncached", 50, "/v1/rerank"
 local headers = { ["Content-Type"] = "application/json" }
@@ -31,13 +32,13 @@ function init(args)
   case = args[1] or case
   documents = tonumber(args[2] or documents)
   path = args[3] or path
-  -- The same old documents in every run, so that the first request of a run warms all others.
+  -- The same documents in every run, so that the first request of a run fills the cache.
   math.randomseed(0)
   for i = 1, documents do
     old[i] = text()
   end
   math.randomseed(os.time() * 1000 + seed)
-  -- What is sent first is what `cached` and `overlap` find again.
+  -- The first request, whose documents are cached for `cached` and `overlap`.
   fixed = body("cached", old, documents)
 end
 

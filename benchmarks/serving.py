@@ -1,7 +1,9 @@
-"""Bare uvicorn, `serve run`, `rerank up` and Infinity under load from wrk, one after the other.
+"""Load test with wrk: bare uvicorn, `serve run`, `rerank up` and Infinity, one after another.
 
-Each case warms itself, then runs for so many seconds at each number of clients. Needs `wrk`
-(apt). Run: `make bench-serving`, or with flags: `python -m benchmarks.serving --seconds 10`.
+Each case starts with a warm-up, then runs for `--seconds` at each number of clients. `uncached`:
+new documents; `cached`: the same request; `overlap`: 90% of the documents are cached.
+Run: `python -m benchmarks.serving` (needs `wrk`; Infinity runs from `.venv-infinity`). Prints a
+Markdown table of latency, throughput and CPU time, and each server's memory.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ Command = Callable[[int, Path], Sequence[str]]
 
 
 def need_wrk() -> None:
-    """Stop where there is no `wrk`."""
+    """Exit with a message if `wrk` is not installed."""
     if shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing: apt-get install wrk")
+        raise SystemExit("wrk not found; install it, for example with `apt-get install wrk`")
 
 
 def wrk(url: str, case: str, clients: int, seconds: float, path: str) -> dict[str, float]:
-    """One run of wrk; what its script prints at the end."""
+    """Run wrk and return the results that its script prints."""
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "60s", "-s"]
     command += [str(SCRIPT), url, "--", case, str(DOCUMENTS), path]
     out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
@@ -41,7 +43,7 @@ def wrk(url: str, case: str, clients: int, seconds: float, path: str) -> dict[st
 
 
 def measure(server: servers.Server, case: str, clients: int, seconds: float, path: str) -> str:
-    """The cells of one row."""
+    """Return the cells of one row."""
     server.settle()
     wrk(server.url, case, 1, 1, path)
     server.settle()
@@ -60,11 +62,16 @@ def measure(server: servers.Server, case: str, clients: int, seconds: float, pat
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
-    parser.add_argument("--servers", nargs="+", help="the start of their names; empty: all")
-    parser.add_argument("--infinity", type=Path, default=Path(".venv-infinity/bin/python"))
+    parser.add_argument("--seconds", type=float, default=10, help="per run (default: %(default)g)")
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS, help="default: 1 16 64")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="default: all")
+    parser.add_argument("--servers", nargs="+", help="prefixes of server names (default: all)")
+    parser.add_argument(
+        "--infinity",
+        type=Path,
+        default=Path(".venv-infinity/bin/python"),
+        help="Python that has Infinity (default: %(default)s)",
+    )
     options = parser.parse_args()
     need_wrk()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +94,7 @@ def main() -> None:
                     for clients in options.clients:
                         cells = measure(server, case, clients, options.seconds, path)
                         print(f"| {name} | {case} | {clients} | {cells} |", flush=True)
-                print(f"{name}: {server.resident_mb():.0f} MB resident", flush=True)
+                print(f"{name}: {server.resident_mb():.0f} MB resident memory", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured: checkpoints of real architectures and sizes, and documents of real lengths."""
+"""Benchmark inputs: checkpoints of real architectures and sizes, documents of real lengths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUERY = "which documents speak of bamboo in the mountains"
 
 
 def checkpoint(shape: str, folder: Path) -> Path:
-    """Real architecture and size; random weights but for MiniLM's trunk."""
+    """Write a checkpoint of real architecture and size; only MiniLM's encoder is not random."""
     torch.manual_seed(0)
     path = folder / shape
     if shape == "minilm-l6":
@@ -55,13 +55,13 @@ def checkpoint(shape: str, folder: Path) -> Path:
                 num_labels=1,
             )
         )
-    # A head wide enough for scores that differ.
+    # Head weights large enough that scores differ.
     torch.nn.init.normal_(list(module.parameters())[-2], std=0.5)
     module.eval().save_pretrained(path)
     for name in TOKENIZER_FILES:
         shutil.copy(embedded.folder() / name, path / name)
     if shape == "xlm-r-large":
-        # It has one type of token, of which its own tokenizer says nothing.
+        # Without token type ids: this architecture has only one type.
         file = path / "tokenizer_config.json"
         named = {"model_input_names": ["input_ids", "attention_mask"]}
         file.write_text(json.dumps({**json.loads(file.read_text()), **named}))
@@ -69,14 +69,14 @@ def checkpoint(shape: str, folder: Path) -> Path:
 
 
 def texts(count: int, long: bool = False, seed: int = 0) -> list[str]:
-    """Documents of log-normal length (median 60 words), or of 512 tokens and more."""
-    chooser = random.Random(seed)
-    lengths = [600 if long else max(3, int(chooser.lognormvariate(4.1, 0.7))) for _ in range(count)]
-    return [" ".join(chooser.choices(WORDS, k=length)) for length in lengths]
+    """Generate documents of log-normal length (median 60 words), or of at least 512 tokens."""
+    rng = random.Random(seed)
+    lengths = [600 if long else max(3, int(rng.lognormvariate(4.1, 0.7))) for _ in range(count)]
+    return [" ".join(rng.choices(WORDS, k=length)) for length in lengths]
 
 
 def flops(path: Path, lengths: list[int]) -> float:
-    """Multiplications and additions of the matrix products that rows of these lengths need."""
+    """Count the floating-point operations in the matrix products for rows of these lengths."""
     config = BertConfig.from_pretrained(path)
     size, inner = config.hidden_size, config.intermediate_size
     weights = 4 * size * size + 2 * size * inner

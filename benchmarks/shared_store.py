@@ -1,8 +1,10 @@
-"""What waiting for another server's scoring saves, and what asking for it costs.
+"""The gain and cost of waiting for scores that another server is already computing.
 
-Two services over one Redis, each with a model that takes a fixed time a row and one row at a time.
+Runs two services on one Redis, each with a model that takes a fixed time per pair and scores one
+request at a time. Both get the same request, or different ones, a quarter of its time apart.
 Run: `redis-server --port 6399 --save ''`, then
-`python -m benchmarks.shared_store redis://127.0.0.1:6399/0`.
+`python -m benchmarks.shared_store redis://127.0.0.1:6399/0`. Prints for each model speed the
+pairs scored and the latency, with waiting and without.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ DOCUMENTS = [f"document {i} of some length, with words in it" for i in range(100
 
 
 class Model:
-    """Takes `row_s` seconds a row."""
+    """A model that takes `pair_s` seconds per pair."""
 
-    def __init__(self, row_s: float) -> None:
-        self.rows = 0
-        self._row_s = row_s
+    def __init__(self, pair_s: float) -> None:
+        self.pairs = 0
+        self._pair_s = pair_s
         self._busy = asyncio.Lock()
 
     async def info(self) -> ModelInfo:
@@ -46,21 +48,21 @@ class Model:
         options: ScoreOptions = DEFAULTS,
         timeout_s: float = math.inf,
     ) -> list[Score]:
-        self.rows += len(documents)
+        self.pairs += len(documents)
         async with self._busy:
-            await asyncio.sleep(self._row_s * len(documents))
+            await asyncio.sleep(self._pair_s * len(documents))
         return [Score(float(len(document)), 8) for document in documents]
 
 
-async def _turn(url: str, wait_s: float, row_s: float, same: bool, requests: int) -> str:
-    """Each request goes to both servers at once: the same one, or one that no other asks."""
+async def _measure(url: str, wait_s: float, pair_s: float, same: bool, requests: int) -> str:
+    """Send each server a request, the same one or different ones, and describe the result."""
     models, services, stores = [], [], []
     version = uuid.uuid4().hex
     for _ in range(2):
         memory = MemoryStore(2**26, 60)
         shared = RedisStore(url, version=version, ttl_s=60, on_found=memory.put_many)
         stores.append(TieredStore(memory, shared, wait_s))
-        models.append(Model(row_s))
+        models.append(Model(pair_s))
         services.append(
             RerankService(
                 catalog=Catalog(("m",), "m", {}),
@@ -80,28 +82,30 @@ async def _turn(url: str, wait_s: float, row_s: float, same: bool, requests: int
 
     for i in range(requests):
         queries = [f"q {i}" if same else f"q {i} {j}" for j in range(2)]
-        late = row_s * len(DOCUMENTS) / 4
+        delay = pair_s * len(DOCUMENTS) / 4
         await asyncio.gather(
-            *(ask(s, q, j * late) for j, (s, q) in enumerate(zip(services, queries, strict=True)))
+            *(ask(s, q, j * delay) for j, (s, q) in enumerate(zip(services, queries, strict=True)))
         )
     for store in stores:
         await store.close()
-    rows = sum(model.rows for model in models)
-    return f"{rows:6} rows, median {statistics.median(times):7.2f} ms, last {max(times):7.2f} ms"
+    pairs = sum(model.pairs for model in models)
+    return f"{pairs:6} pairs, median {statistics.median(times):7.2f} ms, max {max(times):7.2f} ms"
 
 
 async def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
-    parser.add_argument("--requests", type=int, default=20)
+    parser.add_argument("url", help="URL of a Redis server")
+    parser.add_argument(
+        "--requests", type=int, default=20, help="requests per server (default: %(default)s)"
+    )
     options = parser.parse_args()
-    for row_ms in (0.1, 1.0, 5.0):
+    for pair_ms in (0.1, 1.0, 5.0):
         for same in (True, False):
             for wait_s in (0.0, 1.0):
-                told = await _turn(options.url, wait_s, row_ms / 1000, same, options.requests)
-                what = "the same request" if same else "different requests"
-                how = "waits" if wait_s else "does not wait"
-                print(f"{row_ms:4} ms a row, {what:18} at both, {how:13}: {told}", flush=True)
+                found = await _measure(options.url, wait_s, pair_ms / 1000, same, options.requests)
+                requests = "same request" if same else "different requests"
+                waiting = "waiting" if wait_s else "not waiting"
+                print(f"{pair_ms:4} ms/pair, {requests:18}, {waiting:11}: {found}", flush=True)
 
 
 if __name__ == "__main__":

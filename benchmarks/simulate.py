@@ -1,8 +1,9 @@
-"""What the ingress, routing and the store cost as replicas grow, with a model that only waits.
+"""The cost of ingress, routing and score store as replicas grow, with a model that only sleeps.
 
-Nodes are virtual (ray.cluster_utils), their processors are made up, and all of them share this
-machine, so a rate says little: processor time for each request is what grows or does not. Needs
-`wrk`. Run: `python -m benchmarks.simulate --replicas 1 4 16 64`.
+The nodes are virtual (ray.cluster_utils) and all share this machine's CPUs, so requests per
+second mean little; CPU time per request shows what grows.
+Run: `python -m benchmarks.simulate` (needs `wrk`). Prints a Markdown table of CPU time per request
+and component, and the memory tier's hit rate with several ingress replicas for each Ray router.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ HEAD = "| ingress | replicas | case | clients | requests/s | p50 ms | p99 ms |"
 
 
 def cpu_by_part(session: int) -> Counter[str]:
-    """Processor seconds of the session's processes, by what they do."""
+    """Return the CPU seconds of the session's processes by component."""
     spent: Counter[str] = Counter()
     for pid, fields in servers.processes(session):
         try:
@@ -56,7 +57,7 @@ def cpu_by_part(session: int) -> Counter[str]:
 
 @contextmanager
 def cluster(replicas: int, port: int) -> Iterator[None]:
-    """A head without processors for models, and virtual nodes for so many replicas."""
+    """Start a head node without CPUs for models, and virtual nodes for `replicas` models."""
     import ray
     from ray import serve
     from ray.cluster_utils import Cluster
@@ -88,7 +89,7 @@ def cluster(replicas: int, port: int) -> Iterator[None]:
 
 
 def deploy(replicas: int, ingresses: int, router: dict[str, Any] | None = None) -> Any:
-    """The service over so many waiting replicas; its handle."""
+    """Deploy the service with `replicas` sleeping models; return its handle."""
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
@@ -106,7 +107,7 @@ def deploy(replicas: int, ingresses: int, router: dict[str, Any] | None = None) 
 
 
 def measure(url: str, ingresses: int, replicas: int, seconds: float) -> None:
-    """Two rows: nothing cached, and everything."""
+    """Print two rows: uncached and cached."""
     clients = min(64, max(2, 2 * replicas))
     for case in ("uncached", "cached"):
         wrk(url, case, 1, 1, "/v1/rerank")
@@ -123,7 +124,7 @@ def measure(url: str, ingresses: int, replicas: int, seconds: float) -> None:
 
 
 async def hit_rate(handle: Any, sticky: bool) -> float:
-    """Of pairs that come four times each, how many the memory tiers had."""
+    """Return the share of tokens from the memory tier if every pair is requested four times."""
     queries = [f"question {i}" for i in range(40)] * 4
     random.Random(0).shuffle(queries)
     documents = [f"document {i}" for i in range(10)]
@@ -139,13 +140,31 @@ async def hit_rate(handle: Any, sticky: bool) -> float:
 def main() -> None:
     """Print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--replicas", type=int, nargs="*", default=(1, 4, 16, 64))
-    parser.add_argument("--ingresses", type=int, nargs="+", default=(1, 2))
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--routers", nargs="*", choices=ROUTERS, default=list(ROUTERS))
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        nargs="*",
+        default=(1, 4, 16, 64),
+        help="numbers of model replicas (default: 1 4 16 64)",
+    )
+    parser.add_argument(
+        "--ingresses",
+        type=int,
+        nargs="+",
+        default=(1, 2),
+        help="numbers of ingress replicas (default: 1 2)",
+    )
+    parser.add_argument("--seconds", type=float, default=5, help="per run (default: %(default)g)")
+    parser.add_argument(
+        "--routers",
+        nargs="*",
+        choices=ROUTERS,
+        default=list(ROUTERS),
+        help="routers to measure hit rates with (default: all)",
+    )
     options = parser.parse_args()
     if os.getsid(0) != os.getpid():
-        # A session of its own, so that other clusters of this machine are not counted.
+        # A new session, so that other clusters on this machine are not counted.
         os.setsid()
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         os.environ.update(RAY_TMPDIR=folder, RAY_USAGE_STATS_ENABLED="0")
@@ -162,11 +181,11 @@ def main() -> None:
                     measure(f"http://127.0.0.1:{port}", ingresses, replicas, options.seconds)
             for name in options.routers:
                 router = ROUTERS[name]
-                # A handle keeps the router of the application that it was made for.
+                # A handle keeps the router of the application it was created for.
                 serve.delete("rerank")
                 handle = deploy(1, 4, router)
                 rate = asyncio.run(hit_rate(handle, sticky=router is not None))
-                print(f"4 ingress replicas, {name}: {rate:.0%} of tokens from memory", flush=True)
+                print(f"4 ingress replicas, {name} router: {rate:.0%} memory hits", flush=True)
 
 
 if __name__ == "__main__":

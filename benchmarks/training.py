@@ -1,11 +1,11 @@
-"""Held-out quality of models trained under a reranker, against how often it was asked.
+"""Training guided by a reranker: held-out quality against the number of guide calls.
 
-all-MiniLM-L6-v2 (the embedded weights) is trained on docstring pairs with the full loss and with
-each preset, from the same start on the same batches; the guide is the embedded reranker. The pairs
-are docstrings of the standard library, so that the same Python gives the same ones. Before that the
-calls at the full batch size are counted by a guide without a model.
-
-Run: `make bench-training`.
+Trains all-MiniLM-L6-v2 (the embedded weights) with the full loss and with each preset, from the
+same start on the same batches, with the embedded reranker as the guide. The pairs are docstrings of
+the standard library, so the same Python version yields the same pairs. First counts the guide calls
+for one batch of the full size, with a guide without a model.
+Run: `python -m benchmarks.training` (extras `embedded`, `eval`, `train`). Prints a Markdown table
+of guide calls, and one of MRR@10 on held-out queries with the difference from the full loss.
 """
 
 from __future__ import annotations
@@ -51,27 +51,27 @@ FULL_BATCH = 2048
 FULL = "full"
 
 
-class Remembered:
-    """A guide that asks another about each pair once, so that all losses hear the same scores."""
+class CachedGuide:
+    """A guide that caches another's scores, so that all losses get the same ones."""
 
     def __init__(self, guide: Guide) -> None:
         self._guide = guide
-        self._known: dict[tuple[str, str], float] = {}
+        self._scores: dict[tuple[str, str], float] = {}
 
     def score(
         self, queries: Sequence[str], documents: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        asked = list(zip(queries, documents, strict=True))
-        new = [(q, [d for d in part if (q, d) not in self._known]) for q, part in asked]
+        requests = list(zip(queries, documents, strict=True))
+        new = [(q, [d for d in part if (q, d) not in self._scores]) for q, part in requests]
         new = [(q, part) for q, part in new if part]
         answers = self._guide.score([q for q, _ in new], [part for _, part in new]) if new else []
         for (query, part), scores in zip(new, answers, strict=True):
-            self._known.update(((query, d), s) for d, s in zip(part, scores, strict=True))
-        return [[self._known[query, d] for d in part] for query, part in asked]
+            self._scores.update(((query, d), s) for d, s in zip(part, scores, strict=True))
+        return [[self._scores[query, d] for d in part] for query, part in requests]
 
 
-class Silent:
-    """A guide without a model, which holds nothing back."""
+class ZeroGuide:
+    """A guide without a model: every score is 0, so no negative is dropped."""
 
     def score(
         self, queries: Sequence[str], documents: Sequence[Sequence[str]]
@@ -79,8 +79,8 @@ class Silent:
         return [np.zeros(len(part), dtype=np.float32) for part in documents]
 
 
-class Given(torch.nn.Module):
-    """A model that looks its embeddings up: token id to vector."""
+class EmbeddingTable(torch.nn.Module):
+    """A model that looks up its embeddings by token id."""
 
     def __init__(self, vectors: torch.Tensor) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Given(torch.nn.Module):
 
 
 def loss_of(name: str, model: SentenceTransformer, guide: Guide) -> RerankerCachedGISTEmbedLoss:
-    """The loss that a line of the table stands for."""
+    """Create the loss of a table row."""
     if name == FULL:
         return RerankerCachedGISTEmbedLoss(model, guide, temperature=0.05)
     return OptimizedRerankerCachedGISTEmbedLoss(model, guide, cast(Preset, name), temperature=0.05)
@@ -104,7 +104,7 @@ def start(max_length: int) -> SentenceTransformer:
 
 
 def train(name: str, pairs: Dataset, guide: Guide, options: argparse.Namespace) -> Any:
-    """A trained model, its loss with the counters, and the seconds that it took."""
+    """Train a model; return it, its loss (with counters) and the seconds."""
     model = start(options.max_length)
     loss = loss_of(name, model, guide)
     with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +136,7 @@ def train(name: str, pairs: Dataset, guide: Guide, options: argparse.Namespace) 
 
 
 def reciprocal_ranks(model: SentenceTransformer, queries: Any, documents: Any) -> list[float]:
-    """1/rank of each query's own document among all, 0 beyond the tenth."""
+    """Return 1/rank of each query's own document among all documents, 0 below rank 10."""
     sides = [
         torch.tensor(model.encode(list(texts), normalize_embeddings=True, batch_size=64))
         for texts in (queries, documents)
@@ -147,35 +147,36 @@ def reciprocal_ranks(model: SentenceTransformer, queries: Any, documents: Any) -
 
 
 def count() -> None:
-    """The most calls that one batch of the full size can cost, all its texts being alike.
+    """Count the guide calls for one batch in the worst case, in which all texts are similar.
 
-    No model takes part: the embeddings are given, the guide holds nothing back.
+    No model is involved: the embeddings come from a table, and the guide's scores are all 0.
     """
     torch.manual_seed(0)
     rows = torch.arange(FULL_BATCH)[:, None]
-    given = Given(torch.ones(16) + 0.01 * torch.randn(2 * FULL_BATCH, 16))
+    table = EmbeddingTable(torch.ones(16) + 0.01 * torch.randn(2 * FULL_BATCH, 16))
     features = [
         {
-            "input_ids": rows + place * FULL_BATCH,
+            "input_ids": rows + column * FULL_BATCH,
             "attention_mask": torch.ones_like(rows),
-            "texts": [f"{place} {row}" for row in range(FULL_BATCH)],
+            "texts": [f"{column} {row}" for row in range(FULL_BATCH)],
         }
-        for place in (0, 1)
+        for column in (0, 1)
     ]
-    print(f"a batch of {FULL_BATCH}, at most\n\n| loss | calls | saved | s |\n|---|---|---|---|")
+    print(f"one batch of {FULL_BATCH:,} pairs, worst case\n")
+    print("| loss | guide calls | saved | seconds |\n|---|---|---|---|")
     for name in (FULL, *PRESETS):
-        loss = loss_of(name, cast(Any, torch.nn.Sequential(given)), Silent())
+        loss = loss_of(name, cast(Any, torch.nn.Sequential(table)), ZeroGuide())
         started = time.perf_counter()
         loss([dict(column) for column in features]).backward()
-        taken, counters = time.perf_counter() - started, loss.counters
+        seconds, counters = time.perf_counter() - started, loss.counters
         saved = f"{counters.share_saved:.2%}"
-        print(f"| {name} | {counters.calls:,} of {counters.pairs:,} | {saved} | {taken:.1f} |")
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\npeak memory of the process {most:.1f} GB\n", flush=True)
+        print(f"| {name} | {counters.calls:,} of {counters.pairs:,} | {saved} | {seconds:.1f} |")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\npeak memory of the process: {peak:.1f} GB\n", flush=True)
 
 
 def compare(corpus: Corpus, options: argparse.Namespace) -> None:
-    """Train with each loss and print a line for it."""
+    """Train with each loss and print a row for it."""
     end = len(corpus.queries) - options.held_out
     pairs = Dataset.from_dict(
         {
@@ -185,12 +186,14 @@ def compare(corpus: Corpus, options: argparse.Namespace) -> None:
     )
     held_out = corpus.queries[end:], corpus.documents[end:]
     spec = ModelSpec("guide", dtype="float32", max_length=options.max_length)
-    guide = Remembered(ScorerGuide(load(spec), pairs_per_forward=16_384))
+    guide = CachedGuide(ScorerGuide(load(spec), pairs_per_forward=16_384))
     print(
-        f"{len(pairs)} pairs, batch {options.batch}, {options.epochs} epochs; "
-        f"{options.held_out} held-out queries over as many documents\n"
+        f"{len(pairs)} pairs, batch size {options.batch}, epochs: {options.epochs}; "
+        f"{options.held_out} held-out queries and documents\n"
     )
-    print("| loss | calls | saved | negatives left out | MRR@10 | against the full loss (95%) |")
+    print(
+        "| loss | guide calls | saved | excluded negatives | MRR@10 | difference from full (95%) |"
+    )
     print("|---|---|---|---|---|---|", flush=True)
     before = reciprocal_ranks(start(options.max_length), *held_out)
     print(f"| untrained | | | | {np.mean(before):.4f} | |", flush=True)
@@ -212,13 +215,21 @@ def compare(corpus: Corpus, options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=384, help="pairs to train on")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=1e-4)
-    parser.add_argument("--held-out", type=int, default=400)
-    parser.add_argument("--max-length", type=int, default=32, help="tokens of a text")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--pairs", type=int, default=384, help="training pairs (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=int, default=64, help="batch size (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--rate", type=float, default=1e-4, help="learning rate (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--held-out", type=int, default=400, help="held-out queries (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-length", type=int, default=32, help="tokens per text (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parser.parse_args()
     cores, threads = os.cpu_count(), torch.get_num_threads()
     print(f"{date.today()}, {platform.machine()}, {cores} cores, {threads} threads\n", flush=True)

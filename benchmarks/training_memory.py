@@ -1,10 +1,10 @@
-"""Peak memory of one training step of a real model, with cached embeddings and without.
+"""Peak memory of one training step, with cached embeddings and without.
 
-all-MiniLM-L6-v2 (the embedded weights) takes one step, each time in a process of its own; the guide
-holds nothing back. Without a cache both columns are embedded at once, with all that their backward
-pass needs: that is measured at sizes that fit, and drawn on from there.
-
-Run: `make bench-training-memory`.
+Each step of all-MiniLM-L6-v2 (the embedded weights) runs in a separate process, with a guide that
+drops no negatives. Without caching, both columns are embedded at once and keep their activations
+for the backward pass; this is measured at small batch sizes and extrapolated.
+Run: `python -m benchmarks.training_memory` (extras `embedded`, `train`). Prints a Markdown table of
+peak memory and seconds, and the extrapolated memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.training import FULL_BATCH, Silent, start
+from benchmarks.training import FULL_BATCH, ZeroGuide, start
 from models.training import OptimizedRerankerCachedGISTEmbedLoss, TextCollator
 
 MINI_BATCH = 32
@@ -31,7 +31,7 @@ SMALL = (64, 128, 256)
 
 
 def columns_of(model: SentenceTransformer, pairs: int) -> list[dict[str, Any]]:
-    """A batch as the trainer hands it to a loss: anchors and positives that fill the model."""
+    """Build a batch as the trainer passes it to a loss: full-length anchors and positives."""
     rows = [
         {"anchor": f"{i} anchor " + "panda " * 40, "positive": f"{i} text " + "bamboo " * 40}
         for i in range(pairs)
@@ -49,7 +49,7 @@ def columns_of(model: SentenceTransformer, pairs: int) -> list[dict[str, Any]]:
 
 
 def uncached(model: SentenceTransformer, columns: list[dict[str, Any]]) -> torch.Tensor:
-    """In-batch cross-entropy of cosines, on whole columns."""
+    """Compute the in-batch cross-entropy of cosines on whole columns."""
     left, right = (
         torch.nn.functional.normalize(model(column)["sentence_embedding"], dim=-1)
         for column in columns
@@ -59,7 +59,7 @@ def uncached(model: SentenceTransformer, columns: list[dict[str, Any]]) -> torch
 
 
 def step(way: str, pairs: int, tokens: int) -> None:
-    """One step; prints its peak memory over that of the loaded model, in MB, and its seconds."""
+    """Run one step; print the loaded model's peak memory, what the step adds (MB), and seconds."""
     torch.manual_seed(0)
     model = start(tokens)
     columns = columns_of(model, pairs)
@@ -67,7 +67,7 @@ def step(way: str, pairs: int, tokens: int) -> None:
     started = time.perf_counter()
     if way == "cached":
         loss = OptimizedRerankerCachedGISTEmbedLoss(
-            model, Silent(), "conservative", temperature=0.05, mini_batch_size=MINI_BATCH
+            model, ZeroGuide(), "conservative", temperature=0.05, mini_batch_size=MINI_BATCH
         )
         loss(columns).backward()
     else:
@@ -80,38 +80,48 @@ def _peak_mb() -> float:
 
 
 def measured(way: str, pairs: int, tokens: int) -> float:
-    """A step in a process of its own: a line of the table, and the megabytes that it added."""
-    asked = ["--step", way, "--pairs", str(pairs), "--tokens", str(tokens)]
+    """Run a step in a separate process, print its table row, and return the MB that it added."""
+    arguments = ["--step", way, "--pairs", str(pairs), "--tokens", str(tokens)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.training_memory", *asked],
+        [sys.executable, "-m", "benchmarks.training_memory", *arguments],
         stdout=subprocess.PIPE,
         check=True,
         text=True,
     )
-    before, added, taken = json.loads(done.stdout.splitlines()[-1])
-    print(f"| {way} | {pairs:,} | {before:,.0f} | {added:,.0f} | {taken:.0f} |", flush=True)
+    before, added, seconds = json.loads(done.stdout.splitlines()[-1])
+    print(f"| {way} | {pairs:,} | {before:,.0f} | {added:,.0f} | {seconds:.0f} |", flush=True)
     return float(added)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=FULL_BATCH, help="the cached step's batch")
-    parser.add_argument("--tokens", type=int, default=32, help="of each text")
-    parser.add_argument("--step", choices=("cached", "uncached"), help="one step, as JSON")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=FULL_BATCH,
+        help="batch size of the cached step (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=32, help="tokens per text (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--step", choices=("cached", "uncached"), help="run a single step and print it as JSON"
+    )
     options = parser.parse_args()
     pairs, tokens = options.pairs, options.tokens
     if options.step:
         step(options.step, pairs, tokens)
         return
-    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {tokens} tokens a text\n")
-    print("| embeddings | pairs | MB with the model loaded | MB that the step adds | s |")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"{date.today()}, {machine}, {tokens} tokens per text\n")
+    print("| embeddings | pairs | MB, model loaded | MB added by the step | s |")
     print("|---|---|---|---|---|", flush=True)
     added = [measured("uncached", some, tokens) for some in SMALL]
     measured("cached", SMALL[-1], tokens)
     measured("cached", pairs, tokens)
     slope = (added[-1] - added[0]) / (SMALL[-1] - SMALL[0])
     whole = added[0] + slope * (pairs - SMALL[0])
-    print(f"\nuncached at {pairs:,} pairs, by the slope of these: {whole / 2**10:.1f} GB")
+    print(f"\nuncached, extrapolated to {pairs:,} pairs: {whole / 2**10:.1f} GB")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""A replica that only waits: a model's time without its work. As a program: `rerank up` with it."""
+"""A model replica that only sleeps, to measure the service without a model's CPU cost.
+
+Run: `python -m benchmarks.waiting` starts `rerank up` with it. WAITING_SECONDS_PER_TOKEN sets its
+speed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ INFO = ModelInfo(
 
 
 class WaitingReplica:
-    """Takes ModelReplica's place; one call at a time, and large ones by turns, as there."""
+    """Replaces ModelReplica, and schedules calls like it: one at a time, large ones in turns."""
 
     def __init__(self, spec: ModelSpec, **options: Any) -> None:
         self._busy = asyncio.Lock()
@@ -59,7 +63,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # By its name, so that the replicas' processes import it rather than unpickle it.
+    # Imported by name, so that replica processes import the class instead of unpickling it.
     from benchmarks import waiting
 
     waiting.main()

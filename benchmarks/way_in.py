@@ -1,7 +1,9 @@
-"""What the way in costs: `rerank up` beside bare uvicorn, with a model that does nothing.
+"""The overhead of `rerank up` over bare uvicorn, with a model that takes no time.
 
-Both run at once and are asked in turns, so that a slow moment of the machine meets both. Needs
-`wrk` (apt). Run: `make bench-way-in`, or with flags: `python -m benchmarks.way_in --rounds 20`.
+Both servers run at the same time and are measured in turns, so that changes in the machine's speed
+affect both.
+Run: `python -m benchmarks.way_in` (needs `wrk`). Prints a Markdown table: p50 of both, the
+difference, and p99 of `rerank up`, as medians over the rounds.
 """
 
 from __future__ import annotations
@@ -13,22 +15,24 @@ from benchmarks import servers
 from benchmarks.serving import need_wrk, wrk
 
 CASES = ("uncached", "cached")
-NOTHING = {"WAITING_SECONDS_PER_TOKEN": "0"}
+NO_MODEL_TIME = {"WAITING_SECONDS_PER_TOKEN": "0"}
 PATH = "/v1/rerank"
 
 
 def main() -> None:
     """Print a Markdown table of medians over the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument("--rounds", type=int, default=10, help="default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=1, help="per server and round (default: %(default)g)"
+    )
     options = parser.parse_args()
     need_wrk()
-    print("| case | bare uvicorn, p50 ms | rerank up, p50 ms | added ms | p99 ms |")
+    print("| case | bare uvicorn p50 ms | rerank up p50 ms | added ms | rerank up p99 ms |")
     print("|---|---|---|---|---|", flush=True)
     with (
-        servers.running(servers.bare_waiting, NOTHING) as bare,
-        servers.running(servers.waiting, NOTHING) as up,
+        servers.running(servers.bare_waiting, NO_MODEL_TIME) as bare,
+        servers.running(servers.waiting, NO_MODEL_TIME) as up,
     ):
         up.settle()
         for case in CASES:

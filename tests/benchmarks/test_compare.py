@@ -1,4 +1,4 @@
-"""The guard against a slower engine."""
+"""`benchmarks.compare`, which reports slowdowns of the engines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.compare import RECORDED, slower
+from benchmarks.compare import RECORDED, slowdowns
 
 
 def _run(ratio: float, spread: float = 0.02) -> dict[str, Any]:
@@ -24,20 +24,20 @@ def _run(ratio: float, spread: float = 0.02) -> dict[str, Any]:
         (2, 3, 0, 0),
     ],
 )
-def test_only_what_is_slower_by_more_than_the_noise_is_named(
+def test_only_slowdowns_beyond_the_noise_are_reported(
     before: float, after: float, spread: float, found: int
 ) -> None:
-    lines = slower(_run(before, spread), _run(after, spread))
+    lines = slowdowns(_run(before, spread), _run(after, spread))
     assert len(lines) == found
-    assert all("bert, torch bf16" in line for line in lines)
+    assert all("bert, torch bf16: ratio fell from" in line for line in lines)
 
 
-def test_shapes_and_ways_that_were_not_run_are_left_out() -> None:
-    assert slower(_run(3.0), {"shapes": {}}) == []
+def test_shapes_and_engines_that_were_not_run_are_ignored() -> None:
+    assert slowdowns(_run(3.0), {"shapes": {}}) == []
 
 
 def test_the_recorded_run_is_not_slower_than_itself() -> None:
     recorded = json.loads(RECORDED.read_text())
-    assert slower(recorded, recorded) == []
+    assert slowdowns(recorded, recorded) == []
     shapes = {name.partition(",")[0] for name in recorded["shapes"]}
     assert shapes == {"minilm-l6", "bert-base"}

@@ -23,7 +23,7 @@ from serve_app.api.app import make_app
 from serve_app.deployments.ingress import access_of, limits_of, store_of
 from serve_app.service.admission import Admission
 from serve_app.service.rerank import RerankService
-from serve_app.service.scoring import Backend
+from serve_app.service.retries import Replicas
 from serve_app.settings import Settings, load
 from serve_app.telemetry import Snapshot, Telemetry
 
@@ -32,7 +32,7 @@ class InProcess:
     """A scorer in this process that runs one forward pass at a time."""
 
     def __init__(self, settings: Settings) -> None:
-        self._scorer = load_model(settings.spec(settings.models.served()[0]))
+        self._scorer = load_model(settings.spec(settings.models.local()[0]))
         self._thread = ThreadPoolExecutor(1)
 
     async def info(self) -> ModelInfo:
@@ -55,7 +55,7 @@ class Bare:
     in_flight = 0
     max_in_flight = 10_000
 
-    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+    def __init__(self, settings: Settings, backend: Replicas | None = None) -> None:
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()
@@ -87,7 +87,7 @@ def main() -> None:
         "--waiting", action="store_true", help="use a model that only sleeps (benchmarks.waiting)"
     )
     settings = load({}, os.environ)
-    spec = settings.spec(settings.models.served()[0])
+    spec = settings.spec(settings.models.local()[0])
     bare = Bare(settings, WaitingReplica(spec) if parser.parse_args().waiting else None)
     app = make_app(lambda: bare)
     uvicorn.run(

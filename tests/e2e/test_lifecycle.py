@@ -104,7 +104,7 @@ def test_daemon_status_logs_down(tmp_path: Path) -> None:
             timeout=180,
         )
 
-    assert "nothing answers" in rerank("status").stderr
+    assert "no service is running" in rerank("status").stderr
     up = rerank("up", "--daemon")
     assert up.returncode == 0, up.stderr
     try:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app.access import HEADER_NAMES, Access, Visit
 from serve_app.errors import NO_ANSWER, RerankError
 from serve_app.telemetry import tracing
-from serve_app.telemetry.request_log import Observed, log, observing
+from serve_app.telemetry.request_log import Observed, log, observe
 
 logger = logging.getLogger("ray.serve")
 
@@ -47,7 +47,7 @@ class Observer:
 
         observed = Observed(scope["method"], scope["path"])
         probe = scope["path"] in PROBES
-        with observing(observed), _span(scope, probe) as span:
+        with observe(observed), _span(scope, probe) as span:
             try:
                 await self._app(scope, receive, seen)
             finally:
@@ -59,7 +59,7 @@ class Observer:
 
 def _span(scope: Scope, probe: bool) -> Any:
     if probe or not tracing.enabled():
-        return tracing.NONE
+        return tracing.NO_SPAN
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     return tracing.span(scope["method"], "server", headers)
 
@@ -78,7 +78,7 @@ def _describe(span: Any, scope: Scope, observed: Observed, status: int) -> None:
         if value := getattr(observed, name):
             span.set_attribute(f"rerank.{name}", value)
     if status >= SERVER_ERROR:
-        tracing.failed(span)
+        tracing.mark_failed(span)
 
 
 class HasInFlight(Protocol):

@@ -14,7 +14,7 @@ import httpx
 from serve_app import __version__
 from serve_app.access import KeysError, new_key, parse_entry
 from serve_app.cli import daemon
-from serve_app.deployments.exposure import check_keys, warning_for
+from serve_app.deployments.exposure import check_keys, exposure_warning
 from serve_app.evaluate import arguments
 from serve_app.settings.profiles import names
 from serve_app.settings.settings import Settings, SettingsError, load
@@ -60,7 +60,7 @@ def _up(options: argparse.Namespace) -> int:
             f"already running on port {settings.port} (process {pid}); stop it with `rerank down`"
         )
     check_keys(settings)
-    if warning := warning_for(settings.host, settings):
+    if warning := exposure_warning(settings.host, settings):
         print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
     if options.daemon:
         if daemon.spawn(_flags(options), settings.port, START_TIMEOUT_S):

@@ -161,7 +161,7 @@ def _refuse_shortage(settings: Settings, available: Mapping[str, float]) -> None
         )
 
 
-def _path(settings: Settings) -> proxy.Path:
+def _path(settings: Settings) -> proxy.TrafficPath:
     try:
         return proxy.choose(settings.traffic)
     except proxy.TrafficError as error:

@@ -22,11 +22,11 @@ from serve_app.api.app import make_app
 from serve_app.api.dialects import NATIVE
 from serve_app.api.dialects.base import Limits
 from serve_app.api.responses import Frontend
-from serve_app.deployments.exposure import http_host, ring_of, warning_for
-from serve_app.deployments.metrics_hub import key_of, report_for_ever
+from serve_app.deployments.exposure import exposure_warning, http_host, ring_of
+from serve_app.deployments.metrics_hub import key_of, report_forever
 from serve_app.deployments.model_handle import HandleBackend
 from serve_app.deployments.proxy import in_use
-from serve_app.deployments.serve_logging import follow_serve
+from serve_app.deployments.serve_logging import match_console_format
 from serve_app.pipeline_spec import BM25
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, NullStore, ScoreStore
@@ -36,7 +36,7 @@ from serve_app.service.rerank import RerankService
 from serve_app.settings.settings import Settings
 from serve_app.telemetry import Snapshot, Telemetry, merge, tracing
 from serve_app.telemetry.ray_metrics import RayMetrics
-from serve_app.telemetry.request_log import calling, no_lines
+from serve_app.telemetry.request_log import disable_request_log, observe_call
 from serve_app.types import RerankResult
 
 logger = logging.getLogger("ray.serve")
@@ -109,10 +109,10 @@ class Ingress:
         warn_if_exposed: bool = True,
         **models: DeploymentHandle,
     ) -> None:
-        follow_serve()
-        tracing.start_if_wanted(settings.traces)
+        match_console_format()
+        tracing.start_if_enabled(settings.traces)
         if not settings.access_log:
-            no_lines()
+            disable_request_log()
         self.in_flight = 0
         self.max_in_flight = settings.max_parallel + settings.max_queue + UNREAD
         self.created = int(time.time())
@@ -153,7 +153,7 @@ class Ingress:
             # Its import takes longer than a request may.
             lexical.bm25("warm up", ["warm up"])
         loop = asyncio.get_event_loop()
-        self._tasks = [loop.create_task(report_for_ever(self._report))]
+        self._tasks = [loop.create_task(report_forever(self._report))]
         if warn_if_exposed:
             self._tasks.append(loop.create_task(self._warn_if_exposed()))
         if settings.clear_cache_interval_s:
@@ -206,7 +206,7 @@ class Ingress:
             "pipeline": None if pipeline is None else list(pipeline),
             "budget_ms": budget_ms,
         }
-        with calling():
+        with observe_call():
             given = {name: value for name, value in body.items() if value is not None}
             deadline = Deadline() if timeout_s is None else Deadline.after(positive(timeout_s))
             request = NATIVE.parse(given, self.limits)
@@ -267,7 +267,7 @@ class Ingress:
     async def _warn_if_exposed(self) -> None:
         # Another place than the settings says where Serve listens; asking it may block.
         host = await asyncio.to_thread(http_host)
-        if host is not None and (warning := warning_for(host, self._settings)):
+        if host is not None and (warning := exposure_warning(host, self._settings)):
             logger.warning(warning)
 
     async def _report(self) -> list[Snapshot]:
@@ -276,7 +276,7 @@ class Ingress:
             active=self._admission.active,
             shared=self._store.shared_stats(),
         )
-        await asyncio.to_thread(self._ray_metrics.tell, own)
+        await asyncio.to_thread(self._ray_metrics.update, own)
         known = {
             self._keys[name]: backend.known
             for name, backend in self._backends.items()

@@ -26,8 +26,8 @@ from models.remote.errors import (
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app.deployments.loading import LOAD_FAILED
-from serve_app.deployments.metrics_hub import report_for_ever
-from serve_app.deployments.serve_logging import follow_serve
+from serve_app.deployments.metrics_hub import report_forever
+from serve_app.deployments.serve_logging import match_console_format
 from serve_app.errors import (
     RerankError,
     UpstreamFailed,
@@ -39,7 +39,7 @@ from serve_app.errors import (
 from serve_app.service.deadline import Deadline, within
 from serve_app.telemetry import tracing
 from serve_app.telemetry.ray_metrics import RayMetrics
-from serve_app.telemetry.replica_recorder import ReplicaFigures
+from serve_app.telemetry.replica_recorder import ReplicaRecorder
 
 logger = logging.getLogger("ray.serve")
 
@@ -56,14 +56,14 @@ class RemoteReplica:
     """Scores pairs by asking a provider; called as ModelReplica is."""
 
     def __init__(self, spec: RemoteSpec, hub: DeploymentHandle) -> None:
-        follow_serve()
+        match_console_format()
         try:
             self._scorer: RemoteScorer = load_remote(spec)
         except (RemoteConfigError, RemoteUnauthorized) as error:
             # One line, so that whoever reads the deployment's status can find its end.
             raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
         self._name = spec.name
-        self._figures = ReplicaFigures(spec.name)
+        self._figures = ReplicaRecorder(spec.name)
         self._ray_metrics = RayMetrics()
         self._hub = hub
         self._id = uuid.uuid4().hex
@@ -91,7 +91,7 @@ class RemoteReplica:
             tracing.start()
         started = time.perf_counter()
         if self._reporter is None:
-            self._reporter = asyncio.create_task(report_for_ever(self._report))
+            self._reporter = asyncio.create_task(report_forever(self._report))
         try:
             with tracing.span("upstream", "client", trace, model=self._name):
                 async with within(Deadline.after(timeout_s).at, "a chunk"):
@@ -104,8 +104,8 @@ class RemoteReplica:
 
     async def _report(self) -> None:
         counts = {(self._name, event): n for event, n in self._scorer.counts.items()}
-        own = replace(self._figures.snapshot(), upstream=Counter(counts))
-        await asyncio.to_thread(self._ray_metrics.tell, own)
+        own = replace(self._figures.snapshot(), model_events=Counter(counts))
+        await asyncio.to_thread(self._ray_metrics.update, own)
         await self._hub.report.remote(self._id, own, {})
 
     def __del__(self) -> None:

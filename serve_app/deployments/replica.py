@@ -32,18 +32,18 @@ from models.types import (
 )
 from models.vectors import Vectors
 from serve_app.deployments.autoscaling import METRIC, Meter
-from serve_app.deployments.call_trace import Call, told
-from serve_app.deployments.fairness import Turns
-from serve_app.deployments.loading import earlier, load_scorer
-from serve_app.deployments.metrics_hub import key_of, report_for_ever
-from serve_app.deployments.serve_logging import follow_serve
-from serve_app.deployments.watchdog import ended_after
+from serve_app.deployments.call_trace import CallTrace, trace_batch
+from serve_app.deployments.fairness import FairQueue
+from serve_app.deployments.loading import info_from_hub, load_scorer
+from serve_app.deployments.metrics_hub import key_of, report_forever
+from serve_app.deployments.serve_logging import match_console_format
+from serve_app.deployments.watchdog import exit_on_timeout
 from serve_app.errors import DeadlineExceeded
 from serve_app.service.deadline import Deadline, within
 from serve_app.settings.base import Frozen
 from serve_app.telemetry import tracing
 from serve_app.telemetry.ray_metrics import RayMetrics
-from serve_app.telemetry.replica_recorder import ReplicaFigures
+from serve_app.telemetry.replica_recorder import ReplicaRecorder
 
 # One merged batch holds so many micro-batches: enough to sort rows by length, short enough
 # that a request that comes next does not wait long.
@@ -81,7 +81,7 @@ class _Job:
     """One chunk on its way through the replica; `begun` once a forward pass has it."""
 
     limit: _Limit
-    call: Call
+    call: CallTrace
     encoded: Encoded = field(default_factory=lambda: Encoded((), (), ()))
     begun: bool = False
 
@@ -105,22 +105,22 @@ class ModelReplica:
         """`hang_s`: seconds that a forward pass may take before the process ends. `hub` is told
         what the model turned out to be, asked what was found earlier, and gets the figures
         of dropped work and of kept representations."""
-        follow_serve()
+        match_console_format()
         self._meter = Meter()
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
         loop = asyncio.get_running_loop()
         self._scorer: Scorer = await loop.run_in_executor(
-            self._forwards, self.load, spec, warmup, await earlier(hub, spec)
+            self._forwards, self.load, spec, warmup, await info_from_hub(hub, spec)
         )
         info = self._scorer.info
         # A processor is busy for long with a chunk; a GPU would idle between two.
         shared, alone = (1, 2) if info.device == "cpu" else (4, 8)
-        self._turns = Turns(info.token_budget // 8, shared=shared, alone=alone)
+        self._queue = FairQueue(info.token_budget // 8, shared=shared, alone=alone)
         self._limit = _Limit(1)
         self._merge_up_to(info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
-        self._figures = ReplicaFigures(info.name)
+        self._figures = ReplicaRecorder(info.name)
         self._ray_metrics = RayMetrics()
         self._hang_s = hang_s
         self._dropped = 0
@@ -129,7 +129,7 @@ class ModelReplica:
         if hub is not None:
             # Not waited for: at the first start the hub may be starting too.
             self._told = hub.learn.remote(key_of(spec), info)
-            self._reports = loop.create_task(report_for_ever(partial(self._report, hub)))
+            self._reports = loop.create_task(report_forever(partial(self._report, hub)))
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Take `window_ms` and `batch_tokens` (of one merged batch) while requests go on.
@@ -165,7 +165,7 @@ class ModelReplica:
         `trace`: the caller's span, where it traces. Raises ScoringError when a logit is not
         finite, DeadlineExceeded after `timeout_s` seconds: what has not begun by then is never run.
         """
-        job = _Job(self._limit, Call(self._figures, trace))
+        job = _Job(self._limit, CallTrace(self._figures, trace))
         try:
             async with within(Deadline.after(timeout_s).at, "a chunk"):
                 return await self._run(job, query, documents, options)
@@ -180,14 +180,14 @@ class ModelReplica:
         with self._meter.holding(query, documents) as load:
             # Cancelled while it waits for the thread, it never gets there.
             encoded = await loop.run_in_executor(
-                self._encoders, job.call.encoded, self._scorer.encode, query, documents, options
+                self._encoders, job.call.encode, self._scorer.encode, query, documents, options
             )
             load.weigh(encoded.cost)
-            async with self._turns.turn(query, encoded.cost):
+            async with self._queue.slot(query, encoded.cost):
                 job.encoded = encoded
                 # Serve leaves out of a batch what was cancelled before the batch's turn came.
                 scores: list[Score] = await self._forward(job)
-            job.call.ended(len(documents))
+            job.call.finish(len(documents))
         return scores
 
     async def embed(
@@ -206,8 +206,8 @@ class ModelReplica:
     async def _report(self, hub: DeploymentHandle) -> None:
         own = self._figures.snapshot(self._scorer.figures, self._scorer.stats())
         if self._dropped:
-            own.upstream[self._scorer.info.name, "dropped"] = self._dropped
-        await asyncio.to_thread(self._ray_metrics.tell, own)
+            own.model_events[self._scorer.info.name, "dropped"] = self._dropped
+        await asyncio.to_thread(self._ray_metrics.update, own)
         await hub.report.remote(self._id, own, {})
 
     def __del__(self) -> None:
@@ -225,8 +225,8 @@ class ModelReplica:
             job.begun = True
         batch = [job.encoded for job in jobs]
         with (
-            ended_after(self._hang_s),
-            told(self._scorer, [job.call for job in jobs], self._figures),
+            exit_on_timeout(self._hang_s),
+            trace_batch(self._scorer, [job.call for job in jobs], self._figures),
         ):
             return await loop.run_in_executor(self._forwards, self._scorer.forward, batch)
 

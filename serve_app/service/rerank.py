@@ -85,7 +85,7 @@ class RerankService:
                 result = await self._answered(name, request, timings, started)
             name = result.model
             if (observed := request_log.current()) is not None:
-                observed.ranked(
+                observed.add_counts(
                     documents=len(request.documents),
                     tokens=result.tokens,
                     cached_tokens=result.cached_tokens,
@@ -106,7 +106,7 @@ class RerankService:
             self._telemetry.record_request(request_log.dialect(), name, status, wait_s, total)
             if (observed := request_log.current()) is not None:
                 observed.model = name
-                observed.took(timings)
+                observed.add_timings(timings)
 
     async def _answered(
         self, name: str, request: RerankRequest, timings: dict[str, float], started: float
@@ -209,7 +209,7 @@ class RerankService:
         return await self._answer(name, lambda _: self._backends[name].info(), Deadline())
 
     async def _answer(self, name: str, call: Callable[[float], Awaitable[T]], until: Deadline) -> T:
-        again = partial(self._telemetry.record_upstream, name, "retries")
+        again = partial(self._telemetry.record_model_event, name, "retries")
         return await self._tries.run(name, call, until, again)
 
 

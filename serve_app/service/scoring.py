@@ -98,13 +98,13 @@ class Scoring:
             found = Found({}, 0, pairs.order)
         took = time.perf_counter() - looking
         timings["lookup"] += took * 1000
-        tracing.past("lookup", took, hits=len(found.known), misses=len(found.missing))
+        tracing.record_span("lookup", took, hits=len(found.known), misses=len(found.missing))
         if not found.missing:
             return found
 
         def waited(seconds: float) -> None:
             timings["queue"] = seconds * 1000
-            tracing.past("queue", seconds)
+            tracing.record_span("queue", seconds)
 
         async with self._admission.slot(waited, request.priority):
             if self._flights.landed != landed and kept and not pairs.listwise:

@@ -1,4 +1,4 @@
-"""What a request asks of the scoring and the answer, beside its query and documents."""
+"""Parse a request's options for scoring and for the response."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from serve_app.types import RerankRequest, SpanOptions
 MAX_INSTRUCTION_CHARS = 4096
 MAX_IMAGE_CHARS = 10 * 2**20
 MAX_PRIORITY = 999
-# Other servers' names of max_tokens_per_doc: Jina's, and that of vLLM, where it bounds the pair.
+# max_tokens_per_doc and its names in other servers: Jina's, and vLLM's, which limits the pair.
 _LIMITS = ("max_tokens_per_doc", "max_doc_length", "truncate_prompt_tokens")
 
 
 def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) -> RerankRequest:
-    """A query with documents, as every format has it that calls them so.
+    """Parse a body of a format whose fields are named `query` and `documents`.
 
-    `tops`: the names of the field that bounds the results. `returns`: whether documents come
-    back where the body does not say.
+    `tops`: names of the field for the maximum number of results. `returns`: default of
+    return_documents.
     """
     query = fields.query(body, limits)
     texts, originals = documents.documents(body, limits, ranked=True)
@@ -50,15 +50,15 @@ def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) 
 
 
 def options(body: Mapping[str, Any]) -> ScoreOptions:
-    """How to score: what a model is told, how it reads, and whether it gives reasons."""
+    """Parse how to score: instruction, document length and explanations."""
     wanted = [
         fields.positive(name, body[name])
         for name in _LIMITS
-        # vLLM's -1: as many as the model reads.
+        # vLLM's -1 means the model's maximum.
         if body.get(name) is not None and (name, body[name]) != ("truncate_prompt_tokens", -1)
     ]
     return ScoreOptions(
-        # SGLang has a shorter name for it.
+        # SGLang's name is `instruct`.
         instruction=_instruction(body.get("instruction") or body.get("instruct")),
         max_tokens_per_doc=min(wanted) if wanted else None,
         long_document=_long_document(body),
@@ -75,7 +75,7 @@ def priority(body: Mapping[str, Any]) -> int:
 
 
 def spans(body: Mapping[str, Any]) -> SpanOptions | None:
-    """None where spans are not asked for, or disabled."""
+    """Return None if relevant spans are not requested, or disabled."""
     value = body.get("relevant_spans")
     if value is None:
         return None
@@ -99,7 +99,7 @@ def spans(body: Mapping[str, Any]) -> SpanOptions | None:
 
 
 def raw_scores(body: Mapping[str, Any]) -> bool:
-    """Whether logits are asked for: Infinity's and TEI's name, or vLLM's, which deny it."""
+    """Whether logits are requested: by Infinity's and TEI's field, or by negating vLLM's."""
     activation = [
         fields.flag(body, name, True) for name in ("use_activation", "activation", "softmax")
     ]
@@ -107,7 +107,7 @@ def raw_scores(body: Mapping[str, Any]) -> bool:
 
 
 def _query_image(value: Any) -> str | None:
-    """The image in place of a query. A URL is fetched by the model's provider, not here."""
+    """Return the image that replaces the query. The model's provider fetches a URL."""
     if value is None:
         return None
     is_image = isinstance(value, str) and (
@@ -143,7 +143,7 @@ def _long_document(body: Mapping[str, Any]) -> LongDocument | None:
     if chunks is not None:
         chunks = fields.positive("max_chunks_per_doc", chunks)
     if value is None and chunks is not None:
-        # Cohere's older models score a document by its best chunk; one chunk is a cut.
+        # Cohere's older models score a document by its best chunk; one chunk means truncation.
         return "truncate" if chunks == 1 else "max_passage"
     if value is None or value == "truncate" or value == "max_passage":
         mode: LongDocument | None = value
@@ -152,16 +152,13 @@ def _long_document(body: Mapping[str, Any]) -> LongDocument | None:
 
 
 def pipeline(body: Mapping[str, Any]) -> Pipeline | None:
-    """The stages that the body brings; None where it brings none.
-
-    Raises InvalidRequest naming the stage's field that is wrong.
-    """
+    """Return the body's pipeline, if any. Raises InvalidRequest that names the invalid field."""
     stages = body.get("pipeline")
     if stages is None:
         return None
     if body.get("model"):
         raise InvalidRequest(
-            "send model or pipeline: the stages name the models.", param="pipeline"
+            "send either model or pipeline: the stages name the models.", param="pipeline"
         )
     try:
         return Pipeline(stages=stages)
@@ -172,7 +169,7 @@ def pipeline(body: Mapping[str, Any]) -> Pipeline | None:
 
 
 def budget_ms(body: Mapping[str, Any]) -> int | None:
-    """Milliseconds from the request's arrival."""
+    """Return the budget in milliseconds from the request's arrival, if any."""
     if body.get("budget_ms") is None:
         return None
     return fields.positive("budget_ms", body["budget_ms"])

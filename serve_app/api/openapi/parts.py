@@ -1,4 +1,4 @@
-"""Pieces that schemas are put together from."""
+"""Building blocks of the schemas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTHING: Json = {"type": "null"}
 
 
 def obj(required: str, **properties: Json) -> Json:
-    """An object whose named fields are required; others may be there or come later."""
+    """An object with required fields (space-separated); additional fields are allowed."""
     return {"type": "object", "required": required.split(), "properties": properties}
 
 
@@ -42,6 +42,6 @@ def flag(default: bool, description: str = "") -> Json:
 
 
 def word(*words: str) -> Json:
-    """One of some words, in any case, or null."""
+    """One of several words, ignoring case, or null."""
     cases = "|".join("".join(f"[{c.upper()}{c.lower()}]" for c in w) for w in words)
     return nullable("string", pattern=f"^({cases})$")

@@ -14,7 +14,7 @@ from typing import Any
 
 from models.types import DEFAULTS, Document, ModelInfo, ModelSpec, Score, ScoreOptions
 from serve_app.cli.up import serve_forever
-from serve_app.deployments.fairness import Turns
+from serve_app.deployments.fairness import FairQueue
 from serve_app.service.deadline import Deadline, within
 from serve_app.settings import load
 
@@ -35,11 +35,11 @@ INFO = ModelInfo(
 
 
 class WaitingReplica:
-    """Replaces ModelReplica, and schedules calls like it: one at a time, large ones in turns."""
+    """Takes ModelReplica's place; runs one call at a time, with its fair queue for large ones."""
 
     def __init__(self, spec: ModelSpec, **options: Any) -> None:
         self._busy = asyncio.Lock()
-        self._turns = Turns(INFO.token_budget // 8, shared=1, alone=1)
+        self._queue = FairQueue(INFO.token_budget // 8, shared=1, alone=1)
 
     async def info(self) -> ModelInfo:
         return INFO
@@ -52,8 +52,8 @@ class WaitingReplica:
         timeout_s: float = math.inf,
     ) -> list[Score]:
         tokens = [len(document) // 4 for document in documents]
-        turn = self._turns.turn(query, sum(tokens))
-        async with within(Deadline.after(timeout_s).at), turn, self._busy:
+        slot = self._queue.slot(query, sum(tokens))
+        async with within(Deadline.after(timeout_s).at), slot, self._busy:
             await asyncio.sleep(SECONDS_PER_TOKEN * sum(tokens))
         return [Score(float(number % 7), number) for number in tokens]
 

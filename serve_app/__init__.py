@@ -1,3 +1,3 @@
-"""The reranking service: HTTP dialects, the score store and the Ray Serve deployments."""
+"""A reranking service: HTTP dialects, score store and Ray Serve deployments."""
 
 __version__ = "0.1.0"

@@ -1,13 +1,13 @@
-"""The service's exceptions, each with its HTTP status and a machine-readable code."""
+"""The service's exceptions, each with an HTTP status and a machine-readable code."""
 
 from __future__ import annotations
 
-# The status that is counted where the client has gone before the answer.
+# Status recorded for a client that disconnected before the response.
 NO_ANSWER = 499
 
 
 class RerankError(Exception):
-    """An error with an answer for the client: what is wrong and what to do about it."""
+    """An error reported to the client: the message says what is wrong and how to fix it."""
 
     status = 500
     code = "internal_error"
@@ -33,14 +33,14 @@ def _rebuild(
 
 
 class InvalidRequest(RerankError):
-    """A field is missing or wrong."""
+    """A field is missing or invalid."""
 
     status = 422
     code = "invalid_request"
 
 
 class BadRequest(InvalidRequest):
-    """A required field is missing or empty: Cohere answers 400 to these, not 422."""
+    """A required field is missing or empty; Cohere's status for this is 400, not 422."""
 
     status = 400
 
@@ -50,7 +50,7 @@ class TooManyDocuments(InvalidRequest):
 
 
 class DocumentTooLong(InvalidRequest):
-    """A document would be cut, and the client asked for an error instead."""
+    """A document would be truncated, and the client asked for an error instead."""
 
     code = "document_too_long"
 
@@ -73,7 +73,7 @@ class UnsupportedMediaType(RerankError):
 
 
 class UnsupportedEncoding(UnsupportedMediaType):
-    """The body is compressed in a way that is not read here."""
+    """The body has an unsupported Content-Encoding."""
 
     code = "unsupported_encoding"
 
@@ -84,7 +84,7 @@ class UnknownModel(RerankError):
 
 
 class Unauthorized(RerankError):
-    """The request has no API key, or none that is known."""
+    """The request has no API key, or an unknown one."""
 
     status = 401
     code = "unauthorized"
@@ -109,7 +109,7 @@ class Overloaded(RerankError):
 
 
 class RateLimited(RerankError):
-    """The client has used up what it may use in a minute."""
+    """The client has exceeded its limit of requests or tokens per minute."""
 
     status = 429
     code = "rate_limited"
@@ -124,7 +124,7 @@ class RateLimited(RerankError):
 
 
 class QueueTimeout(RerankError):
-    """The request waited longer in the queue than it may."""
+    """The request waited in the queue longer than allowed."""
 
     status = 503
     code = "queue_timeout"
@@ -138,7 +138,7 @@ class ShuttingDown(RerankError):
 
 
 class ModelUnavailable(RerankError):
-    """The model's replicas did not answer."""
+    """The model's replicas did not respond."""
 
     status = 503
     code = "model_unavailable"
@@ -146,28 +146,28 @@ class ModelUnavailable(RerankError):
 
 
 class DeadlineExceeded(RerankError):
-    """Scoring took longer than the worker timeout, or than the client waits."""
+    """Scoring exceeded the worker timeout or the client's own timeout."""
 
     status = 504
     code = "deadline_exceeded"
 
 
 class ScoringFailed(RerankError):
-    """The model gave no usable score."""
+    """The model returned no usable score."""
 
     status = 500
     code = "scoring_failed"
 
 
 class UpstreamRefused(RerankError):
-    """The provider behind the model finds the request wrong."""
+    """The provider rejected the request as invalid."""
 
     status = 422
     code = "upstream_refused"
 
 
 class UpstreamRateLimited(RerankError):
-    """The provider's limit is reached, or the budget set for it."""
+    """The provider's rate limit is reached, or the budget configured for it."""
 
     status = 429
     code = "upstream_rate_limited"
@@ -175,14 +175,14 @@ class UpstreamRateLimited(RerankError):
 
 
 class UpstreamFailed(RerankError):
-    """The provider takes no key of this service's, or gave no usable answer."""
+    """The provider rejected this service's key or returned no usable response."""
 
     status = 502
     code = "upstream_failed"
 
 
 class UpstreamUnavailable(RerankError):
-    """The provider can't be reached or fails."""
+    """The provider is unreachable or failing."""
 
     status = 503
     code = "upstream_unavailable"
@@ -190,13 +190,13 @@ class UpstreamUnavailable(RerankError):
 
 
 class UpstreamTimeout(RerankError):
-    """The provider took longer than the model's deadline."""
+    """The provider did not respond within the model's timeout."""
 
     status = 504
     code = "upstream_timeout"
 
 
-# Failures of a model in whose place another one may answer.
+# Failures of a model for which its fallback may answer.
 REPLACEABLE = (
     DeadlineExceeded,
     ModelUnavailable,

@@ -1,4 +1,4 @@
-"""A pipeline as data: stages in their order, as the settings and requests write them."""
+"""A pipeline as data: its ordered stages, as written in settings and requests."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pydantic import (
 
 from models.pipelines.fusion import K
 
-# Not a model: BM25 over the request's own documents.
+# A stage without a model: BM25 over the request's documents.
 BM25 = "bm25"
-# The name under which a request's own pipeline answers.
+# Reported as the model if the pipeline came with the request.
 UNNAMED = "pipeline"
 MAX_STAGES = 8
 MAX_FUSED = 8
 _KINDS = ("rerank", "fuse", "mmr", "threshold")
-_ONE_OF = "a stage is an object with one of rerank, fuse, mmr and threshold"
+_ONE_OF = "a stage must be an object with exactly one of rerank, fuse, mmr and threshold"
 
 
 def _number(value: Any) -> Any:
@@ -43,13 +43,13 @@ Name = Annotated[str, Field(strict=True, min_length=1, max_length=256)]
 
 
 class _Stage(BaseModel):
-    """A stage cannot change, and unknown fields are refused."""
+    """Base of the stages: immutable, unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Rerank(_Stage):
-    """Score what is left with a model, or with `bm25`; the best `keep` go on."""
+    """Score the remaining documents with a model or `bm25`, and keep the best `keep`."""
 
     rerank: Name
     keep: Count | None = None
@@ -64,7 +64,7 @@ class Rerank(_Stage):
 
 
 class Fuse(_Stage):
-    """Rank what is left with each of several, and fuse the rankings by reciprocal rank."""
+    """Rank the remaining documents with several models and fuse the rankings (RRF)."""
 
     fuse: tuple[Name, ...]
     k: Count = K
@@ -74,9 +74,9 @@ class Fuse(_Stage):
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not 2 <= len(names) <= MAX_FUSED:
-            raise ValueError(f"2 to {MAX_FUSED} rankings are fused, not {len(names)}")
+            raise ValueError(f"must name 2 to {MAX_FUSED} rankings, not {len(names)}")
         if len(set(names)) < len(names):
-            raise ValueError("each is fused once")
+            raise ValueError("must not name a ranking twice")
         return names
 
     @property
@@ -89,7 +89,7 @@ class Fuse(_Stage):
 
 
 class Mmr(_Stage):
-    """Order what is left by maximal marginal relevance, on a bi-encoder's embeddings."""
+    """Reorder the remaining documents by maximal marginal relevance (bi-encoder embeddings)."""
 
     mmr: Name
     trade: Annotated[Number, Field(ge=0, le=1, alias="lambda")] = 0.5
@@ -112,7 +112,7 @@ class Mmr(_Stage):
 
 
 class Threshold(_Stage):
-    """Drop what has a lower score."""
+    """Drop documents with a lower score."""
 
     threshold: Number
 
@@ -126,7 +126,7 @@ class Threshold(_Stage):
 
     @property
     def keep(self) -> None:
-        """It cuts by score alone."""
+        """None: a threshold does not limit the number of documents."""
 
 
 def _kind(value: Any) -> str | None:
@@ -148,7 +148,7 @@ Stage = Annotated[
 
 def _some(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     if not 1 <= len(stages) <= MAX_STAGES:
-        raise ValueError(f"a pipeline has 1 to {MAX_STAGES} stages, not {len(stages)}")
+        raise ValueError(f"a pipeline must have 1 to {MAX_STAGES} stages, not {len(stages)}")
     return stages
 
 
@@ -157,7 +157,7 @@ Milliseconds = Count
 
 
 class Pipeline(_Stage):
-    """`budget_ms`: milliseconds from a request's arrival after which no stage goes on."""
+    """Stages, and a budget: milliseconds after a request's arrival when no stage continues."""
 
     stages: Stages
     budget_ms: Milliseconds | None = None
@@ -165,23 +165,23 @@ class Pipeline(_Stage):
     @model_validator(mode="after")
     def _something_scores_first(self) -> Pipeline:
         if isinstance(self.stages[0], Threshold):
-            raise ValueError("a threshold needs a stage before it that scores")
+            raise ValueError("a threshold needs a scoring stage before it")
         return self
 
     @property
     def steps(self) -> tuple[Rerank | Fuse | Mmr | Threshold, ...]:
-        """The stages as they run: MMR needs a ranking, and makes its own where it is first."""
+        """The stages as executed: if MMR comes first, its model ranks the documents before it."""
         first = self.stages[0]
         return (Rerank(rerank=first.mmr), *self.stages) if isinstance(first, Mmr) else self.stages
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models that it needs, and `bm25` where it does, in their order."""
+        """The models used, and `bm25` if used, in order."""
         return tuple(dict.fromkeys(name for stage in self.stages for name in stage.names))
 
     @property
     def scorer(self) -> str | None:
-        """The model whose scores come last; None where BM25 alone scores."""
+        """The model that produces the final scores; None if only BM25 scores."""
         for step in reversed(self.steps):
             models = [name for name in step.names if name != BM25]
             if models and not isinstance(step, Mmr):
@@ -190,11 +190,11 @@ class Pipeline(_Stage):
 
 
 def problem(error: ValidationError) -> tuple[str, str]:
-    """Where a pipeline is wrong (`1.keep`; empty for the whole), and how, for people."""
+    """The field that is invalid (such as `1.keep`; empty for the whole), and a message."""
     first = error.errors()[0]
     where = [str(part) for part in first["loc"] if part not in ("stages", *_KINDS)]
     named = [str(part) for part in first["loc"] if part in _KINDS]
-    # The kind stands in the path as a tag, and once more where its own field is wrong.
+    # The stage's kind is in the path as a tag, and again if its own field is invalid.
     if len(named) > 1:
         where.append(named[1])
     message = str(first["msg"]).removeprefix("Value error, ")

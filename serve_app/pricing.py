@@ -1,4 +1,4 @@
-"""What a model's use costs, as clients and the service count it."""
+"""The price of using a model, for the client and the service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """In one currency, the caller's."""
+    """A price in the caller's currency."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""A request and its answer, in no wire format."""
+"""A rerank request and its result, independent of any wire format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serve_app.pipeline_spec import Pipeline
 
 @dataclass(frozen=True, slots=True)
 class SpanOptions:
-    """Which spans of each document are wanted: scored above `threshold`, `max_spans` at most."""
+    """Which spans of each document to return: at most `max_spans`, scored above `threshold`."""
 
     threshold: float = 0.1
     max_spans: int | None = None
@@ -30,14 +30,13 @@ class RelevantSpan:
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
-    """`documents` is what the model scores; `originals` what the client sent.
+    """A query with documents: `documents` is what the model scores, `originals` what was sent.
 
-    `top_n` None means all. `model` None means the service's default model. `options` are what
-    the client asks of the scoring, where it asks. `priority` 0 is served first, larger later.
-    `sort` False keeps the documents' own order. `raw_scores`: show logits, not relevance.
-    `truncate` False refuses a document that would be cut. `deadline` is the moment of this
-    process's monotonic clock from which on nobody wants the answer. `pipeline` ranks in place of
-    a model; `budget_ms` wins over its own.
+    `top_n` None means all, `model` None the default model. `priority` 0 is served first. `sort`
+    False keeps the order of the documents. `raw_scores` returns logits instead of relevance.
+    `truncate` False rejects a document that would be truncated. `deadline` is a time of this
+    process's monotonic clock after which the result is no longer needed. `pipeline` replaces the
+    model, and `budget_ms` the pipeline's own budget.
     """
 
     query: str
@@ -59,7 +58,7 @@ class RerankRequest:
 
 @dataclass(frozen=True, slots=True)
 class StageScore:
-    """A document's score in one stage of a pipeline, and its rank there, from 1."""
+    """A document's score and rank (from 1) in one stage of a pipeline."""
 
     score: float
     rank: int
@@ -67,10 +66,10 @@ class StageScore:
 
 @dataclass(frozen=True, slots=True)
 class RankedDocument:
-    """`index` is the document's place in the request; `logit` the model's raw score.
+    """A scored document: `index` is its position in the request, `logit` the model's raw score.
 
-    `relevant_spans`, where they were asked for: from most to least relevant. `explanation` is the
-    reason for the score, where one was asked for. `stages`: of a pipeline, by its stages' names.
+    `relevant_spans`, if requested, from most to least relevant. `explanation`: the reason for the
+    score, if requested. `stages`: scores in a pipeline, by stage name.
     """
 
     index: int
@@ -84,7 +83,7 @@ class RankedDocument:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What one stage did: `documents` came in, `kept` went on, in `ms` milliseconds."""
+    """One stage of a pipeline: documents received, documents kept, duration in milliseconds."""
 
     name: str
     documents: int
@@ -94,7 +93,7 @@ class StageReport:
 
 @dataclass(frozen=True, slots=True)
 class PipelineReport:
-    """The stages in turn; `stopped_early` names the one in which the budget was used up."""
+    """The stages in order; `stopped_early` names the one in which the budget ran out."""
 
     stages: tuple[StageReport, ...]
     stopped_early: str | None = None
@@ -102,14 +101,13 @@ class PipelineReport:
 
 @dataclass(frozen=True, slots=True)
 class RerankResult:
-    """Documents by falling relevance, equal scores by index.
+    """Documents by descending relevance, ties by index.
 
-    `tokens` counts all scored pairs; `cached_tokens` those that the score store answered.
-    `truncated` lists the indices of the documents that were cut, `passages` in how many parts
-    those were scored that were split instead.
-    `timings_ms` holds each stage's time under its name ("queue", "score", "total", …).
-    `pipeline` is there where one ranked: `results` are then what it kept. `warnings` are for
-    people.
+    `tokens` counts all pairs, `cached_tokens` those answered from the score store. `truncated`
+    lists the indices of truncated documents; `passages` maps the indices of split documents to
+    their number of passages. `timings_ms` holds the duration of each stage ("queue", "score",
+    "total", …). `pipeline` is set if one ranked; `results` are then the documents it kept.
+    `warnings` are human-readable.
     """
 
     id: str

@@ -1,1 +1,1 @@
-"""HTTP: the routes, the middleware around them, and the wire formats that they speak."""
+"""HTTP: routes, middleware and wire formats."""

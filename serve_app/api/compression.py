@@ -1,4 +1,4 @@
-"""Compressed bodies: gzip and zstd, in requests and answers."""
+"""Compressed request and response bodies: gzip and zstd."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ import zstandard
 
 from serve_app.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding
 
-# Best first, as answers choose them.
+# In order of preference for responses.
 ENCODINGS = ("zstd", "gzip")
-# An answer below this is sent as it is: the headers would weigh more than what is saved.
+# Smaller responses are not compressed: the headers would outweigh the savings.
 MIN_BYTES = 1024
-# Packing more than this is left to a thread, so that other requests go on.
+# Larger responses are compressed in a thread, so as not to block other requests.
 THREAD_BYTES = 64 * 1024
 _CHUNK = 256 * 1024
-# As much as a window may take; RFC 8878 asks every decoder for 8 MiB.
+# The maximum window; RFC 8878 recommends that decoders support 8 MiB.
 _ZSTD_WINDOW = 8 * 2**20
 _GZIP_LEVEL = 4
 _ZSTD_LEVEL = 3
 
 
 def too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is over the limit of {limit} bytes; send fewer documents")
+    return BodyTooLarge(f"the body exceeds the limit of {limit} bytes; send fewer documents")
 
 
 def check_encoding(encoding: str) -> str:
-    """The name of a request's Content-Encoding, empty for none. Raises UnsupportedEncoding."""
+    """Return the normalised Content-Encoding, empty for none. Raises UnsupportedEncoding."""
     name = encoding.strip().lower()
     name = {"x-gzip": "gzip", "identity": ""}.get(name, name)
     if name and name not in ENCODINGS:
         raise UnsupportedEncoding(
-            f"the Content-Encoding {encoding[:40]!r} is not read here; send gzip, zstd or none"
+            f"Content-Encoding {encoding[:40]!r} is not supported; use gzip, zstd or none"
         )
     return name
 
 
 async def decode(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body without its encoding; no more than `limit` bytes of it are ever made."""
+    """Decompress the body; never produces more than `limit` bytes. Raises a RerankError."""
     if not encoding:
         return body
-    # In a thread whatever its size: a small body may unpack to a large one.
+    # Always in a thread, since a small body may decompress to a large one.
     return await asyncio.to_thread(_gunzip if encoding == "gzip" else _unzstd, body, limit)
 
 
@@ -52,7 +52,7 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     room = limit + 1
     try:
         while body:
-            # A gzip file may hold several members, one after the other.
+            # A gzip stream may consist of several members.
             member = zlib.decompressobj(wbits=31)
             part = member.decompress(body, room)
             parts.append(part)
@@ -60,11 +60,11 @@ def _gunzip(body: bytes, limit: int) -> bytes:
             if room <= 0:
                 raise too_large(limit)
             if not member.eof:
-                raise MalformedBody("the gzip body ends too early")
+                raise MalformedBody("the gzip body is truncated")
             body = member.unused_data.lstrip(b"\0")
     except zlib.error as error:
         raise MalformedBody(
-            f"the body is not gzip, as its Content-Encoding says: {error}"
+            f"the Content-Encoding is gzip, but the body is not valid gzip: {error}"
         ) from None
     return b"".join(parts)
 
@@ -82,13 +82,13 @@ def _unzstd(body: bytes, limit: int) -> bytes:
                     raise too_large(limit)
     except zstandard.ZstdError as error:
         raise MalformedBody(
-            f"the body is not zstd, as its Content-Encoding says: {error}"
+            f"the Content-Encoding is zstd, but the body is not valid zstd: {error}"
         ) from None
     return b"".join(parts)
 
 
 def accepted(header: str) -> str:
-    """The best encoding that an Accept-Encoding header takes; empty for none."""
+    """Return the best encoding that an Accept-Encoding header accepts; empty for none."""
     weights: dict[str, float] = {}
     for part in header.lower().split(","):
         name, _, parameter = part.partition(";")
@@ -107,7 +107,7 @@ def _weight(parameter: str) -> float:
 
 
 async def encode(content: bytes, accept: str) -> tuple[bytes, dict[str, str]]:
-    """The content as the client takes it best, and the headers that say so."""
+    """Compress the content as the client accepts it; return it with its headers."""
     if len(content) < MIN_BYTES:
         return content, {}
     headers = {"vary": "Accept-Encoding"}

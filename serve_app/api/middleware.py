@@ -1,4 +1,4 @@
-"""The ASGI middleware around all routes, so that a new route gets each of them too."""
+"""The ASGI middleware around all routes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app.access import HEADER_NAMES, Access, Visit
 from serve_app.errors import NO_ANSWER, RerankError
 from serve_app.telemetry import tracing
-from serve_app.telemetry.request_log import Observed, log, observing
+from serve_app.telemetry.request_log import Observed, log, observe
 
 logger = logging.getLogger("ray.serve")
 
-Find = Callable[[], Access]
+GetAccess = Callable[[], Access]
 Refuse = Callable[[Request, RerankError], Response]
 
-# Asked again and again by machines: no span, and a line at DEBUG alone.
+# Polled by machines: not traced, and logged only at DEBUG.
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 SERVER_ERROR = 500
 
 
 class Observer:
-    """Observes a request from its arrival until its answer is sent."""
+    """Traces and logs a request from its arrival until its response is sent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -39,7 +39,7 @@ class Observer:
             return
         status = NO_ANSWER
 
-        async def seen(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -47,9 +47,9 @@ class Observer:
 
         observed = Observed(scope["method"], scope["path"])
         probe = scope["path"] in PROBES
-        with observing(observed), _span(scope, probe) as span:
+        with observe(observed), _span(scope, probe) as span:
             try:
-                await self._app(scope, receive, seen)
+                await self._app(scope, receive, send_and_note_status)
             finally:
                 visit = Visit.found(scope)
                 observed.key = visit.name if visit is not None else ""
@@ -59,16 +59,16 @@ class Observer:
 
 def _span(scope: Scope, probe: bool) -> Any:
     if probe or not tracing.enabled():
-        return tracing.NONE
+        return tracing.NO_SPAN
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     return tracing.span(scope["method"], "server", headers)
 
 
 def _describe(span: Any, scope: Scope, observed: Observed, status: int) -> None:
-    """What is known of the request once it is answered, under OpenTelemetry's HTTP names."""
+    """Set the attributes of a served request, using OpenTelemetry's HTTP names."""
     if span is None:
         return
-    # A path that nothing answers may be anything: no name is made of it.
+    # Paths without a route are arbitrary, so they must not become span names.
     if "endpoint" in scope and not scope.get("path_params"):
         span.update_name(f"{scope['method']} {scope['path']}")
         span.set_attribute("http.route", scope["path"])
@@ -78,17 +78,17 @@ def _describe(span: Any, scope: Scope, observed: Observed, status: int) -> None:
         if value := getattr(observed, name):
             span.set_attribute(f"rerank.{name}", value)
     if status >= SERVER_ERROR:
-        tracing.failed(span)
+        tracing.mark_failed(span)
 
 
 class HasInFlight(Protocol):
-    """A process that counts the HTTP requests whose answer is not sent whole."""
+    """A process that counts the HTTP requests whose response is not fully sent."""
 
     in_flight: int
 
 
 class InFlight:
-    """Counts a request until its answer is sent, so that a stop can wait for it."""
+    """Counts a request until its response is sent, so that a shutdown can wait for it."""
 
     def __init__(self, app: ASGIApp, frontend: Callable[[], HasInFlight]) -> None:
         self._app = app
@@ -107,34 +107,34 @@ class InFlight:
 
 
 class UnexpectedErrors:
-    """Answers an exception that nothing expected, inside what marks, logs and counts answers."""
+    """Turns unexpected exceptions into responses; the outer middleware logs and counts those."""
 
     def __init__(self, app: ASGIApp, answer: Callable[[Request], Response]) -> None:
         self._app = app
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        started = False
 
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def send_and_note_start(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_and_note_start)
         except Exception:
-            if begun or scope["type"] != "http":
+            if started or scope["type"] != "http":
                 raise
-            # The log has the trace; the client gets none of it.
+            # The traceback goes to the log, not to the client.
             logger.exception("unexpected error at %s", scope["path"])
             await self._answer(Request(scope))(scope, receive, send)
 
 
 class Gate:
-    """Refuses what has no key or is over its rate, before its body is read."""
+    """Rejects requests without a valid key or over their rate limit, before reading the body."""
 
-    def __init__(self, app: ASGIApp, access: Find, refuse: Refuse) -> None:
+    def __init__(self, app: ASGIApp, access: GetAccess, refuse: Refuse) -> None:
         self._app = app
         self._access = access
         self._refuse = refuse
@@ -163,12 +163,12 @@ class Gate:
 
 
 class Cors:
-    """Starlette's CORS, for the origins that are set: none, and it is not there.
+    """Starlette's CORS middleware for the configured origins; does nothing if there are none.
 
-    It is made at the first request, since Ray pickles the application before there are settings.
+    Created at the first request, since Ray pickles the application before settings exist.
     """
 
-    def __init__(self, app: ASGIApp, access: Find) -> None:
+    def __init__(self, app: ASGIApp, access: GetAccess) -> None:
         self._app = app
         self._access = access
         self._inner: ASGIApp | None = None

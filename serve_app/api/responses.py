@@ -1,4 +1,4 @@
-"""What every answer is made of: JSON, the request's id, and errors in a dialect's own shape."""
+"""Parts of every response: JSON, the request ID, and errors in the shape of a dialect."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ JSON = "application/json"
 
 
 class Frontend(Protocol):
-    """What the routes need of the process that they run in."""
+    """What the routes need from the process that they run in."""
 
     service: RerankService
     telemetry: Telemetry
     access: Access
     limits: Limits
     created: int
-    # False where the server in front sets x-request-id on answers itself, as Ray Serve does.
+    # False if the server in front sets x-request-id on responses, as Ray Serve does.
     sets_request_id: bool
-    # HTTP requests whose answer is not sent whole; over the bound not even a body is read.
+    # HTTP requests whose response is not fully sent; above the maximum, bodies are not even read.
     in_flight: int
     max_in_flight: int
 
@@ -42,7 +42,7 @@ class Frontend(Protocol):
 
 
 def request_id_of(request: Request) -> str:
-    """The client's own id where it sent a usable one, else a new one."""
+    """The client's own request ID if it sent a valid one, otherwise a new one."""
     sent = request.headers.get("x-request-id", "")
     return (
         sent if 0 < len(sent) <= 128 and sent.isprintable() and sent.isascii() else uuid.uuid4().hex

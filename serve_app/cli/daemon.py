@@ -1,4 +1,4 @@
-"""The background service of `rerank up --daemon`: its process id, its log, its end."""
+"""The background process of `rerank up --daemon`: process ID, log and shutdown."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import httpx
 
-# What `rerank up` says, at the start of a line, once it serves.
+# Prefix of the line that `rerank up` prints once it accepts requests.
 READY = "ready at "
-# What it says before that, at the start of a line, of the way requests come in.
+# Prefix of an earlier line, which says how requests reach the service.
 TRAFFIC = "traffic: "
 
 
 def state_dir() -> Path:
-    """Where process ids and logs are kept, by the XDG convention."""
+    """The folder of process IDs and logs (XDG convention)."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     path = Path(base) / "rerank-serve"
     path.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def _pid_path(port: int) -> Path:
 
 
 def running_pid(port: int) -> int | None:
-    """The process id of the service that listens on `port`, if one runs."""
+    """The process ID of the service on `port`; None if none is running."""
     try:
         pid = int(_pid_path(port).read_text())
         os.kill(pid, 0)
@@ -44,16 +44,16 @@ def running_pid(port: int) -> int | None:
     return pid
 
 
-def remember(port: int) -> None:
+def write_pid(port: int) -> None:
     _pid_path(port).write_text(str(os.getpid()))
 
 
-def forget(port: int) -> None:
+def remove_pid(port: int) -> None:
     _pid_path(port).unlink(missing_ok=True)
 
 
 def spawn(flags: Sequence[str], port: int, timeout_s: float) -> bool:
-    """Start `rerank up` in the background; True once its log says that it is ready."""
+    """Start `rerank up` in the background; return True once its log says that it is ready."""
     with log_path(port).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "serve_app", "up", *flags],
@@ -64,7 +64,7 @@ def spawn(flags: Sequence[str], port: int, timeout_s: float) -> bool:
         )
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
-        # The routes answer a moment earlier; a stop in between would meet the start's end.
+        # /ready answers slightly earlier, and stopping then would interrupt the startup.
         if f"\n{READY}" in log_path(port).read_text(errors="replace"):
             return True
         time.sleep(0.2)
@@ -79,7 +79,7 @@ def is_ready(url: str) -> bool:
 
 
 def terminate(pid: int, timeout_s: float) -> bool:
-    """SIGTERM and wait; True once the process is gone."""
+    """Send SIGTERM and wait; return True once the process has exited."""
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -92,7 +92,7 @@ def terminate(pid: int, timeout_s: float) -> bool:
 
 
 def read_log(port: int, follow: bool) -> Iterator[str]:
-    """The log's lines; with `follow`, new ones as they come, until the service ends."""
+    """Yield the log's lines; with `follow`, also new ones until the service exits."""
     with log_path(port).open(errors="replace") as log:
         while True:
             line = log.readline()

@@ -14,7 +14,7 @@ import httpx
 from serve_app import __version__
 from serve_app.access import KeysError, new_key, parse_entry
 from serve_app.cli import daemon
-from serve_app.deployments.exposure import check_keys, warning_for
+from serve_app.deployments.exposure import check_keys, exposure_warning
 from serve_app.evaluate import arguments
 from serve_app.settings import Settings, SettingsError, load
 from serve_app.settings.models import RemoteModel
@@ -26,12 +26,12 @@ START_TIMEOUT_S = 600.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return its exit status."""
     options = _parser().parse_args(argv)
     try:
         status: int = options.run(options)
     except SettingsError as error:
-        return _fail(f"wrong setting: {error}")
+        return _fail(f"invalid setting: {error}")
     except KeyboardInterrupt:
         return 130
     return status
@@ -59,29 +59,29 @@ def _up(options: argparse.Namespace) -> int:
     if (pid := daemon.running_pid(settings.serving.port)) is not None:
         return _fail(
             f"already running on port {settings.serving.port} (process {pid}); "
-            "`rerank down` stops it"
+            "stop it with `rerank down`"
         )
     check_keys(settings)
-    if warning := warning_for(settings.serving.host, settings):
+    if warning := exposure_warning(settings.serving.host, settings):
         print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
     if options.daemon:
         if daemon.spawn(_flags(options), settings.serving.port, START_TIMEOUT_S):
             for line in daemon.read_log(settings.serving.port, follow=False):
                 if line.startswith(daemon.TRAFFIC):
                     print(line, end="")
-            print(f"ready at {_url(settings)}; `rerank logs -f` follows its log")
+            print(f"ready at {_url(settings)}; follow the log with `rerank logs -f`")
             return 0
         sys.stderr.write(daemon.log_path(settings.serving.port).read_text(errors="replace"))
-        return _fail("the service did not start; its log is above")
+        return _fail("the service failed to start; see its log above")
     from serve_app.cli.up import StartError, serve_forever
 
-    daemon.remember(settings.serving.port)
+    daemon.write_pid(settings.serving.port)
     try:
         serve_forever(settings)
     except StartError as error:
         return _fail(str(error))
     finally:
-        daemon.forget(settings.serving.port)
+        daemon.remove_pid(settings.serving.port)
     return 0
 
 
@@ -96,9 +96,9 @@ def _flags(options: argparse.Namespace) -> list[str]:
 def _down(options: argparse.Namespace) -> int:
     port = _settings(options).serving.port
     if (pid := daemon.running_pid(port)) is None:
-        return _fail(f"no service of this user runs on port {port}")
+        return _fail(f"no service started by this user is running on port {port}")
     if not daemon.terminate(pid, STOP_TIMEOUT_S):
-        return _fail(f"process {pid} is still finishing its requests after {STOP_TIMEOUT_S:.0f} s")
+        return _fail(f"process {pid} is still finishing requests after {STOP_TIMEOUT_S:.0f} s")
     print("stopped")
     return 0
 
@@ -117,7 +117,7 @@ def _status(options: argparse.Namespace) -> int:
     try:
         health = httpx.get(f"{url}/health", timeout=10, trust_env=False).json()
     except (httpx.HTTPError, ValueError) as error:
-        return _fail(f"nothing answers at {url} ({error or type(error).__name__})")
+        return _fail(f"no service is running at {url} ({error or type(error).__name__})")
     if options.json:
         print(json.dumps(health, indent=2))
         return 0
@@ -140,7 +140,7 @@ def _logs(options: argparse.Namespace) -> int:
             sys.stdout.write(line)
             sys.stdout.flush()
     except FileNotFoundError:
-        return _fail(f"no log for port {port}; `rerank up --daemon` writes one")
+        return _fail(f"no log found for port {port}; only `rerank up --daemon` writes one")
     return 0
 
 
@@ -157,10 +157,10 @@ def _score(options: argparse.Namespace) -> int:
     except (OSError, UnicodeDecodeError) as error:
         return _fail(str(error))
     if not options.query.strip() or not documents:
-        return _fail("a query and at least one document are needed")
+        return _fail("a query and at least one document are required")
     model = settings.models.served()[0]
     if isinstance(model, RemoteModel):
-        return _fail(f"{model.name} is scored by a provider; `rerank score` runs models here alone")
+        return _fail(f"{model.name} is a remote model; `rerank score` runs only local models")
     spec = settings.spec(model)
     try:
         hub.locate(spec, progress=True)
@@ -176,7 +176,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _documents(name: str) -> list[str]:
-    """One document a line, blank lines left out; `-` is standard input."""
+    """One document per line, blank lines skipped; `-` is standard input."""
     text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.strip()]
 
@@ -190,8 +190,8 @@ def _key(options: argparse.Namespace) -> int:
     except KeysError as error:
         return _fail(str(error))
     assert key is not None
-    # The line alone goes to stdout, so that `rerank key >> FILE` adds it.
-    print(f"the client's key, shown only now: {secret}", file=sys.stderr)
+    # Only the line goes to stdout, so that `rerank key >> FILE` works.
+    print(f"API key (not shown again): {secret}", file=sys.stderr)
     print(key.line())
     return 0
 
@@ -219,7 +219,8 @@ def _mcp(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rerank",
-        description="A reranking service: a query and documents in, documents by relevance out.",
+        description="A reranking service: takes a query and documents, and returns the documents "
+        "ordered by relevance.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -230,70 +231,82 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=text,
-            description=text,
+            description=f"{text[0].upper()}{text[1:]}.",
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(run=run, daemon=False)
-        sub.add_argument("--host", help="address (HOST)")
-        sub.add_argument("--port", type=int, help="port (PORT)")
+        sub.add_argument("--host", help="the service's address [env: HOST]")
+        sub.add_argument("--port", type=int, help="the service's port [env: PORT]")
         if model:
-            sub.add_argument("--model", help="`embedded`, a hub name or a folder (RERANKER_MODEL)")
-        sub.add_argument("--device", help="auto, cuda, mps, mlx, cpu (RERANKER_DEVICE)")
-        sub.add_argument("--log-level", help="DEBUG, INFO, WARNING, ERROR (LOG_LEVEL)")
+            sub.add_argument(
+                "--model",
+                help="`embedded`, a Hugging Face name or a folder [env: RERANKER_MODEL]",
+            )
+        sub.add_argument("--device", help="auto, cuda, mps, mlx or cpu [env: RERANKER_DEVICE]")
+        sub.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR [env: LOG_LEVEL]")
         return sub
 
     def start(name: str, run: object, text: str, example: str) -> argparse.ArgumentParser:
         sub = command(name, run, text, example)
-        sub.add_argument("--traffic", help="auto, haproxy, proxy (RERANKER_TRAFFIC)")
+        sub.add_argument(
+            "--traffic",
+            help="how requests reach the service: auto, haproxy or proxy [env: RERANKER_TRAFFIC]",
+        )
         known = ", ".join(names())
-        sub.add_argument("--profile", help=f"{known}, or a file (RERANKER_PROFILE)")
+        sub.add_argument(
+            "--profile", help=f"{known}, or the path of a YAML file [env: RERANKER_PROFILE]"
+        )
         return sub
 
     up = start(
         "up", _up, "start the service", "rerank up --model BAAI/bge-reranker-v2-m3 --port 8001"
     )
     up.add_argument(
-        "--daemon", action="store_true", help="in the background; return once it is ready"
+        "--daemon", action="store_true", help="run in the background; return once it is ready"
     )
-    command("down", _down, "stop the service; requests in flight finish", "rerank down")
+    command("down", _down, "finish requests in flight, then stop the service", "rerank down")
     start(
         "restart", _restart, "stop the service, then start it in the background", "rerank restart"
     )
-    status = command("status", _status, "show the running service", "rerank status")
-    status.add_argument("--json", action="store_true", help="the whole of /health")
-    logs = command("logs", _logs, "show the background service's log", "rerank logs -f")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on as lines come")
+    status = command("status", _status, "show the status of the running service", "rerank status")
+    status.add_argument("--json", action="store_true", help="print the full /health response")
+    logs = command("logs", _logs, "show the log of the background service", "rerank logs -f")
+    logs.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
     key = commands.add_parser(
         "key",
-        help="make an API key, and the line for the file of keys",
-        description="Make a random API key. The line for RERANKER_API_KEYS_FILE is printed on "
-        "stdout, the key itself on stderr.",
+        help="create an API key and its line for the key file",
+        description="Create a random API key. The line for RERANKER_API_KEYS_FILE goes to stdout, "
+        "the key itself to stderr.",
         epilog="example:\n  rerank key --name search --rpm 60 >> keys.txt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     key.set_defaults(run=_key)
-    key.add_argument("--name", help="the client's name, as metrics show it")
-    key.add_argument("--rpm", type=int, help="requests a minute; 0: no limit")
-    key.add_argument("--tpm", type=int, help="tokens a minute; 0: no limit")
+    key.add_argument("--name", help="client name shown in metrics")
+    key.add_argument("--rpm", type=int, help="maximum requests per minute; 0: no limit")
+    key.add_argument("--tpm", type=int, help="maximum tokens per minute; 0: no limit")
     score = command(
         "score",
         _score,
-        "rank a file's lines in this process, without a server",
+        "rank the lines of files in this process, without a server",
         "rerank score 'what is a panda' documents.txt --top-n 3",
     )
-    score.add_argument("query", metavar="QUERY")
+    score.add_argument("query", metavar="QUERY", help="the query to rank by")
     score.add_argument(
-        "files", metavar="FILE", nargs="+", help="one document a line; - reads stdin"
+        "files", metavar="FILE", nargs="+", help="file with one document per line; - reads stdin"
     )
-    score.add_argument("--top-n", type=int, help="show so many (default: all)")
-    mcp = command("mcp", _mcp, "offer the reranker to agents, by MCP over stdio", "rerank mcp")
-    mcp.add_argument("--url", help="the service (default: this machine's)")
-    mcp.add_argument("--http", type=int, metavar="PORT", help="over HTTP at this port's /mcp")
+    score.add_argument(
+        "--top-n", type=int, help="maximum number of results to print (default: all)"
+    )
+    mcp = command("mcp", _mcp, "serve the reranker to agents over MCP", "rerank mcp")
+    mcp.add_argument("--url", help="URL of the service (default: the one on this machine)")
+    mcp.add_argument(
+        "--http", type=int, metavar="PORT", help="serve at /mcp on this HTTP port, not on stdio"
+    )
     evaluate = command(
         "eval",
         _eval,
-        "measure ranking quality, and compare models with one another",
+        "measure ranking quality and compare models",
         "rerank eval --beir scifact --model embedded --model BAAI/bge-reranker-base",
         model=False,
     )

@@ -1,4 +1,4 @@
-"""Ray and the application on this machine: start in the foreground, stop without a trace."""
+"""Start Ray and the application on this machine in the foreground, and stop them cleanly."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PROXY_FLUSH_S = 0.5
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Five seconds by default, three times: on a busy machine a proxy's process starts slower.
+    # The default is 5 s, tried three times; a proxy starts more slowly on a busy machine.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
-    # Ten seconds by default, for large clusters: a model that sleeps would notice a request late.
+    # The default of 10 s suits large clusters; a model at zero replicas would wake up late.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
 }
 ONE_MACHINE = {
-    # Ten times a second by default, which takes 4% of a core from the models of a small machine.
+    # The default of 0.1 s takes 4% of a core, which a small machine needs for its models.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
-    # 15 by default, the ingress and the models among them: whatever else runs here goes first.
+    # The default of 15 gives other processes priority over the ingress and the models.
     "RAY_worker_niceness": "0",
 }
-# Of JSON logs: lines as they were written, each of them, with no word of Ray's before it.
+# For JSON logs: print every line, without Ray's prefix.
 PLAIN_CONSOLE = {"RAY_DISABLE_WORKER_LOG_PREFIX": "1", "RAY_DEDUP_LOGS": "0"}
 OBJECT_STORE_BYTES = 200 * 2**20
 
@@ -67,7 +67,7 @@ def _step(number: int, text: str) -> Iterator[None]:
 
 
 class _Signals:
-    """SIGTERM and SIGINT: before the service is ready they end the start, later they stop it."""
+    """Handle SIGTERM and SIGINT: abort the startup, or stop the service once it is ready."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -84,10 +84,10 @@ class _Signals:
 
 
 def serve_forever(settings: Settings, replica: type | None = None) -> None:
-    """Start Ray, the models and the HTTP server; return after SIGTERM or SIGINT, drained.
+    """Start Ray, the models and the HTTP server; drain and return on SIGTERM or SIGINT.
 
-    `replica` stands in for ModelReplica in a measurement. Raises StartError when the address is
-    taken or a model can't be loaded.
+    `replica` replaces ModelReplica in benchmarks. Raises StartError if the address is in use or a
+    model can't be loaded.
     """
     _refuse_taken_port(settings)
     path = _path(settings)
@@ -107,7 +107,7 @@ def serve_forever(settings: Settings, replica: type | None = None) -> None:
     signals = _Signals()
     try:
         with _step(2, "starting Ray"):
-            # It tells of Ray's token, which on this machine alone needs nobody's care.
+            # Hides the message about Ray's token, which is irrelevant on a single machine.
             logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
                 logging.ERROR
             )
@@ -137,11 +137,11 @@ def serve_forever(settings: Settings, replica: type | None = None) -> None:
             flush=True,
         )
         signals.stop.wait()
-        print("stopping: requests in flight finish, new ones get 503", flush=True)
+        print("stopping: finishing requests in flight, rejecting new ones with 503", flush=True)
         _drain(settings)
     except _Stopped:
-        print("stopped while starting", flush=True)
-        # The routes answer a moment before the start is over.
+        print("stopped during startup", flush=True)
+        # The routes accept requests slightly before the startup is complete.
         if is_ready(f"http://{settings.serving.host}:{settings.serving.port}"):
             _drain(settings)
     finally:
@@ -152,7 +152,7 @@ def serve_forever(settings: Settings, replica: type | None = None) -> None:
 
 
 def _machine_resources() -> dict[str, float]:
-    """What Ray does not find by itself: a Mac's GPU, which the apple-silicon profile asks for."""
+    """Resources that Ray does not detect: a Mac's GPU, for the apple-silicon profile."""
     is_mac = sys.platform == "darwin" and platform.machine() == "arm64"
     return {"mlx": 1} if is_mac else {}
 
@@ -161,20 +161,20 @@ def _refuse_shortage(settings: Settings, available: Mapping[str, float]) -> None
     models = settings.models.local()
     if problem := shortage([settings.scaling.of(model) for model in models], available):
         raise StartError(
-            f"{problem} on this machine: set num_cpus (RERANKER_NUM_CPUS), num_gpus, resources or "
-            "the number of replicas lower"
+            f"{problem} on this machine: reduce num_cpus (RERANKER_NUM_CPUS), num_gpus, resources "
+            "or the number of replicas"
         )
 
 
-def _path(settings: Settings) -> proxy.Path:
+def _path(settings: Settings) -> proxy.TrafficPath:
     try:
         return proxy.choose(settings.serving.traffic)
     except proxy.TrafficError as error:
-        raise StartError(f"{error}; RERANKER_TRAFFIC=auto or proxy takes the other way") from None
+        raise StartError(f"{error}; set RERANKER_TRAFFIC=auto or proxy to run without it") from None
 
 
 def _download(settings: Settings) -> None:
-    """Fetch what is on a hub, with a progress bar, before anything is started."""
+    """Download models from a hub, with a progress bar, before anything is started."""
     for model in settings.models.local():
         spec = settings.spec(model)
         if not hub.is_local(spec):
@@ -185,9 +185,12 @@ def _download(settings: Settings) -> None:
 
 
 def _ray_level(settings: Settings) -> str:
-    """Serve's own controller and proxy say at INFO what concerns nobody but their authors."""
-    level = settings.observability.log_level
-    return "WARNING" if level == "INFO" else level
+    """Serve's own log level: at INFO its controller and proxy log only internals."""
+    return (
+        "WARNING"
+        if settings.observability.log_level == "INFO"
+        else settings.observability.log_level
+    )
 
 
 def _quieten(settings: Settings) -> None:
@@ -201,7 +204,7 @@ def _run(settings: Settings, replica: type | None) -> None:
     from serve_app.deployments.replica import ModelReplica
     from serve_app.deployments.serve_logging import config_of
 
-    # `rerank up` has warned already.
+    # `rerank up` has already printed the warning.
     application = bind(settings, warn_if_exposed=False, replica=replica or ModelReplica)
     try:
         serve.run(
@@ -221,7 +224,7 @@ def _run(settings: Settings, replica: type | None) -> None:
 
 
 def _load_failure(text: str) -> str | None:
-    """The one line in which a model replica says why its model can't be loaded."""
+    """The line in which a model replica says why its model can't be loaded."""
     from serve_app.deployments.loading import LOAD_FAILED
 
     for line in text.splitlines():
@@ -238,12 +241,12 @@ def _drain(settings: Settings) -> None:
 
     timeout_s = settings.limits.worker_timeout_s
     try:
-        # Every ingress replica has a queue of its own.
+        # Each ingress replica has its own queue.
         handle = serve.get_app_handle(APP_NAME)
         handle.broadcast("drain", timeout_s).results(timeout_s=timeout_s)
-        # The last answers have left the ingress; the proxy passes them on.
+        # The ingress has sent its last responses; give the proxy time to forward them.
         time.sleep(PROXY_FLUSH_S)
-    except Exception as error:  # a dead ingress has nothing in flight; the stop goes on
+    except Exception as error:  # a dead ingress has nothing in flight, so continue stopping
         print(f"draining failed: {error}", flush=True)
 
 
@@ -258,5 +261,5 @@ def _refuse_taken_port(settings: Settings) -> None:
             raise StartError(
                 f"can't listen on {settings.serving.host}:{settings.serving.port} "
                 f"({error.strerror}). "
-                "Another service may run there: try PORT=8001, or `rerank down`."
+                "If another service uses this port, set PORT=8001 or run `rerank down`."
             ) from None

@@ -1,4 +1,4 @@
-"""One call on its way through a replica: when it was where, and with which others it ran."""
+"""The timing of one call in a replica: tokenising, waiting and its merged batch's forward pass."""
 
 from __future__ import annotations
 
@@ -11,76 +11,81 @@ from ray.serve.context import _get_serve_request_context
 
 from models.types import Document, Encoded, ScoreOptions, Scorer
 from serve_app.telemetry import tracing
-from serve_app.telemetry.replica_recorder import ReplicaFigures
+from serve_app.telemetry.replica_recorder import ReplicaRecorder
 
 logger = logging.getLogger("ray.serve")
 
-# A batch that takes longer is worth a line at any level that shows warnings.
+# A batch that takes longer is logged as a warning.
 SLOW_BATCH_S = 10.0
 
 Encode = Callable[[str, Sequence[Document], ScoreOptions], Encoded]
 
 
-class Call:
-    """A chunk's stages; times in nanoseconds since 1970. Ray Serve knows the request's id."""
+class CallTrace:
+    """The stages of one chunk; times in nanoseconds since 1970."""
 
-    def __init__(self, figures: ReplicaFigures, trace: tracing.Carrier | None) -> None:
-        if trace is not None:
+    def __init__(self, recorder: ReplicaRecorder, parent: tracing.Carrier | None) -> None:
+        """`parent`: the caller's span if it is traced."""
+        if parent is not None:
             tracing.start()
         self.request_id: str = _get_serve_request_context().request_id
-        self.forwarded = (0, 0)
-        self.company = 1
-        self._figures = figures
-        self._trace = trace
-        self._encoding = (0, 0)
+        # Set by `trace_batch`.
+        self.forward_ns = (0, 0)
+        self.batch_calls = 1
+        self._encode_ns = (0, 0)
+        self._recorder = recorder
+        self._parent = parent
 
-    def encoded(
+    def encode(
         self, encode: Encode, query: str, documents: Sequence[Document], options: ScoreOptions
     ) -> Encoded:
-        """Tokenise. Runs in a thread of its own."""
+        """Tokenise and record the time. Called in the encoding thread."""
         started = time.time_ns()
         try:
             return encode(query, documents, options)
         finally:
-            self._encoding = (started, time.time_ns())
+            self._encode_ns = (started, time.time_ns())
 
-    def ended(self, documents: int) -> None:
-        """Count the call, and trace it where its caller does."""
-        began, ready = self._encoding
-        start, end = self.forwarded
-        self._figures.add("encode_seconds", max(0, ready - began) / 1e9)
-        self._figures.add("queue_seconds", max(0, start - ready) / 1e9)
-        if self._trace is None:
+    def finish(self, documents: int) -> None:
+        """Record the call's times, and its spans if the caller is traced."""
+        began, ready = self._encode_ns
+        start, end = self.forward_ns
+        self._recorder.add("encode_seconds", max(0, ready - began) / 1e9)
+        self._recorder.add("queue_seconds", max(0, start - ready) / 1e9)
+        if self._parent is None:
             return
-        tracing.between("encode", began, ready, self._trace, documents=documents)
-        tracing.between("wait", ready, start, self._trace)
-        size = {"documents": documents, "batch_calls": self.company}
-        tracing.between("forward", start, end, self._trace, **size)
+        tracing.record_span_at("encode", began, ready, self._parent, documents=documents)
+        tracing.record_span_at("wait", ready, start, self._parent)
+        size = {"documents": documents, "batch_calls": self.batch_calls}
+        tracing.record_span_at("forward", start, end, self._parent, **size)
 
 
 @contextmanager
-def told(scorer: Scorer, calls: Sequence[Call], figures: ReplicaFigures) -> Iterator[None]:
-    """Around the forward pass of a merged batch: its times, and its line in the log."""
+def trace_batch(
+    scorer: Scorer, calls: Sequence[CallTrace], recorder: ReplicaRecorder
+) -> Iterator[None]:
+    """Time the forward pass of a merged batch for each of its calls, and log it."""
     started = time.time_ns()
-    halved = scorer.figures.counts()["out_of_memory"]
+    out_of_memory_before = scorer.figures.counts()["out_of_memory"]
     try:
         yield
     finally:
         ended = time.time_ns()
         for call in calls:
-            call.forwarded, call.company = (started, ended), len(calls)
-        figures.add("batch_calls", len(calls))
-        _log(calls, (ended - started) / 1e9, scorer.figures.counts()["out_of_memory"] > halved)
+            call.forward_ns, call.batch_calls = (started, ended), len(calls)
+        recorder.add("batch_calls", len(calls))
+        out_of_memory = scorer.figures.counts()["out_of_memory"] > out_of_memory_before
+        _log(calls, (ended - started) / 1e9, out_of_memory)
 
 
-def _log(calls: Sequence[Call], seconds: float, out_of_memory: bool) -> None:
-    """At DEBUG for each batch; a slow one, or one that met the end of the memory, as a warning."""
+def _log(calls: Sequence[CallTrace], seconds: float, out_of_memory: bool) -> None:
+    """Log each batch at DEBUG; as a warning if it was slow or ran out of memory."""
     level = logging.WARNING if out_of_memory or seconds > SLOW_BATCH_S else logging.DEBUG
     if not logger.isEnabledFor(level):
         return
-    # A batch has no request of its own; those that it merged are named.
+    # A batch has no request ID of its own, so list those of the merged requests.
     ids = list(dict.fromkeys(call.request_id for call in calls))
     fields = {"batch_calls": len(calls), "request_ids": ids, "forward_ms": round(seconds * 1e3, 2)}
-    why = ", after running out of memory" if out_of_memory else ""
-    text = "a batch of %d calls took %.1f ms%s, of requests %s"
+    why = " after running out of memory" if out_of_memory else ""
+    text = "a batch of %d calls took %.1f ms%s, for requests %s"
     logger.log(level, text, len(calls), seconds * 1e3, why, " ".join(ids), extra=fields)

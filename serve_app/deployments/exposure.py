@@ -1,4 +1,4 @@
-"""Access control at the start: are the keys good, and does anybody get in without one?"""
+"""Access checks at startup: API keys are valid, and a public address without keys is reported."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from serve_app.settings import Settings, SettingsError
 
 
 def ring_of(settings: Settings) -> KeyRing | None:
-    """The keys that the settings name; None where no key is needed. Raises KeysError."""
+    """The API keys from the settings; None if no key is required. Raises KeysError."""
     if not settings.access.api_keys and settings.access.api_keys_file is None:
         return None
     return KeyRing(settings.access.api_keys, settings.access.api_keys_file)
 
 
 def check_keys(settings: Settings) -> None:
-    """Raises SettingsError where the keys can't be read."""
+    """Raise SettingsError if the keys can't be read."""
     try:
         ring_of(settings)
     except KeysError as error:
@@ -27,14 +27,14 @@ def check_keys(settings: Settings) -> None:
         raise SettingsError(f"{name}: {error}") from None
 
 
-def warning_for(host: str, settings: Settings) -> str | None:
-    """What to say where others than this machine reach a service that asks for no key."""
+def exposure_warning(host: str, settings: Settings) -> str | None:
+    """The warning for a service without keys that listens on more than the loopback interface."""
     if settings.access.api_keys or settings.access.api_keys_file is not None or _is_loopback(host):
         return None
     return (
-        f"listening on {host} WITHOUT API KEYS: whoever reaches this address can use the service. "
-        "Set RERANKER_API_KEYS_FILE (`rerank key` makes a key; docs/access.md), or listen on "
-        "127.0.0.1 alone."
+        f"listening on {host} WITHOUT API KEYS: anyone who can reach this address can use the "
+        "service. Set RERANKER_API_KEYS_FILE (`rerank key` creates a key, see docs/access.md), or "
+        "listen only on 127.0.0.1."
     )
 
 
@@ -48,11 +48,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def http_host() -> str | None:
-    """Where Serve's HTTP server listens, asked within a replica; None where it can't be known."""
+    """The address that Serve's HTTP server listens on, seen from a replica; None if unknown."""
     from ray.serve.context import _get_global_client
 
     try:
         host: str | None = _get_global_client().http_config.host
-    except Exception:  # Ray has no public way to ask, and a warning is not worth a failed start
+    except Exception:  # a private Ray API, used only for a warning: it must not fail the startup
         return None
     return host

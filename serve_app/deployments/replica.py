@@ -29,15 +29,15 @@ from models.types import (
 )
 from models.vectors import Vectors
 from serve_app.deployments.autoscaling import METRIC, Meter
-from serve_app.deployments.call_trace import Call, told
-from serve_app.deployments.fairness import Turns
-from serve_app.deployments.loading import earlier, load_scorer
+from serve_app.deployments.call_trace import CallTrace, trace_batch
+from serve_app.deployments.fairness import FairQueue
+from serve_app.deployments.loading import info_from_hub, load_scorer
 from serve_app.deployments.metrics_hub import key_of
 from serve_app.deployments.scoring_replica import ScoringReplica, Work
-from serve_app.deployments.watchdog import ended_after
+from serve_app.deployments.watchdog import exit_on_timeout
 from serve_app.settings.base import Frozen
 from serve_app.telemetry import Snapshot
-from serve_app.telemetry.replica_recorder import ReplicaFigures
+from serve_app.telemetry.replica_recorder import ReplicaRecorder
 
 # One merged batch holds so many micro-batches: enough to sort rows by length, short enough
 # that a request that comes next does not wait long.
@@ -76,7 +76,7 @@ class _Job:
 
     limit: _Limit
     work: Work
-    call: Call
+    call: CallTrace
     encoded: Encoded = field(default_factory=lambda: Encoded((), (), ()))
 
 
@@ -107,16 +107,16 @@ class ModelReplica(ScoringReplica):
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
         loop = asyncio.get_running_loop()
         self._scorer: Scorer = await loop.run_in_executor(
-            self._forwards, self.load, spec, warmup, await earlier(hub, spec)
+            self._forwards, self.load, spec, warmup, await info_from_hub(hub, spec)
         )
         info = self._scorer.info
         # A processor is busy for long with a chunk; a GPU would idle between two.
         shared, alone = (1, 2) if info.device == "cpu" else (4, 8)
-        self._turns = Turns(info.token_budget // 8, shared=shared, alone=alone)
+        self._queue = FairQueue(info.token_budget // 8, shared=shared, alone=alone)
         self._limit = _Limit(1)
         self._merge_up_to(info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
-        self._figures = ReplicaFigures(info.name)
+        self._figures = ReplicaRecorder(info.name)
         self._hang_s = hang_s
         if hub is not None:
             # Not awaited: at the first start the hub may be starting too.
@@ -147,19 +147,19 @@ class ModelReplica(ScoringReplica):
     async def _score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions, work: Work
     ) -> list[Score]:
-        job = _Job(self._limit, work, Call(self._figures, work.trace))
+        job = _Job(self._limit, work, CallTrace(self._figures, work.trace))
         loop = asyncio.get_running_loop()
         with self._meter.holding(query, documents) as load:
             # Cancelled while it waits for the thread, it never gets there.
             encoded = await loop.run_in_executor(
-                self._encoders, job.call.encoded, self._scorer.encode, query, documents, options
+                self._encoders, job.call.encode, self._scorer.encode, query, documents, options
             )
             load.weigh(encoded.cost)
-            async with self._turns.turn(query, encoded.cost):
+            async with self._queue.slot(query, encoded.cost):
                 job.encoded = encoded
                 # Serve leaves out of a batch what was cancelled before the batch's turn came.
                 scores: list[Score] = await self._forward(job)
-            job.call.ended(len(documents))
+            job.call.finish(len(documents))
         return scores
 
     async def embed(
@@ -178,7 +178,7 @@ class ModelReplica(ScoringReplica):
     async def snapshot(self) -> Snapshot:
         own = self._figures.snapshot(self._scorer.figures, self._scorer.stats())
         if self._dropped:
-            own.upstream[self._scorer.info.name, "dropped"] = self._dropped
+            own.model_events[self._scorer.info.name, "dropped"] = self._dropped
         return own
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
@@ -192,8 +192,8 @@ class ModelReplica(ScoringReplica):
             job.work.begun = True
         batch = [job.encoded for job in jobs]
         with (
-            ended_after(self._hang_s),
-            told(self._scorer, [job.call for job in jobs], self._figures),
+            exit_on_timeout(self._hang_s),
+            trace_batch(self._scorer, [job.call for job in jobs], self._figures),
         ):
             return await loop.run_in_executor(self._forwards, self._scorer.forward, batch)
 

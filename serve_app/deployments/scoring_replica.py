@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app.deployments.metrics_hub import HubReporter
-from serve_app.deployments.serve_logging import follow_serve
+from serve_app.deployments.serve_logging import match_console_format
 from serve_app.errors import DeadlineExceeded
 from serve_app.service.deadline import Deadline, within
 from serve_app.telemetry import Snapshot, tracing
@@ -30,7 +30,7 @@ class ScoringReplica(ABC):
     """Scores pairs for the ingress, and reports what it counts to the hub."""
 
     def __init__(self) -> None:
-        follow_serve()
+        match_console_format()
         self._dropped = 0
 
     def start_reports(self, hub: DeploymentHandle) -> None:

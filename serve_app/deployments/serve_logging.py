@@ -1,4 +1,4 @@
-"""Logs as text or as JSON, by Ray Serve's own configuration, on the console as in its files."""
+"""Text or JSON logs through Ray Serve's configuration, in its log files and on the console."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from serve_app.settings.observability import LogFormat
 
 
 def config_of(log_format: LogFormat, level: str) -> LoggingConfig:
-    """Serve's configuration. The service writes a request's line itself, with more in it."""
+    """Serve's logging configuration, without its access log: the service writes its own."""
     encoding = "JSON" if log_format == "json" else "TEXT"
     return LoggingConfig(encoding=encoding, log_level=level, enable_access_log=False)
 
 
-def follow_serve() -> None:
-    """Write JSON on the console too where Serve's log file is JSON: Serve writes text there."""
+def match_console_format() -> None:
+    """Write JSON to the console if Serve's log file is JSON; Serve itself would write text."""
     handlers = logging.getLogger("ray.serve").handlers
     files = [h for h in handlers if isinstance(h, MemoryHandler) and h.target is not None]
     as_json = [h for h in files if isinstance(getattr(h.target, "formatter", None), JSONFormatter)]

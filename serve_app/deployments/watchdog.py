@@ -1,4 +1,4 @@
-"""Ends a process whose forward pass does not end, so that Ray Serve starts another one."""
+"""Exits a process whose forward pass hangs, so that Ray Serve starts a new one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def ended_after(seconds: float) -> Iterator[None]:
-    """End this process, with every thread's stack in its log, when the block takes longer.
+def exit_on_timeout(seconds: float) -> Iterator[None]:
+    """Log every thread's stack and exit the process if the block takes longer than `seconds`.
 
-    The clock is a thread without Python, which needs no lock that a stuck library may hold. Calls
-    that wait in the process fail at once, and can be tried elsewhere: by a failed health check
-    Ray Serve would wait for them first. One such block at a time.
+    The timer is a C thread, which does not need the locks that a hanging library may hold. Pending
+    calls fail immediately and can be retried elsewhere, whereas after a failed health check Ray
+    Serve would first wait for them. Only one block at a time.
     """
-    # Ray's workers write the real one to their log, whatever stands in for it.
+    # sys.stderr may be replaced; Ray logs what is written to the original.
     faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
     try:
         yield

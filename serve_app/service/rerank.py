@@ -72,7 +72,7 @@ class RerankService:
                 result = await self._rank(name, request)
             name, stages_ms = result.model, result.timings_ms
             if (observed := request_log.current()) is not None:
-                observed.ranked(
+                observed.add_counts(
                     documents=len(request.documents),
                     tokens=result.tokens,
                     cached_tokens=result.cached_tokens,
@@ -95,7 +95,7 @@ class RerankService:
             self._telemetry.record_request(request_log.dialect(), name, status, wait_s, total)
             if (observed := request_log.current()) is not None:
                 observed.model = name
-                observed.took(stages_ms)
+                observed.add_timings(stages_ms)
 
     async def _rank(self, name: str, request: RerankRequest) -> RerankResult:
         pipeline = request.pipeline or self.pipelines.get(name)

@@ -77,11 +77,11 @@ class Scoring:
             found = Found({}, 0, pairs.order)
         lookup_s = time.perf_counter() - started
         stages_ms = {"lookup": lookup_s * 1000}
-        tracing.past("lookup", lookup_s, hits=len(found.known), misses=len(found.missing))
+        tracing.record_span("lookup", lookup_s, hits=len(found.known), misses=len(found.missing))
         if found.missing:
             async with self._admission.slot(request.priority) as queue_s:
                 stages_ms["queue"] = queue_s * 1000
-                tracing.past("queue", queue_s)
+                tracing.record_span("queue", queue_s)
                 if self._flights.completed != completed and kept and not pairs.listwise:
                     # Other requests' scores came in while this one waited: use those.
                     late = await self._look_up(found.missing)

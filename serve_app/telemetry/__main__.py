@@ -1,4 +1,4 @@
-"""Writes the table of metrics, as docs/observability.md has it."""
+"""Print the table of metrics for docs/observability.md."""
 
 from serve_app.telemetry.metrics import table
 

@@ -1,4 +1,4 @@
-"""Durations by log-spaced bucket: quantiles within 10%, and sums over processes without loss."""
+"""Durations in log-spaced buckets: quantiles within 10%, merged without loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from models.engine_stats import SECONDS, Distribution
 
-# Log-spaced buckets, each 10% wider than the one before, from 0.1 ms to about 110 s.
+# Each bucket is 10% wider than the one before; they cover 0.1 ms to about 110 s.
 _BASE_S = 1e-4
 _RATIO = 1.1
 _BUCKETS = 146
@@ -16,7 +16,7 @@ _BUCKETS = 146
 
 @dataclass(slots=True)
 class Histogram:
-    """Durations in seconds. `shown` has the buckets that Prometheus sees."""
+    """Durations in seconds. `shown` holds the coarser buckets for Prometheus."""
 
     counts: Counter[int] = field(default_factory=Counter)
     shown: Distribution = field(default_factory=lambda: Distribution(SECONDS))
@@ -35,7 +35,7 @@ class Histogram:
         self.shown.add(seconds)
 
     def quantile(self, q: float) -> float:
-        """Seconds under which the share `q` of the durations lies; 0 where there are none."""
+        """The duration in seconds at quantile `q` (0 to 1); 0 if there are no durations."""
         rank, seen = max(1, math.ceil(q * self.total)), 0
         for bucket in sorted(self.counts):
             seen += self.counts[bucket]

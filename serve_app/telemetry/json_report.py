@@ -1,4 +1,4 @@
-"""The figures as JSON: totals, success rate, times in milliseconds."""
+"""A snapshot as JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from serve_app.telemetry.snapshot import Snapshot, key_names, usage_of
 
 
 def to_json(snapshot: Snapshot) -> dict[str, Any]:
-    """Totals, success rate and times in milliseconds."""
+    """Return totals, success rate and durations in milliseconds, overall and by model."""
     total = snapshot.requests.total()
     successful = sum(n for (_, _, status), n in snapshot.requests.items() if status < 400)
-    counts = {what: _of_all(snapshot, what) for what in (*PAIRS, "hits", "shared_hits")}
+    counts = {what: _total(snapshot, what) for what in (*PAIRS, "hits", "shared_hits")}
     looked_up = counts["hits"] + counts["misses"]
     return {
         "total_requests": total,
@@ -43,14 +43,14 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "requests_by_dialect": _summed(snapshot.requests, 0),
         "responses_by_dialect": _grouped(snapshot.http),
         "models": _models(snapshot),
-        "upstream_by_model": _grouped(snapshot.upstream),
+        "upstream_by_model": _grouped(snapshot.model_events),
         "usage_by_key": {name: usage_of(snapshot, name) for name in key_names(snapshot)},
         **usage.to_json(snapshot.usage_by_model),
     }
 
 
 def _models(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-    """Times, pairs and the replicas' figures, by model."""
+    """Durations, pairs and replica measurements, by model."""
     owners = (snapshot.engine, snapshot.pairs, snapshot.distributions)
     names = {model for owner in owners for model, _ in owner}
     return {name: _model(snapshot, name) for name in sorted(names | set(snapshot.process))}
@@ -74,8 +74,8 @@ def _model(snapshot: Snapshot, name: str) -> dict[str, Any]:
     }
 
 
-def _of_all(snapshot: Snapshot, what: str) -> int:
-    return sum(number for (_, of), number in snapshot.pairs.items() if of == what)
+def _total(snapshot: Snapshot, what: str) -> int:
+    return sum(number for (_, counted), number in snapshot.pairs.items() if counted == what)
 
 
 def _merged(histograms: Iterable[Histogram]) -> Histogram:
@@ -101,7 +101,7 @@ def _times(histogram: Histogram) -> dict[str, float]:
 
 
 def _summed(counts: Mapping[tuple[str, str, int], int], place: int) -> dict[str, dict[str, int]]:
-    """By one of the first two labels, and status."""
+    """Sum requests by status and one of the first two labels (`place`)."""
     found: dict[tuple[str, int], int] = {}
     for key, number in counts.items():
         pair = (str(key[place]), key[2])

@@ -1,4 +1,4 @@
-"""The same metrics through Ray, so that a scrape of a cluster's metrics agents finds them."""
+"""Export the metrics through Ray, for clusters that scrape Ray's metrics agents."""
 
 from __future__ import annotations
 
@@ -9,73 +9,67 @@ from typing import Any
 from ray.serve import metrics
 
 from models.engine_stats import SECONDS, Distribution
-from serve_app.telemetry.metrics import (
-    ALL_BUCKETS,
-    DISTRIBUTIONS,
-    Family,
-    Labels,
-    families,
-)
+from serve_app.telemetry.metrics import ALL_BUCKETS, DISTRIBUTIONS, Labels, Metric, all_metrics
 from serve_app.telemetry.snapshot import Snapshot
 
-# Ray adds it to counters by itself.
+# Ray appends this to the names of counters.
 _SUFFIX = "_total"
 _BOUNDS = {name: ALL_BUCKETS[what] for what, (name, _) in DISTRIBUTIONS.items()}
 
 
 class RayMetrics:
-    """Tells Ray what has come since the last time: a call of Ray's for each would cost a request
-    more than its own counting does.
+    """Report changes to Ray periodically: a call to Ray per event would cost a request more than
+    counting it does.
 
-    Ray wants each observation of a histogram by itself. Each is told as its bucket's upper bound,
-    so that buckets and counts are exact; sums are Ray's own estimate in any case.
+    Ray takes the observations of a histogram one by one. Each is reported as the upper bound of
+    its bucket, so buckets and counts are exact; Ray only estimates sums anyway.
     """
 
     def __init__(self) -> None:
         self._metrics: dict[str, Any] = {}
-        self._told: dict[tuple[str, Labels], float] = {}
+        self._reported: dict[tuple[str, Labels], float] = {}
         self._seen: dict[tuple[str, Labels], list[int]] = {}
         self._lock = threading.Lock()
 
-    def tell(self, snapshot: Snapshot) -> None:
-        """Bring Ray's figures of this process to the snapshot's, which is of the same process."""
+    def update(self, snapshot: Snapshot) -> None:
+        """Update Ray's metrics of this process to this process's `snapshot`."""
         with self._lock:
-            for family in families(snapshot):
-                for values, number in family.numbers.items():
-                    self._number(family, values, number)
-                for values, distribution in family.distributions.items():
-                    self._observe(family, values, distribution)
+            for metric in all_metrics(snapshot):
+                for values, number in metric.numbers.items():
+                    self._set(metric, values, number)
+                for values, distribution in metric.distributions.items():
+                    self._observe(metric, values, distribution)
 
-    def _number(self, family: Family, values: Labels, number: float) -> None:
-        tags = dict(zip(family.labels, values, strict=True))
-        if family.kind == "gauge":
-            self._metric(family).set(number, tags)
+    def _set(self, metric: Metric, values: Labels, number: float) -> None:
+        tags = dict(zip(metric.labels, values, strict=True))
+        if metric.kind == "gauge":
+            self._ray_metric(metric).set(number, tags)
             return
-        more = number - self._told.get((family.name, values), 0)
-        if more > 0:
-            self._metric(family).inc(more, tags)
-            self._told[family.name, values] = number
+        increase = number - self._reported.get((metric.name, values), 0)
+        if increase > 0:
+            self._ray_metric(metric).inc(increase, tags)
+            self._reported[metric.name, values] = number
 
-    def _observe(self, family: Family, values: Labels, distribution: Distribution) -> None:
-        seen = self._seen.get((family.name, values), [0] * len(distribution.counts))
+    def _observe(self, metric: Metric, values: Labels, distribution: Distribution) -> None:
+        seen = self._seen.get((metric.name, values), [0] * len(distribution.counts))
         for value in new_values(distribution, seen):
-            self._metric(family).observe(value, dict(zip(family.labels, values, strict=True)))
-        self._seen[family.name, values] = list(distribution.counts)
+            self._ray_metric(metric).observe(value, dict(zip(metric.labels, values, strict=True)))
+        self._seen[metric.name, values] = list(distribution.counts)
 
-    def _metric(self, family: Family) -> Any:
-        if family.name not in self._metrics:
-            name, more = family.name.removesuffix(_SUFFIX), {}
-            if family.kind == "histogram":
-                more = {"boundaries": list(_BOUNDS.get(family.name, SECONDS))}
-            kind = getattr(metrics, family.kind.capitalize())
-            self._metrics[family.name] = kind(name, family.text, tag_keys=family.labels, **more)
-        return self._metrics[family.name]
+    def _ray_metric(self, metric: Metric) -> Any:
+        if metric.name not in self._metrics:
+            name, more = metric.name.removesuffix(_SUFFIX), {}
+            if metric.kind == "histogram":
+                more = {"boundaries": list(_BOUNDS.get(metric.name, SECONDS))}
+            kind = getattr(metrics, metric.kind.capitalize())
+            self._metrics[metric.name] = kind(name, metric.text, tag_keys=metric.labels, **more)
+        return self._metrics[metric.name]
 
 
 def new_values(distribution: Distribution, seen: list[int]) -> Iterator[float]:
-    """A value in its bucket for each observation that was not told yet."""
-    largest = 2 * distribution.bounds[-1]
-    places = (*distribution.bounds, largest)
-    for bound, now, before in zip(places, distribution.counts, seen, strict=True):
+    """Yield one value per observation since `seen`: the upper bound of its bucket."""
+    overflow = 2 * distribution.bounds[-1]
+    bounds = (*distribution.bounds, overflow)
+    for bound, now, before in zip(bounds, distribution.counts, seen, strict=True):
         for _ in range(now - before):
             yield bound

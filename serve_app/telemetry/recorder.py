@@ -1,4 +1,4 @@
-"""What one ingress process counts while it answers."""
+"""What one ingress process counts while it serves requests."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from serve_app.telemetry.histogram import Histogram
 from serve_app.telemetry.snapshot import Snapshot, merge
 from serve_app.telemetry.usage import MAX_PAIRS
 
-# Names come and go with the file of keys; those over this many are counted together.
+# The key file can change, so the number of names is bounded; further ones count as OTHER_KEYS.
 MAX_KEY_NAMES = 2000
 OTHER_KEYS = "other"
 
 
 class Telemetry:
-    """One process's figures."""
+    """The counts of one process."""
 
     def __init__(self) -> None:
         self._own = Snapshot()
@@ -27,18 +27,18 @@ class Telemetry:
     def record_request(
         self, dialect: str, model: str, status: int, wait_s: float, process_s: float
     ) -> None:
-        """One rerank request, by HTTP or by handle; times in seconds."""
+        """Count a rerank request, by HTTP or by handle; times in seconds."""
         self._own.requests[dialect, model, status] += 1
         self._own.wait.setdefault(model, Histogram()).add(wait_s)
         self._own.process.setdefault(model, Histogram()).add(process_s)
 
     def record_pairs(self, model: str, **amounts: int) -> None:
-        """What became of one request's pairs; the amounts are named as in `families.PAIRS`."""
+        """Count a request's pairs; amounts are named as in `metrics.PAIRS`, or (shared_)hits."""
         for what, amount in amounts.items():
             self._own.pairs[model, what] += amount
 
     def record_usage(self, key: str, **amounts: int) -> None:
-        """Add to what the client of that name has used; the amounts are named as in `USAGE`."""
+        """Add to the usage of the API key of that name; amounts are named as in `USAGE`."""
         if key not in self._key_names:
             if len(self._key_names) >= MAX_KEY_NAMES:
                 key = OTHER_KEYS
@@ -47,7 +47,7 @@ class Telemetry:
             self._own.usage[key, what] += amount
 
     def record_model_usage(self, key: str, model: str, **amounts: int) -> None:
-        """The same by the model that answered; the amounts are named as in `MODEL_USAGE`."""
+        """Add to a key's usage of one model; amounts are named as in `MODEL_USAGE`."""
         if (key, model) not in self._key_models:
             if len(self._key_models) >= MAX_PAIRS:
                 key = OTHER_KEYS
@@ -56,21 +56,21 @@ class Telemetry:
             self._own.usage_by_model[key, model, what] += amount
 
     def record_fallback(self, model: str) -> None:
-        """A request that another model answered in place of `model`."""
-        self.record_upstream(model, "fallbacks")
+        """Count a request that another model answered in place of `model`."""
+        self.record_model_event(model, "fallbacks")
 
     def record_retry(self, model: str) -> None:
-        """A call to the model's replicas that is made again."""
-        self.record_upstream(model, "retries")
+        """Count a retried call to the model's replicas."""
+        self.record_model_event(model, "retries")
 
-    def record_upstream(self, model: str, event: str) -> None:
-        """Something that happened in calls to the model."""
-        self._own.upstream[model, event] += 1
+    def record_model_event(self, model: str, event: str) -> None:
+        """Count an event in calls to the model."""
+        self._own.model_events[model, event] += 1
 
     def snapshot(
         self, *, waiting: int = 0, active: int = 0, shared: Mapping[str, int] | None = None
     ) -> Snapshot:
-        """A copy of the totals, with the queue and the shared store as they are now."""
+        """Return a copy of the totals, with the current queue and shared store."""
         copy = merge([self._own])
         copy.waiting, copy.active = waiting, active
         copy.shared.update(shared or {})

@@ -1,4 +1,4 @@
-"""What a replica measures of its calls and batches, and what it reports to the hub."""
+"""What a replica measures about its calls and batches, and reports to the hub."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from serve_app.telemetry.metrics import REPLICA_BUCKETS
 from serve_app.telemetry.snapshot import Snapshot
 
 
-class ReplicaFigures:
-    """One replica's own measurements, under its model's name. Used on the event loop alone."""
+class ReplicaRecorder:
+    """The measurements of one replica, under its model's name. Use only on the event loop."""
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._measured: dict[str, Distribution] = {}
 
     def add(self, what: str, value: float) -> None:
-        """One value of what `REPLICA_BUCKETS` names."""
+        """Add a value; `what` is a key of `REPLICA_BUCKETS`."""
         if what not in self._measured:
             self._measured[what] = Distribution(REPLICA_BUCKETS[what])
         self._measured[what].add(value)
@@ -26,7 +26,7 @@ class ReplicaFigures:
     def snapshot(
         self, engine: Figures | None = None, representations: Mapping[str, int] | None = None
     ) -> Snapshot:
-        """Everything so far, with what the model's engine counts where it has one."""
+        """Return everything measured so far, including the engine's measurements if given."""
         measured = {what: one.copy() for what, one in self._measured.items()}
         if engine is not None:
             measured |= engine.distributions()

@@ -1,4 +1,4 @@
-"""What is known of the request that is being answered, from its first byte to its log line."""
+"""The request being served: what is known about it, and the log line written at its end."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from urllib.parse import quote
 from serve_app.errors import NO_ANSWER, RerankError
 from serve_app.telemetry import tracing
 
-# Below Serve's own, so that its lines go where the others go and can be turned off alone.
+# A child of Serve's logger: same destination, but it can be turned off separately.
 logger = logging.getLogger("ray.serve.access")
 
-# The dialect of calls by handle.
+# The dialect of calls by Ray handle.
 HANDLE = "handle"
 MAX_PATH = 200
 
 
 @dataclass(slots=True)
 class Observed:
-    """One request, by HTTP or by handle. No text of its query or documents is in it.
+    """One request, by HTTP or by handle. Holds no text of its query or documents.
 
-    `timings_ms` are of all its queries together, where it has several.
+    `timings_ms` are sums if the request has several queries.
     """
 
     method: str = "CALL"
@@ -40,14 +40,14 @@ class Observed:
     timings_ms: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
 
-    def ranked(self, *, documents: int, tokens: int, cached_tokens: int) -> None:
-        """Add what one query's answer took."""
+    def add_counts(self, *, documents: int, tokens: int, cached_tokens: int) -> None:
+        """Add the counts of one ranked query."""
         self.documents += documents
         self.tokens += tokens
         self.cached_tokens += cached_tokens
 
-    def took(self, timings_ms: Mapping[str, float]) -> None:
-        """Add the time of one query's stages, also where it failed."""
+    def add_timings(self, timings_ms: Mapping[str, float]) -> None:
+        """Add the durations of one query's stages, whether or not it failed."""
         for stage, ms in timings_ms.items():
             if stage != "total":
                 self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + ms
@@ -57,30 +57,30 @@ _current: ContextVar[Observed | None] = ContextVar("rerank_observed", default=No
 
 
 def current() -> Observed | None:
-    """The request that this code runs for, if it runs for one."""
+    """The current request, if any."""
     return _current.get()
 
 
 def dialect() -> str:
-    """The dialect of the request that this code runs for."""
+    """The dialect of the current request; HANDLE if there is none."""
     observed = _current.get()
     return observed.dialect if observed is not None else HANDLE
 
 
 def note_dialect(name: str) -> None:
-    """Note the dialect of the request that this code runs for."""
+    """Set the dialect of the current request, if any."""
     if (observed := _current.get()) is not None:
         observed.dialect = name
 
 
-def no_lines() -> None:
-    """Write no line for each request."""
+def disable_request_log() -> None:
+    """Stop writing a log line per request."""
     logger.setLevel(logging.WARNING)
 
 
 @contextmanager
-def observing(observed: Observed) -> Iterator[Observed]:
-    """Make the request the current one, for tasks that start within as well."""
+def observe(observed: Observed) -> Iterator[Observed]:
+    """Make the request the current one, also for tasks started inside the block."""
     token = _current.set(observed)
     try:
         yield observed
@@ -89,9 +89,9 @@ def observing(observed: Observed) -> Iterator[Observed]:
 
 
 @contextmanager
-def calling() -> Iterator[Observed]:
-    """Observe a call by handle: its span, and its line in the log."""
-    with observing(Observed(dialect=HANDLE)) as observed, tracing.span("rerank", "server"):
+def observe_call() -> Iterator[Observed]:
+    """Trace and log a call by Ray handle."""
+    with observe(Observed(dialect=HANDLE)) as observed, tracing.span("rerank", "server"):
         status = NO_ANSWER
         try:
             yield observed
@@ -107,25 +107,23 @@ def calling() -> Iterator[Observed]:
 
 
 def log(observed: Observed, status: int, *, level: int = logging.INFO) -> None:
-    """The request's one line. Its fields stand in JSON logs by name, and in text in the line."""
+    """Write the request's log line; its fields are also attributes of the record, for JSON logs."""
     if not logger.isEnabledFor(level):
         return
     fields = _fields(observed, status)
-    words = [f"{name}={value}" for name, value in fields.items() if name not in _IN_FRONT]
-    line = " ".join(words)
-    text = "%s %s %d %.1f ms %s"
-    front = (fields["method"], fields["path"], status, fields["total_ms"], line)
-    logger.log(level, text, *front, extra=fields)
+    rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _LEADING)
+    leading = (fields["method"], fields["path"], status, fields["total_ms"])
+    logger.log(level, "%s %s %d %.1f ms %s", *leading, rest, extra=fields)
 
 
-_IN_FRONT = frozenset({"method", "path", "status", "total_ms"})
+_LEADING = frozenset({"method", "path", "status", "total_ms"})
 
 
 def _fields(observed: Observed, status: int) -> dict[str, Any]:
     total_ms = (time.perf_counter() - observed.started) * 1000
     fields: dict[str, Any] = {
         "method": observed.method,
-        # As it was sent: what is decoded could hold a line's end.
+        # Percent-encoded as sent, since a decoded path could contain a line break.
         "path": quote(observed.path, safe="/:@,+!$&'()*;=~")[:MAX_PATH],
         "status": status,
         "total_ms": round(total_ms, 2),

@@ -1,4 +1,4 @@
-"""One process's totals as plain data, and the sum of several."""
+"""The totals of one process as plain data, and how to merge several."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from serve_app.telemetry import store_metrics
 from serve_app.telemetry.histogram import Histogram
 from serve_app.telemetry.usage import Counts
 
-# What is counted for each API key, by its name, and what Prometheus is told of it.
+# What is counted for each API key: name to help text.
 USAGE: Mapping[str, str] = {
     "requests": "Requests",
-    "documents": "Ranked documents",
+    "documents": "Documents ranked",
     "tokens": "Tokens of ranked pairs",
-    "cached_tokens": "Tokens that the score store answered",
-    "errors": "Requests answered by an error",
+    "cached_tokens": "Tokens of pairs answered from the score store",
+    "errors": "Requests answered with an error",
 }
 
 
@@ -25,13 +25,12 @@ USAGE: Mapping[str, str] = {
 class Snapshot:
     """Totals of one process, or of several merged. Plain data.
 
-    `requests` counts by (dialect, model, status); `http` by (dialect, status); `pairs` by
-    (model, what) what became of the documents; `usage` by (API key's name, what), where what is
-    one of `USAGE`; `usage_by_model` as in `usage.py`; `upstream` by (model, event) what happened
-    in calls to models; `shared` by what, as in `tiers`; `representations` by (model, what), as
-    there; `engine` by (model, what), as in `models.engine_stats`. `wait` and `process` are by
-    model, `distributions` by (model, what) as in `families`. `waiting`, `active` and `replicas`
-    (by model) are of this moment.
+    Keys: `requests` (dialect, model, status); `http` (dialect, status); `pairs` (model, what in
+    `metrics.PAIRS`, or hits); `usage` (API key name, what in `USAGE`); `usage_by_model` as in
+    `usage`; `model_events` (model, event); `shared` and `representations` ([model,] what) as in
+    `store_metrics`; `engine` (model, what in `models.engine_stats`); `wait` and `process` model;
+    `distributions` (model, what in `metrics.DISTRIBUTIONS`). `waiting`, `active` and `replicas`
+    (by model) are current values.
     """
 
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
@@ -39,7 +38,7 @@ class Snapshot:
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage_by_model: Counts = field(default_factory=Counter)
-    upstream: Counter[tuple[str, str]] = field(default_factory=Counter)
+    model_events: Counter[tuple[str, str]] = field(default_factory=Counter)
     shared: Counter[str] = field(default_factory=Counter)
     representations: Counter[tuple[str, str]] = field(default_factory=Counter)
     engine: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -52,13 +51,13 @@ class Snapshot:
 
 
 _COUNTERS = (
-    *("requests", "http", "pairs", "usage", "upstream", "shared", "representations"),
+    *("requests", "http", "pairs", "usage", "model_events", "shared", "representations"),
     *("engine", "replicas", "usage_by_model"),
 )
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """The sum of several processes' figures."""
+    """Return the sum of the snapshots."""
     total = Snapshot()
     for one in snapshots:
         for name in _COUNTERS:
@@ -74,8 +73,8 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     return total
 
 
-def settled(snapshot: Snapshot) -> Snapshot:
-    """The counts of a process that is gone, without what it held."""
+def without_gauges(snapshot: Snapshot) -> Snapshot:
+    """Return a copy without current values, for a process that has exited."""
     copy = merge([snapshot])
     copy.waiting = copy.active = 0
     copy.replicas.clear()
@@ -86,10 +85,10 @@ def settled(snapshot: Snapshot) -> Snapshot:
 
 
 def usage_of(snapshot: Snapshot, key: str) -> dict[str, int]:
-    """What the client of that name has used."""
+    """The usage of the API key of that name."""
     return {what: snapshot.usage[key, what] for what in USAGE}
 
 
 def key_names(snapshot: Snapshot) -> list[str]:
-    """The names of the clients that used anything."""
+    """The names of the API keys that have any usage."""
     return sorted({name for name, _ in snapshot.usage})

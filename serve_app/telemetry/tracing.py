@@ -1,4 +1,4 @@
-"""Spans by OpenTelemetry, where they are asked for. Else nothing is imported and nothing done."""
+"""Tracing with OpenTelemetry. When tracing is off, OpenTelemetry is not imported."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
 FLUSH_S = 2.0
 
 Kind = Literal["internal", "server", "client"]
-# Where a span belongs, as it goes from process to process: W3C's headers.
+# Trace context passed between processes: W3C headers.
 Carrier = Mapping[str, str]
 
-
-# The span of what is not traced.
-NONE: AbstractContextManager[Any] = nullcontext()
+# Replaces a span when tracing is off.
+NO_SPAN: AbstractContextManager[Any] = nullcontext()
 
 
 class _State:
-    """The process's tracer and exporter, once they are started."""
+    """This process's tracer and exporter, once started."""
 
     tracer: Any = None
     provider: Any = None
@@ -38,36 +37,38 @@ _state = _State()
 
 
 def installed() -> bool:
-    """Whether the extra `otel` is."""
+    """Whether the `otel` extra is installed."""
     try:
         return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
     except ModuleNotFoundError:
         return False
 
 
-def wanted(setting: bool | None, environ: Mapping[str, str]) -> bool:
-    """What is set; where nothing is, whether the environment names a collector."""
+def should_start(setting: bool | None, environ: Mapping[str, str]) -> bool:
+    """The setting or, if it is None, whether the environment names a collector."""
     off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if off or environ.get("OTEL_TRACES_EXPORTER") == "none":
         return False
     return any(map(environ.get, ENDPOINTS)) if setting is None else setting
 
 
-def start_if_wanted(setting: bool | None) -> None:
-    """Begin to trace in this process. A collector that is named without the extra is warned of."""
-    if not wanted(setting, os.environ):
+def start_if_enabled(setting: bool | None) -> None:
+    """Start tracing in this process if it is enabled; log a warning if that is not possible."""
+    if not should_start(setting, os.environ):
         return
     if not installed():
-        logger.warning("no traces: they need pip install 'rerank-serve[otel]'")
+        logger.warning("tracing disabled: it requires pip install 'rerank-serve[otel]'")
         return
     if any(os.environ.get(name, "").startswith("grpc") for name in PROTOCOLS):
-        logger.warning("no traces: they go over HTTP; set %s=http/protobuf", PROTOCOLS[-1])
+        logger.warning(
+            "tracing disabled: gRPC is not supported, set %s=http/protobuf", PROTOCOLS[-1]
+        )
         return
     start()
 
 
 def start() -> None:
-    """Begin to trace in this process, by the environment's OTEL_… variables; once."""
+    """Start tracing in this process, configured by OTEL_… variables; does nothing if started."""
     if _state.tracer is not None or not installed():
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -75,28 +76,28 @@ def start() -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    # The environment's name for the service wins over ours.
+    # A service name from the environment takes precedence.
     resource = Resource.create({SERVICE_NAME: SERVICE}).merge(OTELResourceDetector().detect())
-    # `flush` sends the last spans; by itself the provider would hold up the process's end.
+    # `flush` sends the last spans; the provider's own exit hook would delay the exit.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _tell_in_our_log()
+    _log_through_serve()
     _state.provider = provider
     _state.tracer = provider.get_tracer(SERVICE)
 
 
-def _tell_in_our_log() -> None:
-    """What the exporter says, of a collector that is away for example, in the log's own format."""
-    theirs = logging.getLogger("opentelemetry")
-    theirs.handlers = list(logger.handlers)
-    theirs.propagate = False
+def _log_through_serve() -> None:
+    """Log the exporter's messages, such as an unreachable collector, in the service's format."""
+    otel_logger = logging.getLogger("opentelemetry")
+    otel_logger.handlers = list(logger.handlers)
+    otel_logger.propagate = False
 
 
 def flush() -> None:
-    """Send what is held back, when the process is about to end; at most for FLUSH_S."""
+    """Send pending spans before the process exits; takes at most FLUSH_S seconds."""
     if _state.provider is None:
         return
-    # A collector that does not answer is tried again and again, by a call that knows no end.
+    # force_flush retries an unresponsive collector without a time limit.
     sending = threading.Thread(target=_state.provider.force_flush, daemon=True)
     sending.start()
     sending.join(FLUSH_S)
@@ -109,12 +110,12 @@ def enabled() -> bool:
 def span(
     name: str, kind: Kind = "internal", parent: Carrier | None = None, **attributes: Any
 ) -> AbstractContextManager[Any]:
-    """A span around a block, under the current one or under `parent`; gives None where off.
+    """Trace a block as a child of `parent`, or of the current span; yields None if tracing is off.
 
-    Attributes are named `rerank.…`.
+    Attribute names get the prefix `rerank.`.
     """
     if _state.tracer is None:
-        return NONE
+        return NO_SPAN
     return _span(name, kind, parent, attributes)
 
 
@@ -130,8 +131,8 @@ def _span(
         name,
         context=context,
         kind=SpanKind[kind.upper()],
-        attributes=_named(attributes),
-        # Messages may hold what the client sent.
+        attributes=_prefixed(attributes),
+        # Exception messages may contain text sent by the client.
         record_exception=False,
         set_status_on_exception=False,
     ) as current:
@@ -139,46 +140,47 @@ def _span(
             yield current
         except BaseException as error:
             current.set_attribute("error.type", type(error).__name__)
-            failed(current)
+            mark_failed(current)
             raise
 
 
-def _named(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of ours under our name."""
+def _prefixed(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {f"rerank.{name}": value for name, value in attributes.items()}
 
 
-def failed(current: Any) -> None:
-    """Mark a span as one that ended in an error."""
+def mark_failed(current: Any) -> None:
+    """Set the status of a span to error."""
     from opentelemetry.trace import StatusCode
 
     current.set_status(StatusCode.ERROR)
 
 
-def past(name: str, seconds: float, parent: Carrier | None = None, **attributes: Any) -> None:
-    """A span that ends now and began `seconds` ago."""
+def record_span(
+    name: str, seconds: float, parent: Carrier | None = None, **attributes: Any
+) -> None:
+    """Record a span that started `seconds` ago and ends now."""
     if _state.tracer is not None:
         now = time.time_ns()
-        between(name, now - round(seconds * 1e9), now, parent, **attributes)
+        record_span_at(name, now - round(seconds * 1e9), now, parent, **attributes)
 
 
-def between(
+def record_span_at(
     name: str, start_ns: int, end_ns: int, parent: Carrier | None = None, **attributes: Any
 ) -> None:
-    """A span of a time that is over, in nanoseconds since 1970."""
+    """Record a finished span; times in nanoseconds since 1970."""
     if _state.tracer is None:
         return
     from opentelemetry.propagate import extract
 
     context = None if parent is None else extract(parent)
-    made = _state.tracer.start_span(
-        name, context, attributes=_named(attributes), start_time=start_ns
+    recorded = _state.tracer.start_span(
+        name, context, attributes=_prefixed(attributes), start_time=start_ns
     )
-    made.end(end_ns)
+    recorded.end(end_ns)
 
 
-def outgoing() -> dict[str, Carrier]:
-    """What a call to a replica carries beside its arguments: nothing where there is no trace."""
+def trace_kwargs() -> dict[str, Carrier]:
+    """The keyword argument that passes the trace to a replica; empty if nothing is traced."""
     if _state.tracer is None:
         return {}
     from opentelemetry.propagate import inject
@@ -189,7 +191,7 @@ def outgoing() -> dict[str, Carrier]:
 
 
 def trace_id() -> str | None:
-    """The current trace's id as logs have it, in hexadecimal."""
+    """The ID of the current trace in hexadecimal, for logs."""
     if _state.tracer is None:
         return None
     from opentelemetry.trace import format_trace_id, get_current_span

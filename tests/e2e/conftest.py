@@ -1,15 +1,16 @@
-"""Real services, started as a user starts them.
+"""Real services, started as a user would start them.
 
-`service` is one `rerank up` with its default settings and the embedded model, made once for this
-folder by each process that tests in it. Take it (or `url`, `client`, `proxy`) in every test that
-only talks to a service: it costs nothing more. Such tests leave it as it was, and expect other
-tests' requests in its figures.
+`service` is one `rerank up` with default settings and the embedded model, started once for this
+folder by each test process. Use it (or `url`, `client`, `proxy`) in every test that only sends
+requests. Such tests must not change the service, and must expect other tests' requests in its
+metrics.
 
 A test that needs other settings, or that stops or breaks the service, calls `start` and `stop`
-itself: ten seconds each on a quiet machine, so share what it starts in its file by a fixture of
-module scope with a name of its own, and look first whether another file's service will do.
+itself. Each takes ten seconds on an idle machine, so share the service within the file through a
+module-scoped fixture, and check first whether another file's service can be used.
 
-Tests that take the shared service come last in this folder, so that it idles beside no other.
+Tests that use the shared service run last in this folder, so that it does not run idle next to
+others.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from serve_app.deployments.ports import free_port
 from tests.e2e.flaky import Flaky, flaky
 
 START_TIMEOUT_S = 120.0
-# What clients would otherwise fetch or report when they are imported.
+# Prevents clients from fetching data or reporting usage on import.
 os.environ |= {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "HAYSTACK_TELEMETRY_ENABLED": "False",
     "AGNO_TELEMETRY": "false",
 }
-# What a test asks for when it uses the shared service.
+# The fixtures that use the shared service.
 SHARED = {"service", "url", "client", "proxy"}
 FOLDER = Path(__file__).parent
 
@@ -45,9 +46,9 @@ def _shares(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring the tests of the shared service together, after the others of this folder.
+    """Run the tests of the shared service together, after the others in this folder.
 
-    The folder itself is among the first, so that no long file is left for the end.
+    The folder itself keeps its place among the first, so that no long file runs at the end.
     """
     here = iter(sorted((item for item in items if FOLDER in item.path.parents), key=_shares))
     items[:] = [next(here) if FOLDER in item.path.parents else item for item in items]
@@ -61,8 +62,8 @@ class Service:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """This process's environment without settings of the service's, plus `extra`."""
-    # The number of threads is for the tests' own process; Ray gives a replica its own.
+    """This process's environment without the service's settings, plus `extra`."""
+    # The number of threads is for the test process only; Ray sets it for replicas.
     kept = {
         k: v
         for k, v in os.environ.items()
@@ -72,7 +73,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def start(log: Path, **settings: str) -> Service:
-    """`rerank up` on a free port; returns once /ready answers 200."""
+    """Start `rerank up` on a free port; return once /ready answers 200."""
     port = free_port()
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -108,7 +109,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="package")
 def url(request: pytest.FixtureRequest) -> str:
-    """Where the service is: one that runs already, where the environment names it."""
+    """The service's URL; the environment can name one that is already running."""
     if running := os.environ.get("RERANK_E2E_URL"):
         return running
     service: Service = request.getfixturevalue("service")
@@ -117,7 +118,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def proxy(url: str) -> Iterator[Flaky]:
-    """The service behind a proxy that fails as it is told to."""
+    """The service behind a proxy that fails on demand."""
     with flaky(url) as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""A proxy before the service that fails as the service would, for clients' retries and errors."""
+"""A proxy in front of the service that fails on demand, to test clients' retries and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.local_server import QuietHandler, serving
 
 @dataclass
 class Flaky:
-    """`plan`: what happens to the next requests, an error or a delay in seconds; then none."""
+    """`plan`: errors, or delays in seconds, for the next requests; later ones succeed."""
 
     url: str
     plan: list[RerankError | float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A service, a Prometheus over it, and a collector beside it, for the tests of what is seen."""
+"""A service with Prometheus and a trace collector, for the observability tests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Running:
         return httpx.post(f"{self.service.url}{path}", json=body, headers=sent, timeout=60)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The JSON lines of the service's console."""
+        """The JSON lines on the service's console."""
         text = self.service.log.read_text(errors="replace").splitlines()
         return [json.loads(line) for line in text if line.startswith("{")]
 
@@ -56,7 +56,7 @@ class Running:
 
 def _jobs(service: Service, session: Path) -> list[dict[str, Any]]:
     (port,) = session.glob("metrics_export_port_*")
-    # Ray's agent listens on the node's own address.
+    # Ray's agent listens on the node's address.
     (node,) = set(re.findall(r"--node-ip-address=(\S+)", _commands(session)))
     return [
         {
@@ -72,7 +72,7 @@ def _jobs(service: Service, session: Path) -> list[dict[str, Any]]:
 
 
 def _commands(session: Path) -> str:
-    """The command lines of the processes that belong to Ray's session."""
+    """The command lines of the processes of Ray's session."""
     found = ""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -86,11 +86,11 @@ def _commands(session: Path) -> str:
 
 @contextmanager
 def observed(folder: Path) -> Iterator[Running]:
-    """The service with what looks at it, after traffic in two turns with a scrape between them."""
+    """Start all of them, and send traffic before and after a scrape."""
     with (
         fake.serving(fake.cohere) as provider,
         collecting() as collector,
-        # Short: the paths of Ray's sockets are long and have a limit.
+        # A short path, since the length of Ray's socket paths is limited.
         tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as ray,
     ):
         hosted = {"provider": "cohere", "model": "m", "api_key_env": "A_PROVIDERS_KEY"}
@@ -123,7 +123,7 @@ def observed(folder: Path) -> Iterator[Running]:
 
 
 def _traffic(running: Running, turn: int) -> None:
-    """Several dialects and models, repeated pairs, and what goes wrong."""
+    """Send requests in several dialects and to several models, repeated pairs and failures."""
     new = [f"{text} {turn}" for text in DOCUMENTS]
     ask = {"query": QUERY, "documents": new}
     statuses = [

@@ -1,4 +1,4 @@
-"""Run by a test in a process of its own: the service, and an application that calls it."""
+"""The service and an application that calls it; a test runs this in a separate process."""
 
 from __future__ import annotations
 

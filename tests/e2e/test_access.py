@@ -1,4 +1,4 @@
-"""Keys and limits of a running service: by its proxy, its file of keys, its log."""
+"""Keys and limits of a running service, with its proxy, key file and log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RELOAD_S = 10.0
 
 
 def new_key(*flags: str) -> tuple[str, str]:
-    """A key and its line, from the command."""
+    """A key and its line from `rerank key`."""
     made = subprocess.run(
         [sys.executable, "-m", "serve_app", "key", *flags],
         env=environment(),
@@ -53,7 +53,7 @@ def post(service: Service, key: str, path: str = "/v1/rerank") -> httpx.Response
 
 
 def until(service: Service, key: str, status: int) -> httpx.Response:
-    """The first answer of that status; the file is looked at once a second."""
+    """Return the first response with the status; the key file is checked once a second."""
     deadline = time.monotonic() + RELOAD_S
     while (answer := post(service, key)).status_code != status:
         assert time.monotonic() < deadline, answer.text
@@ -61,7 +61,7 @@ def until(service: Service, key: str, status: int) -> httpx.Response:
     return answer
 
 
-def test_only_a_key_lets_in(guarded: Service) -> None:
+def test_a_key_is_required(guarded: Service) -> None:
     refused = httpx.post(f"{guarded.url}/v1/rerank", json=BODY)
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"] == "Bearer"
@@ -74,14 +74,14 @@ def test_only_a_key_lets_in(guarded: Service) -> None:
     assert httpx.get(f"{guarded.url}/metrics").status_code == 401
 
 
-def test_a_request_id_goes_through_refusals(guarded: Service) -> None:
+def test_rejections_keep_the_request_id(guarded: Service) -> None:
     headers = {"x-request-id": "mine-7"}
     refused = httpx.post(f"{guarded.url}/v1/rerank", json=BODY, headers=headers)
     assert refused.headers.get_list("x-request-id") == ["mine-7"]
     assert refused.json()["id"] == "mine-7"
 
 
-def test_a_page_of_another_origin(guarded: Service) -> None:
+def test_cors_for_a_page_of_another_origin(guarded: Service) -> None:
     asked = {
         "origin": "https://app.example",
         "access-control-request-method": "POST",
@@ -92,7 +92,9 @@ def test_a_page_of_another_origin(guarded: Service) -> None:
     assert preflight.headers["access-control-allow-origin"] == "https://app.example"
 
 
-def test_keys_come_and_go_without_a_restart_and_have_limits(guarded: Service, keys: Path) -> None:
+def test_keys_can_be_changed_without_a_restart_and_have_limits(
+    guarded: Service, keys: Path
+) -> None:
     key, line = new_key("--name", "second", "--rpm", "2")
     keys.write_text(line)
     answer = until(guarded, key, 200)
@@ -106,14 +108,14 @@ def test_keys_come_and_go_without_a_restart_and_have_limits(guarded: Service, ke
     until(guarded, "the-first-key", 401)
     keys.write_text("not a key")
     time.sleep(1.1)
-    assert post(guarded, key).status_code == 429, "the old keys stay"
+    assert post(guarded, key).status_code == 429, "the old keys stay valid"
     usage = httpx.get(f"{guarded.url}/v1/usage", headers={"x-api-key": key}).json()
     assert (usage["key"], usage["documents"]) == ("second", 4)
     assert usage["cached_tokens"] > 0
     assert key not in guarded.log.read_text()
 
 
-def test_a_wrong_file_stops_the_start(tmp_path: Path) -> None:
+def test_an_invalid_key_file_prevents_the_start(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "serve_app", "up"],
         env=environment(RERANKER_API_KEYS_FILE=str(tmp_path / "nowhere")),

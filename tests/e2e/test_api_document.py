@@ -1,4 +1,4 @@
-"""docs/api.md: each of its requests is run as it stands, and its table of errors is true."""
+"""docs/api.md: its requests work as written, and its table of errors is correct."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serve_app.api.dialects.voyage import VOYAGE
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
 ANSWERS = ("results", "data", "rankings", "answers", "model_id")
-# The rows of its table of errors, in their order.
+# The rows of its table of errors, in order.
 ROWS: list[errors.RerankError] = [
     errors.MalformedBody("x"),
     errors.BadRequest("x"),
@@ -44,7 +44,7 @@ COLUMNS: list[Wire] = [NATIVE, VOYAGE, TEI, SCORE, NIM]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=range(len(COMMANDS)))
-def test_its_requests_are_answered(url: str, command: str) -> None:
+def test_its_requests_work(url: str, command: str) -> None:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command.replace("http://127.0.0.1:8000", url)],
         capture_output=True,
@@ -58,13 +58,13 @@ def test_its_requests_are_answered(url: str, command: str) -> None:
         assert "results" in entry
 
 
-def test_every_scoring_route_has_a_request() -> None:
+def test_every_scoring_route_has_an_example_request() -> None:
     paths = {re.sub(r"/v1/retrieval/.*", "/v1/retrieval", path) for path in ROUTES}
-    paths -= {"/vllm/rerank"}  # another name of one that has
+    paths -= {"/vllm/rerank"}  # an alias
     assert all(any(f":8000{path}" in command for command in COMMANDS) for path in paths)
 
 
-def test_its_table_of_errors_is_what_the_dialects_say() -> None:
+def test_its_table_of_errors_matches_the_dialects() -> None:
     table = TEXT[TEXT.index("## Errors") :]
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
     for error, row in zip(ROWS, rows[1:], strict=True):

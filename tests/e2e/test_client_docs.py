@@ -1,4 +1,4 @@
-"""The code in the client's pages runs as it stands, on a running service."""
+"""The code in the client's documentation works as written with a running service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def run(code: str, folder: Path) -> str:
-    """What a script prints, run in `folder`."""
+    """Run a script in `folder`; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(PYTHONPATH=str(ROOT)),
@@ -29,12 +29,12 @@ def run(code: str, folder: Path) -> str:
 
 
 def blocks(page: str, service: Service) -> str:
-    """A page's blocks one after another, as a reader would enter them."""
+    """Join the code blocks of a page, as a reader would run them."""
     text = (ROOT / "docs" / page).read_text().replace("http://127.0.0.1:8000", service.url)
     return "\n".join(BLOCK.findall(text))
 
 
-def test_the_client(service: Service, tmp_path: Path) -> None:
+def test_the_client_page_works(service: Service, tmp_path: Path) -> None:
     code = blocks("client.md", service) + (
         "\nimport asyncio; asyncio.run(search())"
         "\nprint(found.requests, len(frame), len(scores), array.shape, tokens > 0, one)"
@@ -50,14 +50,14 @@ def test_the_client(service: Service, tmp_path: Path) -> None:
     assert exported["tokens"] > 0
 
 
-def test_agents(service: Service, tmp_path: Path) -> None:
+def test_the_agents_page_works(service: Service, tmp_path: Path) -> None:
     lines = run(blocks("agents.md", service), tmp_path).splitlines()
     assert json.loads(lines[0])["results"][0]["index"] == 1
     assert json.loads(lines[1])["results"][0]["text"] == "Bamboo, with teeth."
     assert "'index': 1" in lines[2]
 
 
-def test_frameworks(service: Service, tmp_path: Path) -> None:
+def test_the_frameworks_page_works(service: Service, tmp_path: Path) -> None:
     lines = run(blocks("frameworks.md", service), tmp_path).splitlines()
     firsts = [lines[0], lines[2], lines[4]]
     assert all("Pandas eat bamboo." in line for line in firsts), lines
@@ -67,7 +67,7 @@ def test_frameworks(service: Service, tmp_path: Path) -> None:
     assert lines[8] == "zoo"
 
 
-def test_the_example_answers_from_real_text(service: Service) -> None:
+def test_the_rag_example_answers_from_real_text(service: Service) -> None:
     question = "how do I shorten a text to fit a width?"
     done = subprocess.run(
         [sys.executable, "-m", "examples.rag", question, "--url", service.url],

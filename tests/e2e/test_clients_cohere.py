@@ -1,4 +1,4 @@
-"""Cohere's own SDK, unmodified but for its base URL, in the versions that are in use."""
+"""Cohere's SDK with only its base URL changed, in the versions in use."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_v2_tokens_priority_and_cached_tokens(url: str) -> None:
     assert again.meta.cached_tokens == again.meta.tokens.input_tokens
 
 
-def test_what_the_service_refuses_is_the_sdks_own_exception(url: str) -> None:
+def test_rejections_raise_the_sdks_exceptions(url: str) -> None:
     for client in clients(url):
         cases: list[tuple[type[ApiError], dict[str, Any]]] = [
             (sdk.BadRequestError, {"query": "", "documents": DOCUMENTS}),
@@ -105,7 +105,9 @@ def test_what_the_service_refuses_is_the_sdks_own_exception(url: str) -> None:
         (errors.BodyTooLarge("large"), ApiError),
     ],
 )
-def test_each_error_class(proxy: Flaky, error: errors.RerankError, kind: type[ApiError]) -> None:
+def test_each_error_raises_its_exception(
+    proxy: Flaky, error: errors.RerankError, kind: type[ApiError]
+) -> None:
     for client in clients(proxy.url):
         proxy.plan = [error]
         with pytest.raises(kind) as caught:
@@ -113,7 +115,7 @@ def test_each_error_class(proxy: Flaky, error: errors.RerankError, kind: type[Ap
         assert caught.value.status_code == error.status
 
 
-def test_it_tries_again_after_what_may_pass(proxy: Flaky) -> None:
+def test_it_retries_temporary_errors(proxy: Flaky) -> None:
     for client in clients(proxy.url):
         proxy.seen = 0
         proxy.plan = [errors.Overloaded("full"), errors.ModelUnavailable("away")]
@@ -121,7 +123,7 @@ def test_it_tries_again_after_what_may_pass(proxy: Flaky) -> None:
         assert proxy.seen == 3
 
 
-def test_it_gives_up_in_time(proxy: Flaky) -> None:
+def test_it_times_out(proxy: Flaky) -> None:
     for client in clients(proxy.url):
         proxy.plan = [3.0]
         with pytest.raises(TimeoutException):
@@ -129,7 +131,7 @@ def test_it_gives_up_in_time(proxy: Flaky) -> None:
 
 
 @pytest.mark.skipif(
-    not hasattr(cohere, "RerankRelevantSpans"), reason="this version knows no spans"
+    not hasattr(cohere, "RerankRelevantSpans"), reason="this version has no relevant spans"
 )
 def test_relevant_spans(url: str) -> None:
     client = cohere.ClientV2("key", base_url=url, timeout=30)
@@ -145,7 +147,7 @@ def test_relevant_spans(url: str) -> None:
 
 
 @pytest.mark.skipif("RERANK_NEWEST" in os.environ, reason="runs this file itself")
-def test_the_newest_sdk_beside_the_one_that_frameworks_pin(url: str) -> None:
+def test_the_newest_sdk_in_addition_to_the_one_pinned_by_frameworks(url: str) -> None:
     newest = Path(sys.prefix) / "newest"
     assert (newest / "cohere").is_dir(), "`make test` installs it there"
     done = subprocess.run(

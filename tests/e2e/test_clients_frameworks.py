@@ -1,4 +1,4 @@
-"""Frameworks that wrap the rerank APIs: LangChain, LlamaIndex, Haystack, LiteLLM, and others."""
+"""Frameworks that wrap rerank APIs: LangChain, LlamaIndex, Haystack, LiteLLM and others."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_haystack_vllm(url: str, base: str) -> None:
     assert answer["documents"][0].content == DOCUMENTS[BEST]
 
 
-# Each of LiteLLM's providers, with the base URL that its documentation asks for.
+# Each of LiteLLM's providers, with the base URL from its documentation.
 PROVIDERS = pytest.mark.parametrize(
     ("model", "base"),
     [
@@ -137,7 +137,7 @@ async def test_litellm(url: str, model: str, base: str) -> None:
 )
 def test_litellm_on_errors(proxy: Flaky, error: errors.RerankError) -> None:
     proxy.plan = [error]
-    # It has one class for whatever a rerank provider answers, and gives the answer with it.
+    # It raises one exception class for all errors of rerank providers, with the response.
     with pytest.raises(litellm.exceptions.APIConnectionError, match=error.message):
         litellm.rerank(
             model=f"cohere/{HOSTED}",
@@ -180,7 +180,7 @@ def test_agno_through_cohere(url: str) -> None:
     assert best.reranking_score is not None
 
 
-def test_answers_come_packed_to_whoever_asks(url: str) -> None:
+def test_responses_are_compressed_on_request(url: str) -> None:
     body = {"query": QUERY, "documents": [f"{text} {i}" for i, text in enumerate(DOCUMENTS * 50)]}
     for encoding in ("gzip", "zstd"):
         answer = httpx.post(

@@ -1,4 +1,4 @@
-"""Jina's format as its documentation writes it, and the frameworks' Jina rerankers."""
+"""Jina's format as documented, and the frameworks' Jina rerankers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_its_other_fields(url: str) -> None:
 
 
 def langchain(url: str, monkeypatch: pytest.MonkeyPatch) -> jina_rerank.JinaRerank:
-    # The one way to give this client another base URL.
+    # The only way to change this client's base URL.
     monkeypatch.setattr(jina_rerank, "JINA_API_URL", f"{url}/v1/rerank")
     return jina_rerank.JinaRerank(model=MODEL, jina_api_key="key", top_n=2)  # type: ignore[call-arg]
 
@@ -81,7 +81,7 @@ def test_llama_index(url: str) -> None:
 @pytest.mark.parametrize(
     "error", [errors.Overloaded("full"), errors.ModelUnavailable("away"), errors.BadRequest("no")]
 )
-def test_whatever_the_status_they_read_the_detail(
+def test_clients_show_the_detail_of_every_error(
     proxy: Flaky, monkeypatch: pytest.MonkeyPatch, error: errors.RerankError
 ) -> None:
     proxy.plan = [error, error]

@@ -40,7 +40,7 @@ async def test_infinity_client(url: str) -> None:
         assert answer.id  # type: ignore[union-attr]
 
 
-def test_infinity_client_on_errors_and_time(url: str, proxy: Flaky) -> None:
+def test_infinity_client_errors_and_timeouts(url: str, proxy: Flaky) -> None:
     strict = infinity_client.Client(base_url=url, raise_on_unexpected_status=True)
     with pytest.raises(UnexpectedStatus) as caught:
         infinity.sync(client=strict, body=RerankInput(query=" ", documents=["a"]))
@@ -62,7 +62,7 @@ def test_agno_through_infinity(url: str) -> None:
     assert best.reranking_score is not None
 
 
-def test_tei_as_its_documentation_and_ragflow_write_it(url: str) -> None:
+def test_tei_as_documented_and_as_used_by_ragflow(url: str) -> None:
     body = {"query": QUERY, "texts": DOCUMENTS, "raw_scores": False, "truncate": True}
     ranks = httpx.post(f"{url}/rerank", json=body, timeout=30).json()
     assert ranks[0]["index"] == BEST
@@ -187,7 +187,7 @@ async def test_langchain_through_nvidia(url: str) -> None:
     assert best.page_content == DOCUMENTS[BEST]
 
 
-def test_langchain_through_nvidia_on_errors(url: str, proxy: Flaky) -> None:
+def test_langchain_through_nvidia_errors(url: str, proxy: Flaky) -> None:
     ranker = NVIDIARerank(base_url=f"{url}/v1", model=MODEL, truncate="NONE")
     with pytest.raises(Exception, match=r"\[400\]"):
         ranker.compress_documents([Document(page_content="word " * 5000)], "q")

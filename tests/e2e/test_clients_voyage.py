@@ -1,4 +1,4 @@
-"""Voyage's SDK, and LangChain's wrapper of it, unmodified but for their base URL."""
+"""Voyage's SDK and LangChain's wrapper with only their base URL changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serve_app import errors
 from tests.e2e.flaky import Flaky
 from tests.e2e.texts import BEST, DOCUMENTS, QUERY
 
-# Its own base path, and the two that it may share with others.
+# Its own base path, and two that it shares with others.
 BASES = pytest.mark.parametrize("base", ["/voyage/v1", "/v1", ""])
 
 
@@ -35,14 +35,14 @@ async def test_it_ranks(url: str, base: str) -> None:
     assert (await ask(later)).results[0].index == BEST
 
 
-def test_a_document_that_may_not_be_cut(url: str) -> None:
+def test_a_document_that_is_too_long_is_rejected_without_truncation(url: str) -> None:
     client: Any = voyageai.Client(api_key="key", base_url=f"{url}/voyage/v1")
     with pytest.raises(sdk.InvalidRequestError, match="longer"):
         client.rerank("q", ["word " * 5000], model="rerank-2.5", truncation=False)
     assert client.rerank("q", ["word " * 5000], model="rerank-2.5").results
 
 
-def test_what_is_refused(url: str) -> None:
+def test_invalid_requests_are_rejected(url: str) -> None:
     client: Any = voyageai.Client(api_key="key", base_url=f"{url}/voyage/v1")
     with pytest.raises(sdk.InvalidRequestError, match="top_k"):
         ask(client, top_k=0)
@@ -61,14 +61,16 @@ def test_what_is_refused(url: str) -> None:
         (errors.InvalidRequest("wrong"), sdk.InvalidRequestError),
     ],
 )
-def test_each_error_class(proxy: Flaky, error: errors.RerankError, kind: type[Exception]) -> None:
+def test_each_error_raises_its_exception(
+    proxy: Flaky, error: errors.RerankError, kind: type[Exception]
+) -> None:
     client: Any = voyageai.Client(api_key="key", base_url=f"{proxy.url}/voyage/v1")
     proxy.plan = [error]
     with pytest.raises(kind):
         ask(client)
 
 
-def test_it_tries_again_and_gives_up_in_time(proxy: Flaky) -> None:
+def test_it_retries_and_times_out(proxy: Flaky) -> None:
     client: Any = voyageai.Client(
         api_key="key", base_url=f"{proxy.url}/voyage/v1", max_retries=3, timeout=1
     )

@@ -1,4 +1,4 @@
-"""Faults under load: no answer is lost, none is wrong, and what is of no use is not forwarded."""
+"""Faults under load: no response is lost or wrong, and abandoned work is not run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Seen = dict[str, dict[str, Any]]
 
 
 def _run(*scenarios: str, ingresses: int = 1, traffic: str = "auto") -> Seen:
-    """What the driver saw of the scenarios, one after the other on one cluster."""
-    # Short, because the paths of Ray's sockets are long and have a limit.
+    """Run the scenarios one after the other on one cluster; return what the driver saw."""
+    # A short path, since the length of Ray's socket paths is limited.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         out = Path(folder) / "out.json"
         done = subprocess.run(
@@ -68,14 +68,14 @@ def quick() -> Seen:
     return _run(*QUICK)
 
 
-def test_killed_replicas_take_no_request_along(quick: Seen) -> None:
+def test_no_request_is_lost_if_replicas_are_killed(quick: Seen) -> None:
     seen = quick["replica_killed"]
     _nothing_lost(seen)
     assert seen["statuses"] == {"200": seen["answered"]}
-    assert seen["reported"] > 0  # the calls that the dead ones had were made again
+    assert seen["reported"] > 0  # calls to killed replicas were retried
 
 
-def test_a_replica_that_hangs_is_ended_and_its_requests_are_asked_elsewhere(quick: Seen) -> None:
+def test_a_hanging_replica_exits_and_its_requests_are_retried_elsewhere(quick: Seen) -> None:
     seen = quick["replica_hangs"]
     _nothing_lost(seen)
     assert seen["statuses"] == {"200": seen["answered"]}
@@ -83,18 +83,18 @@ def test_a_replica_that_hangs_is_ended_and_its_requests_are_asked_elsewhere(quic
     assert 2 < seen["slowest_s"] < 30
 
 
-def test_merging_is_changed_in_running_replicas(quick: Seen) -> None:
+def test_batch_options_can_be_changed_in_running_replicas(quick: Seen) -> None:
     seen = quick["reconfigured"]
     _nothing_lost(seen)
     assert seen["same"]
     assert seen["merged"] > 2
 
 
-def test_without_redis_requests_go_on(quick: Seen) -> None:
+def test_requests_succeed_without_redis(quick: Seen) -> None:
     _nothing_lost(quick["redis_killed"])
 
 
-def test_what_nobody_waits_for_is_never_forwarded(quick: Seen) -> None:
+def test_abandoned_work_is_never_run(quick: Seen) -> None:
     seen = quick["clients_gone"]
     _nothing_lost(seen)
     assert sorted(seen["left"]) == ["gone left"] * 10 + ["late 504"] * 10
@@ -104,10 +104,10 @@ def test_what_nobody_waits_for_is_never_forwarded(quick: Seen) -> None:
     assert (by_status["499"], by_status["504"]) == (10, 10)
 
 
-def test_a_replica_drops_by_itself_what_is_late_or_cancelled(quick: Seen) -> None:
+def test_a_replica_drops_late_and_cancelled_calls(quick: Seen) -> None:
     seen = quick["late_in_the_replica"]
     assert (seen["answered"], seen["refused"], seen["forwarded_dead"]) == (800, 10, 0)
-    assert seen["dropped"] >= 10  # of those cancelled, some had not come yet
+    assert seen["dropped"] >= 10  # some of the cancelled ones had not arrived yet
 
 
 @pytest.fixture(scope="module")
@@ -116,38 +116,38 @@ def slow() -> Seen:
 
 
 @pytest.mark.slow
-def test_haproxy_sends_the_requests_of_a_dead_ingress_to_another(slow: Seen) -> None:
+def test_haproxy_retries_the_requests_of_a_dead_ingress_on_another(slow: Seen) -> None:
     seen = slow["ingress_killed"]
     _nothing_lost(seen)
-    # It closes the client's connection where the one to the ingress was reset: seldom.
+    # In rare cases the connection to the ingress is reset, and HAProxy closes the client's.
     assert seen["retries"] <= 1
     assert set(seen["statuses"]) <= {"200", "RemoteProtocolError", "ReadError"}
 
 
 @pytest.mark.slow
-def test_a_request_too_large_for_that_is_sent_again_by_its_client(slow: Seen) -> None:
+def test_a_request_too_large_for_haproxy_to_retry_is_retried_by_the_client(slow: Seen) -> None:
     _nothing_lost(slow["ingress_killed_with_large_requests"])
 
 
 @pytest.mark.slow
-def test_a_rolling_update_loses_nothing(slow: Seen) -> None:
+def test_a_rolling_update_loses_no_request(slow: Seen) -> None:
     seen = slow["rolling_update"]
     _nothing_lost(seen)
     assert seen["replaced"]
 
 
 @pytest.mark.slow
-def test_without_its_controller_the_service_goes_on(slow: Seen) -> None:
+def test_the_service_keeps_running_without_its_controller(slow: Seen) -> None:
     _nothing_lost(slow["controller_killed"])
 
 
 @pytest.mark.slow
-def test_behind_serves_own_proxy_clients_that_go_are_noticed_too() -> None:
+def test_serves_own_proxy_also_notices_disconnected_clients() -> None:
     seen = _run("ingress_killed_retried", "clients_gone", ingresses=2, traffic="proxy")
     _nothing_lost(seen["ingress_killed_retried"])
     assert seen["clients_gone"]["forwarded_dead"] == 0
 
 
 @pytest.mark.slow
-def test_a_node_that_goes_takes_no_request_along() -> None:
+def test_no_request_is_lost_if_a_node_goes_down() -> None:
     _nothing_lost(_run("node_removed")["node_removed"])

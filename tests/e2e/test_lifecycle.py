@@ -1,4 +1,4 @@
-"""Start, refusal to start, stop: as a user sees them."""
+"""Starting, failing to start, and stopping, as seen by a user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.e2e.conftest import environment, start
 
 
 def _session_processes(session: int) -> list[str]:
-    """Command lines of processes of this session that are not zombies."""
+    """The command lines of this session's processes, except zombies."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -29,7 +29,7 @@ def _session_processes(session: int) -> list[str]:
 
 
 @pytest.mark.parametrize("path", ["auto", "proxy"])
-def test_sigterm_finishes_what_is_in_flight_and_leaves_no_process(
+def test_sigterm_finishes_requests_in_flight_and_leaves_no_process(
     tmp_path: Path, path: str
 ) -> None:
     service = start(tmp_path / "log", RERANKER_TRAFFIC=path)
@@ -56,7 +56,7 @@ def test_sigterm_finishes_what_is_in_flight_and_leaves_no_process(
 
 
 def _first_refusal(url: str) -> httpx.Response:
-    """What a new request gets once the stop has begun."""
+    """The response to a new request after the shutdown has started."""
     for _ in range(100):
         answer = httpx.post(f"{url}/rerank", json={"query": "q", "documents": ["d"]}, timeout=60)
         if answer.status_code != 200:
@@ -75,7 +75,7 @@ def _first_refusal(url: str) -> httpx.Response:
         ({"RERANKER_NUM_CPUS": "5000"}, "5000 CPU"),
     ],
 )
-def test_what_can_not_start_says_why_once(
+def test_a_failed_start_reports_the_reason_once(
     tmp_path: Path, settings: dict[str, str], expected: str
 ) -> None:
     done = subprocess.run(
@@ -104,7 +104,7 @@ def test_daemon_status_logs_down(tmp_path: Path) -> None:
             timeout=180,
         )
 
-    assert "nothing answers" in rerank("status").stderr
+    assert "no service is running" in rerank("status").stderr
     up = rerank("up", "--daemon")
     assert up.returncode == 0, up.stderr
     try:

@@ -1,4 +1,4 @@
-"""One service with a model of every family: each answers as its scorer does in this process."""
+"""A service with a model of every family returns the scores that they have in this process."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _ask(running: Service, **body: Any) -> dict[int, float]:
 
 @pytest.mark.parametrize("family", MAKERS)
 @pytest.mark.parametrize("options", [ScoreOptions(), ScoreOptions(max_tokens_per_doc=3)])
-def test_the_service_scores_as_the_library(
+def test_the_service_returns_the_librarys_scores(
     running: Service, folders: dict[str, Path], family: str, options: ScoreOptions
 ) -> None:
     scorer = load(ModelSpec(family, source=str(folders[family]), dtype="float32"))
@@ -81,12 +81,12 @@ def test_the_service_scores_as_the_library(
     scores = scorer.score(QUERY, DOCUMENTS, options)
     expected = [relevance(score.logit, scorer.info.activation) for score in scores]
     found = _ask(running, model=family, max_tokens_per_doc=options.max_tokens_per_doc)
-    # Kept representations are rounded to fp16.
+    # Cached representations are rounded to fp16.
     tolerance = 1e-3 if family in ("late-interaction", "colbert", "bi-encoder") else 1e-4
     assert [found[i] for i in range(len(DOCUMENTS))] == pytest.approx(expected, abs=tolerance)
 
 
-def test_an_instruction_changes_the_scores_of_a_prompted_model_alone(running: Service) -> None:
+def test_an_instruction_only_changes_the_scores_of_a_prompted_model(running: Service) -> None:
     plain = _ask(running, model="causal")
     assert _ask(running, model="causal", instruction="Find what cats eat") != plain
     body = {"query": QUERY, "documents": DOCUMENTS, "model": "cross-encoder", "instruction": "x"}
@@ -95,7 +95,7 @@ def test_an_instruction_changes_the_scores_of_a_prompted_model_alone(running: Se
     assert "takes no instruction" in refused.json()["message"]
 
 
-def test_images_are_scored_by_the_model_that_reads_them(
+def test_images_are_scored_by_a_multimodal_model(
     running: Service, folders: dict[str, Path]
 ) -> None:
     image = document(picture(96, 64))
@@ -118,7 +118,7 @@ def test_images_are_scored_by_the_model_that_reads_them(
 
 
 @pytest.mark.parametrize("family", ["cross-encoder", "causal", "seq2seq"])
-def test_rerank_score_ranks_by_each(
+def test_rerank_score_works_with_each_model(
     folders: dict[str, Path],
     tmp_path: Path,
     family: str,

@@ -1,4 +1,4 @@
-"""One real service, its traffic, and what is seen of it: metrics, panels, logs, traces."""
+"""Metrics, dashboard panels, logs and traces of a real service with traffic."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_ray_has_the_services_own_figures(seen: Running, name: str) -> None:
-    """Over all labels; whatever came last needs its time to reach both."""
+def test_rays_metrics_equal_the_services_own(seen: Running, name: str) -> None:
+    """Summed over all labels; recent values take some time to reach both."""
     deadline = time.monotonic() + 30
     while True:
         own, by_ray = (
@@ -72,14 +72,14 @@ def _targets() -> list[Any]:
 @pytest.mark.parametrize("expression", _targets())
 def test_every_panel_has_data(seen: Running, expression: str) -> None:
     filled = expression
-    # As Grafana fills them, for All and for a service that has run for a minute.
+    # As Grafana sets them, for "All" and a service that has run for a minute.
     for name, value in {"model": ".*", "__rate_interval": "60s", "__range": "60s"}.items():
         filled = filled.replace(f"${name}", value)
     assert "$" not in filled
     seen.prometheus.wait_for(filled)
 
 
-def test_the_dashboards_rows_and_variables() -> None:
+def test_the_dashboard_has_its_rows_and_variables() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
     assert rows == [
         "Traffic",
@@ -109,13 +109,13 @@ def test_promtool_accepts_the_rules_and_the_example() -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_rules_name_metrics_that_there_are(seen: Running) -> None:
+def test_rules_refer_to_existing_metrics(seen: Running) -> None:
     for rule in seen.prometheus.get("/api/v1/rules")["groups"][0]["rules"]:
         for name in re.findall(r"\brerank_[a-z_]+", rule["query"]):
             seen.prometheus.wait_for(name)
 
 
-def test_a_requests_id_goes_its_whole_way(seen: Running) -> None:
+def test_the_request_id_is_logged_in_every_process(seen: Running) -> None:
     new = [*DOCUMENTS, "a document of its own"]
     answer = seen.post("/v1/rerank", {"query": QUERY, "documents": new}, **{"x-request-id": "id-7"})
     assert answer.headers["x-request-id"] == "id-7"
@@ -129,7 +129,7 @@ def test_a_requests_id_goes_its_whole_way(seen: Running) -> None:
     assert all(one["batch_calls"] >= 1 and one["deployment"] == "rerank_Model-0" for one in batches)
 
 
-def test_warnings_about_a_request_carry_its_id(seen: Running) -> None:
+def test_warnings_about_a_request_have_its_id(seen: Running) -> None:
     ask = {"query": "by another", "documents": DOCUMENTS, "model": "spare"}
     seen.post("/v1/rerank", ask, **{"x-request-id": "id-8"})
     mine = [line for line in seen.lines() if line.get("request_id") == "id-8"]
@@ -143,14 +143,14 @@ def test_warnings_about_a_request_carry_its_id(seen: Running) -> None:
         mine = [line for line in seen.lines() if line.get("request_id") == "id-8"]
 
 
-def test_refusals_are_logged_and_probes_are_not(seen: Running) -> None:
+def test_rejections_are_logged_but_probes_are_not(seen: Running) -> None:
     assert seen.wait_for_line(status=401)["path"] == "/v1/rerank"
     assert seen.wait_for_line(status=404)["dialect"] == "v1"
     probes = [line for line in seen.lines() if line.get("path") == "/metrics"]
     assert {line["levelname"] for line in probes} == {"DEBUG"}
 
 
-def test_no_text_and_no_key_is_logged(seen: Running) -> None:
+def test_no_text_or_key_is_logged(seen: Running) -> None:
     odd = "zebrafish\nregenerate {} %s"
     seen.post("/v1/rerank", {"query": odd, "documents": [], "model": odd})
     httpx.get(f"{seen.service.url}/%0AINFO?key={KEY}", timeout=10)
@@ -161,8 +161,8 @@ def test_no_text_and_no_key_is_logged(seen: Running) -> None:
         assert [str(path) for path, text in texts.items() if word in text] == []
 
 
-def test_one_request_is_one_tree_over_the_processes(seen: Running) -> None:
-    # Longer than any chunk, whatever token budget the model was given.
+def test_a_request_is_one_trace_across_processes(seen: Running) -> None:
+    # Longer than any chunk, whatever the model's token budget is.
     documents = [f"{i} " + "some words of a longer document " * 40 for i in range(48)]
     answer = seen.post(
         "/v1/rerank",
@@ -194,7 +194,7 @@ def test_one_request_is_one_tree_over_the_processes(seen: Running) -> None:
     assert {name for name, _ in seen.collector.spans} == {"rerank-serve"}
 
 
-def test_a_providers_call_is_in_the_tree_and_no_text_in_any_span(seen: Running) -> None:
+def test_a_call_to_a_provider_is_in_the_trace_and_spans_contain_no_text(seen: Running) -> None:
     trace = "5bf92f3577b34da6a3ce929d0e0e4737"
     seen.post(
         "/v1/rerank",
@@ -210,7 +210,7 @@ def test_a_providers_call_is_in_the_tree_and_no_text_in_any_span(seen: Running) 
         assert word not in everything
 
 
-def test_the_trace_is_named_in_the_log(seen: Running) -> None:
+def test_the_log_has_the_trace_id(seen: Running) -> None:
     trace = "6bf92f3577b34da6a3ce929d0e0e4738"
     ask = {"query": QUERY, "documents": DOCUMENTS}
     seen.post("/v1/rerank", ask, traceparent=f"00-{trace}-{PARENT}-01")

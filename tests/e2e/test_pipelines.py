@@ -1,4 +1,4 @@
-"""The service as docs/pipelines.md sets it up, and what that page shows."""
+"""The service configured as in docs/pipelines.md, and the examples of that page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ask(service: Service, **body: Any) -> dict[str, Any]:
     return found
 
 
-def test_coheres_sdk_names_a_pipeline(service: Service) -> None:
+def test_coheres_sdk_can_use_a_pipeline(service: Service) -> None:
     client = cohere.ClientV2("key", base_url=service.url)
     answer = client.rerank(model="cascade", query=QUERY, documents=DOCUMENTS, top_n=3)
     single = ask(service, model="precise", top_n=3)["results"]
@@ -58,7 +58,7 @@ def test_coheres_sdk_names_a_pipeline(service: Service) -> None:
     assert scores == pytest.approx([hit["score"] for hit in single], abs=1e-6)
 
 
-def test_a_configured_pipeline_goes_through_all_its_stages(service: Service) -> None:
+def test_a_configured_pipeline_runs_all_its_stages(service: Service) -> None:
     answer = ask(service, model="search")
     assert answer["model"] == "search"
     assert [s["name"] for s in answer["pipeline"]["stages"]] == [
@@ -74,7 +74,7 @@ def test_a_configured_pipeline_goes_through_all_its_stages(service: Service) -> 
     assert last["score"] < best["score"]
 
 
-def test_a_request_brings_its_own(service: Service) -> None:
+def test_a_request_can_contain_a_pipeline(service: Service) -> None:
     said_twice = {1, 2}
     plain = [hit["index"] for hit in ask(service, pipeline=[{"rerank": "dense"}])["results"]]
     assert set(plain[:2]) == said_twice
@@ -88,7 +88,7 @@ def test_a_request_brings_its_own(service: Service) -> None:
     assert len(late["results"]) == len(DOCUMENTS)
 
 
-def test_mmr_on_a_model_without_embeddings_is_refused_in_the_formats_shape(
+def test_mmr_with_a_model_without_embeddings_is_rejected(
     service: Service,
 ) -> None:
     body = {"query": QUERY, "documents": DOCUMENTS, "pipeline": [{"mmr": "precise"}]}
@@ -105,7 +105,7 @@ def test_pipelines_are_listed(service: Service) -> None:
     assert health["pipelines"]["search"]["stages"][3] == {"mmr": "dense", "lambda": 0.7, "keep": 10}
 
 
-def test_the_page_runs(service: Service, tmp_path: Path) -> None:
+def test_the_code_of_the_page_works(service: Service, tmp_path: Path) -> None:
     lines = run(blocks("pipelines.md", service), tmp_path).splitlines()
     assert len(lines) == 4
     assert "'mmr': 1" in lines[0]

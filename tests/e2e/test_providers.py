@@ -1,4 +1,4 @@
-"""A real service whose models are scored by servers on this machine, beside one of its own."""
+"""A real service with remote models, served on this machine, and a local one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _ask(running: Service, path: str = "/v1/rerank", **body: Any) -> httpx.Respo
     return httpx.post(f"{running.url}{path}", json=sent, timeout=60)
 
 
-def test_a_hosted_model_goes_through_cache_dialects_and_metrics(
+def test_a_hosted_model_works_with_cache_dialects_and_metrics(
     running: Service, cohere: fake.Provider
 ) -> None:
     answer = _ask(running, model="hosted", top_n=2).json()
@@ -84,7 +84,7 @@ def test_a_hosted_model_goes_through_cache_dialects_and_metrics(
 
     native = _ask(running, "/rerank", model="hosted").json()
     assert [hit["score"] for hit in native["results"]] == [0.75, 0.5, 0.25]
-    assert len(cohere.received) == 1, "the scores were kept"
+    assert len(cohere.received) == 1, "the scores were cached"
     _ask(running, model="hosted", documents=[*DOCUMENTS, "0.9 more"])
     assert cohere.received[1].body["documents"] == ["0.9 more"]
 
@@ -103,7 +103,7 @@ def test_judges_rank_and_explain(running: Service, judge: fake.Provider) -> None
     assert [hit["index"] for hit in answer["results"]] == [1, 2, 0]
     calls = len(judge.received)
     assert _ask(running, model="listwise").json()["results"] == answer["results"]
-    assert len(judge.received) == calls, "a listwise answer is kept by request"
+    assert len(judge.received) == calls, "a listwise result is cached by request"
     assert _ask(running, model="listwise", documents=DOCUMENTS[:2]).status_code == 200
     assert len(judge.received) == calls + 1
 
@@ -115,7 +115,7 @@ def test_judges_rank_and_explain(running: Service, judge: fake.Provider) -> None
     assert _ask(running, model="hosted", explain=True).status_code == 422
 
 
-def test_a_failing_provider_is_an_error_or_another_models_answer(
+def test_a_failing_provider_causes_an_error_or_a_fallback(
     running: Service, cohere: fake.Provider, judge: fake.Provider
 ) -> None:
     cohere.replies = [fake.as_json({"message": f"bad key {KEY}"}, 401)]
@@ -131,7 +131,7 @@ def test_a_failing_provider_is_an_error_or_another_models_answer(
     assert (refused.status_code, refused.json()["code"]) == (502, "upstream_failed")
 
 
-def test_the_key_is_nowhere_to_be_seen(running: Service) -> None:
+def test_the_key_is_not_exposed(running: Service) -> None:
     health = httpx.get(f"{running.url}/health", timeout=10)
     assert health.json()["models"]["hosted"]["source"] == "cohere:rerank-v3.5"
     for path in ("/health", "/metrics", "/v1/models"):
@@ -140,7 +140,7 @@ def test_the_key_is_nowhere_to_be_seen(running: Service) -> None:
     assert "bad key ***" in running.log.read_text(errors="replace")
 
 
-def test_a_start_without_the_key_ends_with_its_name(tmp_path: Path) -> None:
+def test_a_start_without_the_key_fails_and_names_it(tmp_path: Path) -> None:
     models = [{"name": "hosted", "provider": "cohere", "model": "m", "api_key_env": "NOT_SET"}]
     done = subprocess.run(
         [sys.executable, "-m", "serve_app", "up"],

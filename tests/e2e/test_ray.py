@@ -1,4 +1,4 @@
-"""The application as Ray users run it: by handle from another application, and by `serve run`."""
+"""The application as Ray users run it: called by handle, and started with `serve run`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BIN = Path(sys.executable).parent
 QUERY, DOCUMENTS = "what do pandas eat", ["Stocks fell.", "Bamboo, for pandas."]
 
 
-def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> None:
+def test_calls_by_handle_return_the_same_as_http(tmp_path: Path) -> None:
     answer = tmp_path / "answer.json"
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.second_application", str(free_port()), str(answer)],
@@ -42,7 +42,7 @@ def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> N
     seen = json.loads(answer.read_text())
     by_http = [[hit["index"], hit["relevance_score"]] for hit in seen["http"]["results"]]
     assert seen["handle"]["results"] == by_http
-    # Two batches meet in other micro-batches than one does.
+    # Two batches are split into other micro-batches than one.
     scores = [pytest.approx(score, abs=1e-4) for _, score in by_http]
     assert [score for _, score in seen["handle"]["client"]] == scores
     assert [index for index, _ in seen["handle"]["client"]] == [index for index, _ in by_http]
@@ -60,18 +60,18 @@ def test_another_application_gets_by_handle_what_http_gives(tmp_path: Path) -> N
 
 @pytest.fixture
 def env() -> Iterator[dict[str, str]]:
-    """Ray's files in a folder of their own: other clusters of this machine are not found there.
+    """A separate folder for Ray's files, so that other clusters on this machine are not found.
 
     Without the token that Ray asks for by default.
     """
-    # Short, because the paths of Ray's sockets are long and have a limit.
+    # A short path, since the length of Ray's socket paths is limited.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         yield environment(RAY_AUTH_MODE="disabled", RAY_TMPDIR=folder)
 
 
 @contextmanager
 def _running(command: list[str], log: Path, env: dict[str, str]) -> Iterator[None]:
-    """A command in the foreground, stopped as Ctrl-C stops it."""
+    """Run a command in the foreground; stop it as Ctrl-C does."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             [str(BIN / command[0]), *command[1:]],
@@ -80,7 +80,7 @@ def _running(command: list[str], log: Path, env: dict[str, str]) -> Iterator[Non
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # A shell's background jobs ignore the signal, and so would this command.
+            # Background jobs of a shell ignore the signal, and this command would inherit that.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
     try:
@@ -127,7 +127,7 @@ def test_serve_run_with_the_config_file(tmp_path: Path, env: dict[str, str]) -> 
         assert _rank(f"http://127.0.0.1:{port}")["results"][0]["index"] == 1
 
 
-def test_deploy_to_a_cluster_then_run_a_second_one_by_arguments_beside_it(
+def test_deploy_to_a_cluster_then_run_a_second_application_with_arguments(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     gcs, dashboard, http = free_port(), free_port(), free_port()
@@ -161,5 +161,5 @@ def test_deploy_to_a_cluster_then_run_a_second_one_by_arguments_beside_it(
     reference = CrossEncoder(str(folder), device="cpu", max_length=64)
     expected = reference.predict([(QUERY, document) for document in DOCUMENTS]).tolist()
     found = {hit["index"]: hit["score"] for hit in answer["results"]}
-    # The service may run in bfloat16 here.
+    # The service may use bfloat16 on this machine.
     assert found == pytest.approx(dict(enumerate(expected)), abs=2e-2)

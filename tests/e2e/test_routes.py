@@ -1,4 +1,4 @@
-"""Every route of a running service, on real text with the embedded model."""
+"""Every route of a running service, with real text and the embedded model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_native_ranks_the_right_document_first(client: httpx.Client) -> None:
     assert "total;dur=" in answer.headers["server-timing"]
 
 
-def test_v1_answers_in_the_shape_of_cohere_and_jina(client: httpx.Client) -> None:
+def test_v1_has_the_format_of_cohere_and_jina(client: httpx.Client) -> None:
     documents = [{"text": text, "id": i} for i, text in enumerate(DOCUMENTS)]
     body = client.post(
         "/v1/rerank",
@@ -55,7 +55,7 @@ def test_v1_answers_in_the_shape_of_cohere_and_jina(client: httpx.Client) -> Non
     assert answer["meta"]["billed_units"]["search_units"] == 1
 
 
-def test_the_second_time_is_answered_by_the_score_store(client: httpx.Client) -> None:
+def test_a_repeated_request_is_answered_from_the_score_store(client: httpx.Client) -> None:
     body = {"query": "a query nobody sent before", "documents": DOCUMENTS}
     first = client.post("/v1/rerank", json=body).json()
     second = client.post("/v1/rerank", json=body).json()
@@ -64,7 +64,7 @@ def test_the_second_time_is_answered_by_the_score_store(client: httpx.Client) ->
     assert first["results"] == second["results"]
 
 
-def test_health_ready_models_and_contract(client: httpx.Client) -> None:
+def test_health_ready_models_and_openapi(client: httpx.Client) -> None:
     health = client.get("/health").json()
     assert health["status"] == "ok"
     assert set(health["controller"]) == {
@@ -85,7 +85,7 @@ def test_health_ready_models_and_contract(client: httpx.Client) -> None:
     assert page.headers["content-type"].startswith("text/html")
 
 
-def test_metrics_in_both_forms_count_the_requests(client: httpx.Client) -> None:
+def test_metrics_in_both_formats_count_the_requests(client: httpx.Client) -> None:
     before = client.get("/metrics").json()
     client.post("/rerank", json={"query": "count me", "documents": ["one"]})
     after = client.get("/metrics").json()
@@ -113,7 +113,7 @@ BAD: list[tuple[str, object, set[int]]] = [
 
 @pytest.mark.parametrize("path", ["/rerank", "/v1/rerank"])
 @pytest.mark.parametrize(("body", "statuses"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
-def test_bad_input_gets_a_clear_answer_within_a_second(
+def test_invalid_input_gets_a_clear_error_within_a_second(
     client: httpx.Client, path: str, body: object, statuses: set[int]
 ) -> None:
     started = time.perf_counter()
@@ -140,20 +140,22 @@ def test_bad_input_gets_a_clear_answer_within_a_second(
     ],
     ids=["cut json", "a list", "not utf-8", "a form", "20 MB"],
 )
-def test_bad_bodies(client: httpx.Client, content: bytes, content_type: str, status: int) -> None:
+def test_invalid_bodies_are_rejected(
+    client: httpx.Client, content: bytes, content_type: str, status: int
+) -> None:
     answer = client.post("/v1/rerank", content=content, headers={"content-type": content_type})
     assert answer.status_code == status
     assert answer.json()["message"]
     assert client.post("/rerank", json={"query": "q", "documents": ["a"]}).status_code == 200
 
 
-def test_unknown_path_and_wrong_method(client: httpx.Client) -> None:
+def test_unknown_path_and_unsupported_method(client: httpx.Client) -> None:
     assert client.get("/nothing").status_code == 404
     assert client.get("/v1/rerank").status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/rerank", "/v1/rerank"])
-def test_strange_text_is_scored(client: httpx.Client, path: str) -> None:
+def test_unusual_text_is_scored(client: httpx.Client, path: str) -> None:
     documents = '["\\ud800 lone", "\\u0000\\u0007 control", "", "日本語 العربية 😀"]'
     content = f'{{"query": "q\\udfff", "documents": {documents}, "return_documents": true}}'
     answer = client.post(
@@ -163,13 +165,15 @@ def test_strange_text_is_scored(client: httpx.Client, path: str) -> None:
     assert len(answer.json()["results"]) == 4
 
 
-def test_a_document_of_a_million_characters_is_cut_and_said_so(client: httpx.Client) -> None:
+def test_a_document_of_a_million_characters_is_truncated_with_a_warning(
+    client: httpx.Client,
+) -> None:
     answer = client.post("/v1/rerank", json={"query": "q", "documents": ["word " * 200_000]})
     assert answer.status_code == 200
     assert answer.json()["meta"]["warnings"]
 
 
-async def test_many_requests_at_once_each_get_their_own_answer(service: Service) -> None:
+async def test_concurrent_requests_each_get_their_own_response(service: Service) -> None:
     async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         answers = await asyncio.gather(
             *(

@@ -1,4 +1,4 @@
-"""A model that sleeps, wakes and grows, by both traffic paths."""
+"""A model that scales to zero, back up and out, on both traffic paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CACHED = {"query": "what do pandas eat", "documents": ["Stocks fell.", "Bamboo, 
 def sleepy(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """None to two replicas; a second one from two thousand waiting tokens on."""
+    """Zero to two replicas; the second one from two thousand waiting tokens."""
     if request.param == "haproxy" and not choose("auto").haproxy:
         pytest.skip(str(choose("auto")))
     running = start(
@@ -38,7 +38,7 @@ def sleepy(
 
 
 def replicas(service: Service) -> int:
-    """The model's processes; each names itself."""
+    """The processes of the model, found by their names."""
     found = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -61,7 +61,9 @@ def post(service: Service, body: dict[str, object]) -> httpx.Response:
     return httpx.post(f"{service.url}/rerank", json=body, timeout=TIMEOUT_S)
 
 
-def test_asleep_it_answers_what_is_cached_and_wakes_for_the_rest(sleepy: Service) -> None:
+def test_at_zero_replicas_cached_scores_are_served_and_others_start_a_replica(
+    sleepy: Service,
+) -> None:
     first = post(sleepy, CACHED)
     assert first.status_code == 200
     wait_for(sleepy, 0)
@@ -79,7 +81,7 @@ def test_asleep_it_answers_what_is_cached_and_wakes_for_the_rest(sleepy: Service
             print(line)
 
 
-def test_many_waiting_tokens_start_a_second_replica(sleepy: Service) -> None:
+def test_many_pending_tokens_start_a_second_replica(sleepy: Service) -> None:
     stopped = threading.Event()
 
     def load() -> None:
@@ -100,11 +102,11 @@ def test_many_waiting_tokens_start_a_second_replica(sleepy: Service) -> None:
             thread.join(TIMEOUT_S)
 
 
-def test_two_ingress_replicas_share_figures_and_stop_together(tmp_path: Path) -> None:
+def test_two_ingress_replicas_share_metrics_and_stop_together(tmp_path: Path) -> None:
     service = start(tmp_path / "log", RERANKER_INGRESS_REPLICAS="2")
     try:
         for i in range(12):
-            # A connection each: HAProxy and the proxy spread those.
+            # One connection each, since HAProxy and the proxy distribute connections.
             assert post(service, {**CACHED, "query": f"q {i}"}).status_code == 200
         figures = httpx.get(f"{service.url}/metrics", timeout=TIMEOUT_S).json()
         assert figures["total_requests"] >= 6, "the other ingress reports within seconds"

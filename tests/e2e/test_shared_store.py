@@ -1,4 +1,4 @@
-"""Two services over one Redis, each started as a user starts it."""
+"""Two services that share one Redis, started as a user would start them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _until(url: str, met: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         time.sleep(0.2)
 
 
-def test_a_second_service_has_what_the_first_one_scored(tmp_path: Path) -> None:
+def test_a_second_service_finds_the_scores_of_the_first(tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
     settings = {
         "REDIS_ENABLED": "true",
@@ -45,7 +45,7 @@ def test_a_second_service_has_what_the_first_one_scored(tmp_path: Path) -> None:
     try:
         first = _ask(one.url)
         _until(one.url, lambda f: f["shared_store"]["written"] == 3)
-        # A new query over the same documents: their representations are known.
+        # A new query with the same documents, whose representations are cached.
         _ask(one.url, "who sleeps?")
         _until(one.url, lambda f: any(m["hits"] == 3 for m in f["representations"].values()))
         two = start(tmp_path / "two", **settings)

@@ -1,4 +1,4 @@
-"""Many mixed requests against one service, whose memory must not grow with them.
+"""Many mixed requests to one service, whose memory must not grow.
 
 `RERANK_SOAK_REQUESTS=5000 pytest -m slow tests/e2e/test_soak.py` runs a shorter one.
 """
@@ -22,9 +22,9 @@ from benchmarks.servers import processes, running, waiting
 
 REQUESTS = int(os.environ.get("RERANK_SOAK_REQUESTS", "200000"))
 CLIENTS = 8
-# Kept scores fill their share of memory first: what is measured is the rest of the run.
+# The score store fills up first; memory is measured in the rest of the run.
 SETTLED, HALFWAY = 0.4, 0.7
-# Of one process, from there to the end. Allocators' own swings are a few MiB.
+# Maximum growth of one process until the end. Allocators vary by a few MiB.
 GROWTH_BYTES = 24 * 2**20
 WORDS = ["pandas", "eat", "bamboo", "stocks", "fell", "bears", "sleep", "winter", "rain", "tea"]
 
@@ -34,7 +34,7 @@ def _texts(chance: random.Random, number: int) -> list[str]:
 
 
 def _bodies(chance: random.Random) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """A path, a body, and the status that it must have: of every kind, over and over."""
+    """Yield paths, bodies and expected statuses of every kind."""
     known = ["Pandas strip bamboo.", "Stock prices fell.", "Bears sleep in winter."]
     query = " ".join(chance.choices(WORDS, k=4))
     fresh = _texts(chance, chance.choice((1, 3, 20)))
@@ -55,20 +55,20 @@ def _bodies(chance: random.Random) -> Iterator[tuple[str, dict[str, Any], int]]:
 
 def _ask(client: httpx.Client, chance: random.Random, path: str, body: Any, wanted: int) -> str:
     if chance.random() < 0.02:
-        try:  # a client that goes away
+        try:  # a client that disconnects
             client.post(path, json={**body, "query": f"gone {chance.random()}"}, timeout=0.004)
         except httpx.TimeoutException:
             return "gone"
         return "answered in time"
     headers = {"x-request-timeout-ms": "2"} if chance.random() < 0.02 else {}
     status = client.post(path, json=body, headers=headers).status_code
-    # What is known already needs no time.
+    # Cached requests finish in time.
     fine = {wanted, 424, 504} if headers else {wanted}
     return str(status) if status in fine else f"wrong: {path} {status}"
 
 
 def _memory(session: int) -> dict[int, tuple[str, int]]:
-    """Name and own memory, no files of libraries, in bytes, of each of the session's processes."""
+    """Name and private memory in bytes (without library files) of the session's processes."""
     found = {}
     for pid, _ in processes(session):
         try:
@@ -128,5 +128,5 @@ def test_memory_stays_flat() -> None:
         first = seen_at[HALFWAY][pid][1] - size
         print(f"{name}: {size / 2**20:.0f} MiB, {first / 2**20:+.1f}, {more / 2**20:+.1f}")
     assert not [outcome for outcome in seen if outcome.startswith("wrong")], seen
-    assert set(before) <= set(after), "a process has ended"
+    assert set(before) <= set(after), "a process has exited"
     assert max(growth.values()) < GROWTH_BYTES

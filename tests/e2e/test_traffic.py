@@ -1,4 +1,4 @@
-"""The same service by both paths: HAProxy with direct ingress, and Ray Serve's own proxy."""
+"""The same service on both paths: HAProxy with direct ingress, and Ray Serve's own proxy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def path(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def narrow(path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One request at a time, none waiting, on every address of this machine."""
+    """One request at a time without a queue, listening on all addresses."""
     running = start(
         tmp_path_factory.mktemp("narrow") / "log",
         HOST="0.0.0.0",
@@ -39,21 +39,21 @@ def narrow(path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     stop(running)
 
 
-def test_the_path_is_said(narrow: Service, path: str) -> None:
+def test_the_path_is_reported(narrow: Service, path: str) -> None:
     assert f"traffic: {NAMES[path]}" in narrow.log.read_text()
     assert httpx.get(f"{narrow.url}/health").json()["traffic"] == NAMES[path]
 
 
-def test_an_open_service_on_every_address_is_warned_of(narrow: Service) -> None:
+def test_a_service_without_keys_on_all_addresses_logs_a_warning(narrow: Service) -> None:
     assert narrow.log.read_text().count("WITHOUT API KEYS") == 1
 
 
 @pytest.mark.parametrize("route", ["/health", "/ready", "/metrics", "/v1/models", "/docs"])
-def test_routes_answer(narrow: Service, route: str) -> None:
+def test_routes_respond(narrow: Service, route: str) -> None:
     assert httpx.get(f"{narrow.url}{route}").status_code == 200
 
 
-def test_request_ids_go_through_once(narrow: Service) -> None:
+def test_request_ids_are_returned_once(narrow: Service) -> None:
     body = {"query": "q", "documents": ["d"]}
     sent = httpx.post(f"{narrow.url}/rerank", json=body, headers={"x-request-id": "mine-1"})
     assert sent.headers.get_list("x-request-id") == ["mine-1"]
@@ -66,7 +66,7 @@ def test_request_ids_go_through_once(narrow: Service) -> None:
     assert missing.json()["error"]["code"] == "not_found"
 
 
-def test_large_bodies_are_read_whole_or_refused_at_the_limit(narrow: Service) -> None:
+def test_large_bodies_are_accepted_up_to_the_limit(narrow: Service) -> None:
     documents = ["a short one", "x" * (5 * MEGABYTE)]
     body = {"query": "q", "documents": documents, "max_tokens_per_doc": 32}
     answer = httpx.post(f"{narrow.url}/rerank", json=body, timeout=60)
@@ -76,7 +76,7 @@ def test_large_bodies_are_read_whole_or_refused_at_the_limit(narrow: Service) ->
     assert over.status_code == 413
 
 
-def test_what_is_over_the_bound_gets_retry_after(narrow: Service) -> None:
+def test_requests_over_the_limit_get_retry_after(narrow: Service) -> None:
     documents = [f"document {time.time()} number {i} " * 20 for i in range(150)]
 
     def send(i: int) -> httpx.Response:
@@ -91,7 +91,7 @@ def test_what_is_over_the_bound_gets_retry_after(narrow: Service) -> None:
     assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
 
 
-def test_an_unusable_path_stops_the_start(tmp_path: Path) -> None:
+def test_an_unavailable_path_prevents_the_start(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="RAY_SERVE_HAPROXY_BINARY_PATH"):
         start(
             tmp_path / "log",

@@ -1,4 +1,4 @@
-"""A query whose answer among some documents is beyond doubt."""
+"""A query and documents, one of which clearly answers it."""
 
 QUERY = "how do pandas eat?"
 DOCUMENTS = [

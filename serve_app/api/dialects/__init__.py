@@ -1,4 +1,4 @@
-"""The wire formats: a file each; `routes` says which answers where."""
+"""The wire formats, one file each; `routes` maps paths to them."""
 
 from serve_app.api.dialects.base import Dialect, Limits, ManyDialect, Wire
 from serve_app.api.dialects.json_body import read_json

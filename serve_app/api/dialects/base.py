@@ -1,4 +1,4 @@
-"""What every dialect shares: what it is, the bounds on what it accepts, writing JSON."""
+"""What the dialects share: their interface, request limits, and JSON output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is refused at once, before it costs memory or a forward pass."""
+    """Request limits, checked before a request costs memory or a forward pass."""
 
     max_documents: int = 10_000
     max_body_bytes: int = 10 * 2**20
@@ -27,7 +27,7 @@ class Limits:
 
 
 class Dialect(Protocol):
-    """A wire format: a body becomes a request; a result or an error becomes a body."""
+    """A wire format: parses a body into a request, renders a result or an error as a body."""
 
     @property
     def name(self) -> str: ...
@@ -39,11 +39,11 @@ class Dialect(Protocol):
     def error(self, error: RerankError, request_id: str) -> bytes: ...
 
     def status(self, error: RerankError) -> int:
-        """The HTTP status that this format's clients know the error by."""
+        """The HTTP status that clients of this format expect for the error."""
         ...
 
 
-# One of a batch's queries: the request to rank, or the error that says why it is refused.
+# One query of a batch: the request to rank, or the error it is rejected with.
 Query = RerankRequest | RerankError
 Outcome = RerankResult | RerankError
 
@@ -55,13 +55,13 @@ class ManyDialect(ABC):
 
     @abstractmethod
     def parse_all(self, body: Mapping[str, Any], limits: Limits) -> Sequence[Query]:
-        """A call for each query. Raises a RerankError that concerns them all."""
+        """Return a request or an error per query. Raises a RerankError that affects all."""
 
     @abstractmethod
     def render_all(
         self, calls: Sequence[Query], outcomes: Sequence[Outcome], body: Mapping[str, Any]
     ) -> bytes:
-        """The answer. Raises the error of a query, where the format has no place for it."""
+        """Return the response. Raises a query's error if the format has no field for it."""
 
     @abstractmethod
     def error(self, error: RerankError, request_id: str) -> bytes: ...
@@ -74,7 +74,7 @@ Wire = Dialect | ManyDialect
 
 
 def dumps(payload: Any) -> bytes:
-    """JSON bytes. Lone surrogates, which UTF-8 can't hold, become U+FFFD."""
+    """Return JSON bytes. Lone surrogates, which UTF-8 can't encode, become U+FFFD."""
     try:
         return orjson.dumps(payload)
     except TypeError:

@@ -1,4 +1,4 @@
-"""`POST /rerank/batch`: many queries in one call, each with its own documents or shared ones."""
+"""`POST /rerank/batch`: several queries in one call, with their own or shared documents."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from serve_app.api.dialects.base import Limits, ManyDialect, Outcome, Query, dumps, json_type
 from serve_app.api.dialects.documents import check_count
-from serve_app.api.dialects.native import NATIVE, fault, payload
+from serve_app.api.dialects.native import NATIVE, error_object, payload
 from serve_app.errors import BadRequest, InvalidRequest, RerankError
 
 _TOPS = ("top_k", "top_n")
 
 
 class Batch(ManyDialect):
-    """An entry of `queries` is a query, or an object whose fields win over the body's own."""
+    """An entry of `queries` is a query, or an object whose fields override those of the body."""
 
     name = "batch"
 
@@ -34,7 +34,7 @@ class Batch(ManyDialect):
         for entry in queries:
             call = _call(entry, shared, limits)
             total += 1 if isinstance(call, RerankError) else len(call.documents)
-            # Checked as they come: shared documents multiply.
+            # Checked in the loop, since shared documents count once per query.
             check_count(total, limits, "documents of all queries")
             calls.append(call)
         return calls
@@ -53,7 +53,7 @@ class Batch(ManyDialect):
             if isinstance(outcome, RerankError) or isinstance(call, RerankError):
                 problem = outcome if isinstance(outcome, RerankError) else call
                 assert isinstance(problem, RerankError)
-                answer |= {"error": fault(problem), "status": problem.status}
+                answer |= {"error": error_object(problem), "status": problem.status}
                 if problem.retry_after_s is not None:
                     answer["retry_after_s"] = problem.retry_after_s
             else:
@@ -75,7 +75,7 @@ def _call(entry: Any, shared: Mapping[str, Any], limits: Limits) -> Query:
         if isinstance(entry, str):
             return NATIVE.parse({**shared, "query": entry}, limits)
         if isinstance(entry, Mapping):
-            # Two names of one field: the entry's wins, whichever it uses.
+            # Two names for one field: if the entry has either, it overrides both in the body.
             hidden = _TOPS if any(name in entry for name in _TOPS) else ()
             kept = {name: value for name, value in shared.items() if name not in hidden}
             return NATIVE.parse({**kept, **entry}, limits)

@@ -1,7 +1,7 @@
-"""`POST /v1/rerank` and `/v2/rerank`: Cohere's formats, which others made theirs.
+"""`POST /v1/rerank` and `/v2/rerank`: Cohere's formats, which other servers adopted.
 
-On /v1/rerank Jina's, Xinference's, vLLM's and llama.cpp's clients post too. They all get one
-answer, in which each finds the fields that it reads.
+Clients of Jina, Xinference, vLLM and llama.cpp also use /v1/rerank. They all get the same
+response, which contains the fields that each of them reads.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from serve_app.api.dialects.openai_errors import openai_error
 from serve_app.errors import InvalidRequest, RerankError
 from serve_app.types import RerankRequest, RerankResult
 
-# Cohere bills one search unit per started hundred documents.
+# Cohere bills one search unit per 100 documents, rounded up.
 _DOCUMENTS_PER_UNIT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Cohere:
-    """`returns`: whether documents come back unasked. `data`: Voyage's fields are there too."""
+    """`returns`: the default of return_documents. `data`: also write Voyage's fields."""
 
     name: str
     version: str
@@ -32,10 +32,10 @@ class Cohere:
     def parse(self, body: Mapping[str, Any], limits: Limits) -> RerankRequest:
         if fields.flag(body, "return_embeddings", False):
             raise InvalidRequest(
-                "this service gives scores, no embeddings; leave return_embeddings out.",
+                "this service returns scores, not embeddings; omit return_embeddings.",
                 param="return_embeddings",
             )
-        # Xinference's: the token counts are in every answer.
+        # Xinference's field; every response contains the token counts.
         fields.flag(body, "return_len", False)
         tops = ("top_n", "top_k") if self.data else ("top_n",)
         return options.request(body, limits, *tops, returns=self.returns)
@@ -66,7 +66,8 @@ class Cohere:
         return dumps(payload)
 
     def error(self, error: RerankError, request_id: str) -> bytes:
-        # Cohere's clients read `message` and `id`, Jina's `detail`, vLLM's and llama.cpp's `error`.
+        # Cohere's clients read `message` and `id`, Jina's read `detail`, those of vLLM and
+        # llama.cpp `error`.
         return dumps(
             {
                 "message": error.message,
@@ -84,7 +85,7 @@ class Cohere:
 V1: Dialect = Cohere("v1", "1")
 V1_DATA: Dialect = Cohere("v1-voyage", "1", data=True)
 V2: Dialect = Cohere("v2", "2")
-# Jina and vLLM give documents back unless they are told not to.
+# Jina and vLLM return documents by default.
 JINA: Dialect = Cohere("jina", "1", returns=True)
 VLLM_V1: Dialect = Cohere("vllm", "1", returns=True)
 VLLM_V2: Dialect = Cohere("vllm", "2", returns=True)

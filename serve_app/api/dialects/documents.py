@@ -1,4 +1,4 @@
-"""Documents as clients send them: strings, objects with text or other fields, images."""
+"""Parse documents as clients send them: strings, objects with text or other fields, images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.types import Document
 from serve_app.api.dialects.base import Limits, dumps, json_type
 from serve_app.errors import BadRequest, InvalidRequest, TooManyDocuments
 
-# orjson writes no deeper than 254 levels; an object document comes back inside about five.
+# orjson writes at most 254 levels, and a response adds about five around an object document.
 MAX_DOCUMENT_DEPTH = 100
 MAX_RANK_FIELDS = 100
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}", re.ASCII)
@@ -20,9 +20,9 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}", re.ASCII)
 def documents(
     body: Mapping[str, Any], limits: Limits, name: str = "documents", *, ranked: bool = False
 ) -> tuple[tuple[Document, ...], tuple[Any, ...] | None]:
-    """What to score, and what the client sent (None where that is the same).
+    """Return the documents to score, and what the client sent (None if that is the same).
 
-    `ranked`: `rank_fields` names the fields of object documents that are scored.
+    `ranked`: honour `rank_fields`, the names of the object documents' fields to score.
     """
     value = body.get(name)
     if value is None or value == []:
@@ -43,7 +43,7 @@ def documents(
 
 
 def texts(body: Mapping[str, Any], limits: Limits, name: str) -> tuple[str, ...]:
-    """Documents in a format that knows only strings."""
+    """Return the documents of a format that only has strings."""
     value = body.get(name)
     if value is None or value == []:
         raise BadRequest(f"invalid request: list of {name} must not be empty", param=name)
@@ -56,19 +56,19 @@ def texts(body: Mapping[str, Any], limits: Limits, name: str) -> tuple[str, ...]
 def check_count(count: int, limits: Limits, name: str) -> None:
     if count > limits.max_documents:
         raise TooManyDocuments(
-            f"{name} has {count} entries; at most {limits.max_documents} are accepted."
-            " Split them over several requests.",
+            f"{name} has {count} entries; the maximum is {limits.max_documents}."
+            " Split them into several requests.",
             param=name,
         )
 
 
 def rank_fields(body: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The names of the fields to score, in their order; None: `text`."""
+    """Return the names of the fields to score, in order; None means `text`."""
     value = body.get("rank_fields")
     if value is None or value == []:
         return None
-    sound = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
-    if not sound or len(value) > MAX_RANK_FIELDS:
+    valid = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+    if not valid or len(value) > MAX_RANK_FIELDS:
         raise InvalidRequest(
             f"rank_fields must be a list of at most {MAX_RANK_FIELDS} field names.",
             param="rank_fields",
@@ -79,7 +79,7 @@ def rank_fields(body: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _object(where: str, document: Any, limits: Limits, fields: Sequence[str] | None) -> Document:
     if not isinstance(document, Mapping):
         raise InvalidRequest(
-            f"{where} is {json_type(document)}; a string or an object with text is accepted.",
+            f"{where} must be a string or an object with text, not {json_type(document)}.",
             param=where,
         )
     if _depth_over(document, MAX_DOCUMENT_DEPTH):
@@ -111,7 +111,7 @@ def _image(where: str, image: Any, limits: Limits) -> str:
             param=f"{where}.image",
         )
     if isinstance(image, str) and not by_url and _BASE64.fullmatch(image):
-        # Jina's documentation sends base64 alone; the decoder looks at the bytes, not the type.
+        # Jina's documentation sends plain base64; the decoder ignores the declared type.
         image = f"data:image/png;base64,{image}"
     if not by_url and not (isinstance(image, str) and DATA_URI.match(image)):
         raise InvalidRequest(
@@ -124,11 +124,8 @@ def _image(where: str, image: Any, limits: Limits) -> str:
 def _text(where: str, document: Mapping[str, Any]) -> str:
     text = document.get("text")
     if not isinstance(text, str):
-        found = json_type(text) if "text" in document else "missing"
-        raise InvalidRequest(
-            f"{where}.text is {found}; an object document needs a string there.",
-            param=f"{where}.text",
-        )
+        wrong = f"must be a string, not {json_type(text)}" if "text" in document else "is missing"
+        raise InvalidRequest(f"{where}.text {wrong}.", param=f"{where}.text")
     return text
 
 

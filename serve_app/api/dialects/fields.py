@@ -1,4 +1,4 @@
-"""The fields that the dialects have in common: read and checked one at a time."""
+"""Parse and check the fields that dialects have in common."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ _NAMED_INDICES = 20
 
 
 def query(body: Mapping[str, Any], limits: Limits, name: str = "query") -> str:
-    """The query: a string, or an object with text, as Jina's and NVIDIA's clients send it.
+    """Return the query: a string, or an object with text, as Jina's and NVIDIA's clients send it.
 
-    Blank where an image takes its place.
+    Empty if `query_image_url` replaces it.
     """
     value = body.get(name)
     if isinstance(value, Mapping):
         if value.get("image") is not None:
-            raise InvalidRequest(f"{name}.image: a query is text here.", param=f"{name}.image")
+            raise InvalidRequest(
+                f"{name}.image is not supported; the query must be text.", param=f"{name}.image"
+            )
         value = value.get("text")
     blank = value is None or (isinstance(value, str) and not value.strip())
     if blank and body.get("query_image_url") is not None:
@@ -38,18 +40,18 @@ def query_text(value: Any, limits: Limits, where: str = "query") -> str:
         raise BadRequest(f"invalid request: {where} must not be empty", param=where)
     if len(value) > limits.max_query_chars:
         raise InvalidRequest(
-            f"{where} has {len(value)} characters; at most {limits.max_query_chars} are accepted.",
+            f"{where} has {len(value)} characters; the maximum is {limits.max_query_chars}.",
             param=where,
         )
     return value
 
 
 def top(body: Mapping[str, Any], count: int, *names: str) -> int | None:
-    """How many results are wanted, under any of `names`; None, or above `count`, means all."""
+    """Return the maximum number of results, under any of `names`, at most `count`; None: all."""
     wanted = {name: positive(name, body[name]) for name in names if body.get(name) is not None}
     if len(set(wanted.values())) > 1:
         raise InvalidRequest(
-            f"{' and '.join(wanted)} disagree. Send only one of them.", param=next(iter(wanted))
+            f"{' and '.join(wanted)} differ. Send only one of them.", param=next(iter(wanted))
         )
     return min(next(iter(wanted.values())), count) if wanted else None
 
@@ -59,7 +61,7 @@ def positive(name: str, value: Any) -> int:
 
 
 def whole(name: str, value: Any, *, at_least: int, what: str, at_most: int | None = None) -> int:
-    # JSON has one kind of number: 5.0 is an integer there, and some clients write it so.
+    # JSON has a single number type, and some clients write integers as 5.0.
     integral = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     fits = integral and not isinstance(value, bool) and value >= at_least
     if not fits or (at_most is not None and value > at_most):
@@ -69,7 +71,7 @@ def whole(name: str, value: Any, *, at_least: int, what: str, at_most: int | Non
 
 
 def flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
-    """A boolean; Xinference's clients send the strings "true" and "false"."""
+    """Return a boolean; Xinference's clients send the strings "true" and "false"."""
     value = body.get(name)
     if value is None:
         return default
@@ -81,7 +83,7 @@ def flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
 
 
 def choice(body: Mapping[str, Any], name: str, choices: Mapping[str, Any]) -> Any:
-    """One of some words, in any case; None where the field is absent."""
+    """Return the value of one of several words, ignoring case; None if the field is absent."""
     value = body.get(name)
     if value is None:
         return None
@@ -104,16 +106,16 @@ def model(body: Mapping[str, Any]) -> str | None:
 
 
 def warnings(result: RerankResult) -> list[str]:
-    """What the client should know about a result that is otherwise good."""
-    return [*_cut(result), *result.warnings]
+    """Return the warnings about a successful result."""
+    return [*_truncated(result), *result.warnings]
 
 
-def _cut(result: RerankResult) -> list[str]:
+def _truncated(result: RerankResult) -> list[str]:
     if not result.truncated:
         return []
     named = ", ".join(map(str, result.truncated[:_NAMED_INDICES]))
     more = ", …" if len(result.truncated) > _NAMED_INDICES else ""
     return [
-        f"{len(result.truncated)} of the documents were longer than the model reads"
-        f" and were cut (index {named}{more})."
+        f"{len(result.truncated)} of the documents were longer than the model's maximum"
+        f" and were truncated (index {named}{more})."
     ]

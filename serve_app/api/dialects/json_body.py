@@ -1,4 +1,4 @@
-"""A request's body, read as a JSON object."""
+"""Parse a request body as a JSON object."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from serve_app.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 
 def read_json(body: bytes, content_type: str | None, limits: Limits) -> dict[str, Any]:
-    """The JSON object in `body`. Raises UnsupportedMediaType, BodyTooLarge or MalformedBody."""
+    """Parse the body. Raises UnsupportedMediaType, BodyTooLarge or MalformedBody."""
     if content_type and not _is_json(content_type):
         raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
     if len(body) > limits.max_body_bytes:
         raise BodyTooLarge(
-            f"The body has {len(body)} bytes; at most {limits.max_body_bytes} are accepted."
+            f"The body has {len(body)} bytes; the maximum is {limits.max_body_bytes}."
             " Send fewer documents per request."
         )
-    # Some Windows clients send a byte order mark, which orjson refuses.
+    # Some Windows clients send a byte order mark, which orjson rejects.
     body = body.removeprefix(codecs.BOM_UTF8)
     if not body.strip():
         raise MalformedBody("The body is empty. Send a JSON object with query and documents.")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # orjson refuses escaped lone surrogates, which JavaScript clients do send when they cut
-        # a text in the middle of an emoji; the slower stdlib parser takes them.
+        # orjson rejects escaped lone surrogates, which JavaScript clients send if they cut a text
+        # in the middle of an emoji; the slower stdlib parser accepts them.
         if b"\\ud" not in body and b"\\uD" not in body:
             raise MalformedBody(f"The body is not valid JSON: {error}.") from None
         value = _read_leniently(body)
@@ -68,5 +68,5 @@ def _finite(digits: str) -> float:
 
 
 def _bounded_int(digits: str) -> int | float:
-    # As orjson does it: what 64 bits can't hold becomes a float, and can be written again.
+    # Like orjson: integers over 64 bits become floats, which can be written again.
     return int(digits) if len(digits) < 19 else _finite(digits)

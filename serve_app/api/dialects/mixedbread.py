@@ -19,7 +19,7 @@ class Mixedbread:
     def parse(self, body: Mapping[str, Any], limits: Limits) -> RerankRequest:
         query = fields.query(body, limits)
         texts, originals = documents.documents(body, limits, "input", ranked=True)
-        # A query is never rewritten here, whatever `rewrite_query` says.
+        # `rewrite_query` is ignored: queries are never rewritten.
         return RerankRequest(
             query=query,
             documents=texts,

@@ -1,5 +1,4 @@
-"""`POST /rerank`: this service's own format, in which Infinity's and llama.cpp's clients read
-theirs."""
+"""`POST /rerank`: this service's own format, compatible with clients of Infinity and llama.cpp."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from serve_app.api.dialects.openai_errors import error_type
 from serve_app.errors import RerankError
 from serve_app.types import RerankRequest, RerankResult
 
-# What a document of its own says of itself, given back beside its score.
-_KEPT = ("id", "metadata")
+# Fields of object documents that are returned with the score.
+_RETURNED = ("id", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,14 @@ class Native:
         return dumps(payload(result, request))
 
     def error(self, error: RerankError, request_id: str) -> bytes:
-        return dumps({"error": fault(error), "request_id": request_id})
+        return dumps({"error": error_object(error), "request_id": request_id})
 
     def status(self, error: RerankError) -> int:
         return error.status
 
 
 def payload(result: RerankResult, request: RerankRequest) -> dict[str, Any]:
-    """The answer to one query."""
+    """Return the response to one query."""
     hits = results.full(result, request, "score")
     for hit, ranked in zip(hits, result.results, strict=True):
         hit["relevance_score"] = hit["score"]
@@ -50,7 +49,7 @@ def payload(result: RerankResult, request: RerankRequest) -> dict[str, Any]:
         for hit in hits:
             hit["document"] = texts[hit["index"]]
     for hit in hits if request.originals else ():
-        _give_back(hit, (request.originals or ())[hit["index"]])
+        _add_returned(hit, (request.originals or ())[hit["index"]])
     answer: dict[str, Any] = {
         "id": result.id,
         "object": "rerank",
@@ -67,12 +66,12 @@ def payload(result: RerankResult, request: RerankRequest) -> dict[str, Any]:
     return answer
 
 
-def _give_back(hit: dict[str, Any], sent: Any) -> None:
+def _add_returned(hit: dict[str, Any], sent: Any) -> None:
     if isinstance(sent, Mapping):
-        hit.update({name: sent[name] for name in _KEPT if name in sent})
+        hit.update({name: sent[name] for name in _RETURNED if name in sent})
 
 
-def fault(error: RerankError) -> dict[str, Any]:
+def error_object(error: RerankError) -> dict[str, Any]:
     return {
         "code": error.code,
         "message": error.message,

@@ -56,7 +56,7 @@ class Nim:
 
     def status(self, error: RerankError) -> int:
         if isinstance(error, BadRequest):
-            return 422  # NVIDIA's servers make no difference between missing and wrong.
+            return 422  # NVIDIA's servers do not distinguish missing from invalid fields.
         return 400 if isinstance(error, DocumentTooLong) else error.status
 
 

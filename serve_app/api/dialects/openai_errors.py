@@ -1,4 +1,4 @@
-"""Errors as OpenAI's API has them, and the servers that took after it: vLLM, SGLang, llama.cpp."""
+"""Errors in the format of OpenAI's API, also used by vLLM, SGLang and llama.cpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request asks of the scoring and the answer, beside its query and documents."""
+"""Parse a request's options for scoring and for the response."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from serve_app.types import RerankRequest, SpanOptions
 
 
 def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) -> RerankRequest:
-    """A query with documents, as every format has it that calls them so.
+    """Parse a body of a format whose fields are named `query` and `documents`.
 
-    `tops`: the names of the field that bounds the results. `returns`: whether documents come
-    back where the body does not say.
+    `tops`: names of the field for the maximum number of results. `returns`: default of
+    return_documents.
     """
     query = fields.query(body, limits)
     texts, originals = documents.documents(body, limits, ranked=True)
@@ -45,7 +45,7 @@ def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) 
 
 
 def options(body: Mapping[str, Any]) -> ScoreOptions:
-    """How to score: every option that ScoreOptions has, under any of its names."""
+    """Parse every option of ScoreOptions, under any of its names."""
     found = {
         option.attribute: read(body, name) for name, option in OPTIONS.items() if option.attribute
     }
@@ -55,10 +55,10 @@ def options(body: Mapping[str, Any]) -> ScoreOptions:
 
 
 def read(body: Mapping[str, Any], name: str) -> Any:
-    """Read one option under any of its names; a flag has its default, others None where unset.
+    """Parse one option under any of its names; if unset, return a flag's default or None.
 
-    Where several names of a maximum are sent, the lowest counts; else the first. Raises
-    InvalidRequest naming the field that is wrong.
+    If several names are sent, the lowest integer or the first other value is used. Raises
+    InvalidRequest that names the invalid field.
     """
     option = OPTIONS[name]
     if isinstance(option.kind, Flag):
@@ -94,7 +94,7 @@ def priority(body: Mapping[str, Any]) -> int:
 
 
 def spans(body: Mapping[str, Any]) -> SpanOptions | None:
-    """None where spans are not asked for, or disabled."""
+    """Return None if relevant spans are not requested, or disabled."""
     value = body.get("relevant_spans")
     if value is None:
         return None
@@ -118,7 +118,7 @@ def spans(body: Mapping[str, Any]) -> SpanOptions | None:
 
 
 def raw_scores(body: Mapping[str, Any]) -> bool:
-    """Whether logits are asked for: Infinity's and TEI's name, or vLLM's, which deny it."""
+    """Whether logits are requested: by Infinity's and TEI's field, or by negating vLLM's."""
     activation = [
         fields.flag(body, name, True) for name in ("use_activation", "activation", "softmax")
     ]
@@ -126,7 +126,7 @@ def raw_scores(body: Mapping[str, Any]) -> bool:
 
 
 def _image(name: str, value: Any, max_chars: int) -> str:
-    """An image's address. A URL is fetched by the model's provider, not here."""
+    """Return the address of an image. The model's provider fetches a URL."""
     is_image = isinstance(value, str) and (
         value.startswith(("http://", "https://")) or DATA_URI.match(value)
     )
@@ -148,27 +148,24 @@ def _text(name: str, value: Any, max_chars: int) -> str | None:
 
 
 def _long_document(body: Mapping[str, Any], wanted: LongDocument | None) -> LongDocument | None:
-    """The option, or what Cohere's older models call max_chunks_per_doc."""
+    """Return the option, or its equivalent of max_chunks_per_doc (Cohere's older models)."""
     chunks = body.get("max_chunks_per_doc")
     if chunks is not None:
         chunks = fields.positive("max_chunks_per_doc", chunks)
     if wanted is None and chunks is not None:
-        # Those models score a document by its best chunk; with one chunk it is cut.
+        # Those models score a document by its best chunk; one chunk means truncation.
         return "truncate" if chunks == 1 else "max_passage"
     return wanted
 
 
 def pipeline(body: Mapping[str, Any]) -> Pipeline | None:
-    """The stages that the body brings; None where it brings none.
-
-    Raises InvalidRequest naming the stage's field that is wrong.
-    """
+    """Return the body's pipeline, if any. Raises InvalidRequest that names the invalid field."""
     stages = body.get("pipeline")
     if stages is None:
         return None
     if body.get("model"):
         raise InvalidRequest(
-            "send model or pipeline: the stages name the models.", param="pipeline"
+            "send either model or pipeline: the stages name the models.", param="pipeline"
         )
     try:
         return Pipeline(stages=stages)

@@ -1,4 +1,4 @@
-"""The results of an answer: what each format says of a document."""
+"""Build the results of a response: the fields of each document."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Hits = list[dict[str, Any]]
 
 
 def bare(result: RerankResult, request: RerankRequest, name: str) -> Hits:
-    """Index and score alone, the score under `name`."""
+    """Return only index and score, the score named `name`."""
     if request.raw_scores:
         return [{"index": r.index, name: r.logit} for r in result.results]
     return [{"index": r.index, name: r.relevance_score} for r in result.results]
 
 
 def full(result: RerankResult, request: RerankRequest, name: str = "relevance_score") -> Hits:
-    """Index and score, with the passages, spans and reasons of documents that have some."""
+    """Return index and score, with passages, relevant spans and explanations where available."""
     hits = bare(result, request, name)
     for hit in hits if result.passages else ():
         hit["passages"] = result.passages.get(hit["index"], 1)
@@ -36,7 +36,7 @@ def full(result: RerankResult, request: RerankRequest, name: str = "relevance_sc
 
 
 def report(pipeline: PipelineReport) -> dict[str, Any]:
-    """What the stages did, and which one the budget ended."""
+    """Return what each stage did, and in which one the budget ran out."""
     stages = [
         {"name": s.name, "documents": s.documents, "kept": s.kept, "ms": round(s.ms, 3)}
         for s in pipeline.stages
@@ -45,7 +45,7 @@ def report(pipeline: PipelineReport) -> dict[str, Any]:
 
 
 def add_objects(hits: Hits, request: RerankRequest, *, objects: bool = True) -> None:
-    """The documents that were asked for: a string as `{"text": …}`, unless `objects` is False."""
+    """Add the documents if requested: strings as `{"text": …}` unless `objects` is False."""
     if request.return_documents:
         sent = request.originals or request.documents
         for hit in hits:
@@ -55,7 +55,7 @@ def add_objects(hits: Hits, request: RerankRequest, *, objects: bool = True) -> 
 
 
 def as_text(request: RerankRequest) -> Sequence[Any]:
-    """The documents, those that are objects with text as that text, an image as it was sent."""
+    """Return the documents: objects with text as their text, images as sent."""
     if request.originals is None:
         return request.documents
     pairs = zip(request.documents, request.originals, strict=True)

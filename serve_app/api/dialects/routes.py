@@ -1,4 +1,4 @@
-"""Which dialect answers which path, and how it is told from others on the same path."""
+"""Which dialects a path serves, and how a body's dialect is recognised among them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from serve_app.api.dialects.sglang import SGLANG
 from serve_app.api.dialects.tei import TEI
 from serve_app.api.dialects.voyage import VOYAGE
 
-Told = Callable[[Mapping[str, Any]], bool]
+Test = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The first choice whose test the body passes, else `otherwise`."""
+    """The dialects of a path: the first choice whose test the body passes, else `otherwise`."""
 
     otherwise: Wire
-    choices: tuple[tuple[Told, Wire], ...] = ()
+    choices: tuple[tuple[Test, Wire], ...] = ()
 
     def choose(self, body: Mapping[str, Any]) -> Wire:
-        for told, dialect in self.choices:
-            if told(body):
+        for matches, dialect in self.choices:
+            if matches(body):
                 return dialect
         return self.otherwise
 
@@ -38,19 +38,19 @@ class Rule:
         return (self.otherwise, *(dialect for _, dialect in self.choices))
 
 
-def sends(*names: str) -> Told:
-    """Whether the body has one of these fields, null aside."""
+def has_any(*names: str) -> Test:
+    """Test whether the body has one of these fields with a value other than null."""
     return lambda body: any(body.get(name) is not None for name in names)
 
 
 def from_voyage(body: Mapping[str, Any]) -> bool:
-    return body.get("top_n") is None and sends("top_k", "truncation")(body)
+    return body.get("top_n") is None and has_any("top_k", "truncation")(body)
 
 
 def from_jina(body: Mapping[str, Any]) -> bool:
     model = body.get("model")
     named = isinstance(model, str) and model.startswith(("jina-", "jinaai/"))
-    return named or sends("max_doc_length", "return_embeddings")(body) or _has_image(body)
+    return named or has_any("max_doc_length", "return_embeddings")(body) or _has_image(body)
 
 
 def _has_image(body: Mapping[str, Any]) -> bool:
@@ -60,15 +60,15 @@ def _has_image(body: Mapping[str, Any]) -> bool:
     )
 
 
-from_vllm = sends("truncate_prompt_tokens", "use_activation", "activation", "softmax")
+from_vllm = has_any("truncate_prompt_tokens", "use_activation", "activation", "softmax")
 
-_RERANK = Rule(NATIVE, ((sends("texts"), TEI), (sends("truncation"), VOYAGE)))
+_RERANK = Rule(NATIVE, ((has_any("texts"), TEI), (has_any("truncation"), VOYAGE)))
 _V1 = Rule(V1, ((from_voyage, V1_DATA), (from_jina, JINA), (from_vllm, VLLM_V1)))
-_V1_RERANKING = Rule(V1, ((sends("input"), MIXEDBREAD), *_V1.choices))
+_V1_RERANKING = Rule(V1, ((has_any("input"), MIXEDBREAD), *_V1.choices))
 _V2 = Rule(V2, ((from_vllm, VLLM_V2),))
 
-# A path of another server's is open under its clients' base URL; where several servers have
-# the same path with other answers, the ones that differ have a base path of their own too.
+# Other servers' paths work with their clients' base URL. Where servers use the same path with
+# different responses, some also have a base path of their own.
 ROUTES: Mapping[str, Rule] = {
     "/rerank": _RERANK,
     "/reranking": _RERANK,
@@ -87,7 +87,7 @@ ROUTES: Mapping[str, Rule] = {
 
 
 def default_for(path: str) -> Wire:
-    """Whose error answers a request that is not understood, by its path."""
+    """The dialect in which to report errors of an unparsed request, by its path."""
     if rule := ROUTES.get(path):
         return rule.otherwise
     if path.startswith("/v1/retrieval/"):

@@ -1,4 +1,4 @@
-"""`POST /score`, `/v1/score`: vLLM's format for the scores of pairs, unsorted."""
+"""`POST /score`, `/v1/score`: vLLM's format for scoring pairs, unsorted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve_app.api.dialects.openai_errors import openai_error
 from serve_app.errors import BadRequest, InvalidRequest, RerankError
 from serve_app.types import RerankRequest
 
-# The names that vLLM has given to the two sides, newest first.
+# vLLM's names for the two sides, newest first.
 SIDES = (
     ("queries", "documents"),
     ("queries", "items"),
@@ -24,7 +24,7 @@ SIDES = (
 
 
 class Score(ManyDialect):
-    """One text with each of several, or several with as many others, pair by pair."""
+    """Scores one text with each of several, or two lists of equal length pair by pair."""
 
     name = "score"
 
@@ -35,8 +35,8 @@ class Score(ManyDialect):
         documents.check_count(len(queries), limits, left)
         if len(queries) not in (1, len(texts)):
             raise InvalidRequest(
-                f"{left} has {len(queries)} entries and {right} {len(texts)}; send one, or as many"
-                f" as {right} has.",
+                f"{left} has {len(queries)} entries, but {right} has {len(texts)}; send one entry,"
+                f" or as many as in {right}.",
                 param=left,
             )
         checked = [fields.query_text(query, limits, left) for query in queries]
@@ -60,7 +60,7 @@ class Score(ManyDialect):
         self, calls: Sequence[Query], outcomes: Sequence[Outcome], body: Mapping[str, Any]
     ) -> bytes:
         queries = _listed(body, sides(body)[0])
-        alone = len(calls) == 1  # one query, once or with each of the others
+        alone = len(calls) == 1  # one query for all documents
         scores: dict[int, float] = {}
         tokens, model = 0, ""
         for call, outcome, places in zip(calls, outcomes, _places(queries).values(), strict=True):
@@ -69,8 +69,8 @@ class Score(ManyDialect):
             raw = isinstance(call, RerankRequest) and call.raw_scores
             if isinstance(call, RerankRequest) and len(outcome.results) < len(call.documents):
                 raise InvalidRequest(
-                    f"the pipeline {outcome.model!r} does not keep all documents, and every pair "
-                    "needs a score here; name a model",
+                    f"the pipeline {outcome.model!r} does not keep all documents, but every pair "
+                    "needs a score; use a model",
                     param="model",
                 )
             for r in outcome.results:
@@ -92,7 +92,7 @@ class Score(ManyDialect):
         )
 
     def error(self, error: RerankError, request_id: str) -> bytes:
-        # vLLM had the fields at the top before it put them under `error`.
+        # Older versions of vLLM have the fields at the top level instead of under `error`.
         fault = openai_error(error, self.status(error))
         return dumps({"object": "error", "error": fault, **fault, "request_id": request_id})
 
@@ -101,7 +101,7 @@ class Score(ManyDialect):
 
 
 def sides(body: Mapping[str, Any]) -> tuple[str, str]:
-    """The names that this body gives to its two sides."""
+    """Return the names of the two sides in this body."""
     for left, right in SIDES:
         if body.get(left) is not None and body.get(right) is not None:
             return left, right
@@ -110,7 +110,7 @@ def sides(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _places(queries: Sequence[str]) -> dict[str, list[int]]:
-    """Where each query stands: clients repeat one for each of its documents."""
+    """Return the positions of each query, since clients repeat it for each of its documents."""
     places: dict[str, list[int]] = {}
     for i, query in enumerate(queries):
         places.setdefault(query, []).append(i)

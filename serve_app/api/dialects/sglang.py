@@ -1,4 +1,4 @@
-"""`POST /sglang/v1/rerank`: SGLang's format, a bare list with the score first."""
+"""`POST /sglang/v1/rerank`: SGLang's format, a bare list of results."""
 
 from __future__ import annotations
 

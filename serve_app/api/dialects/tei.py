@@ -11,7 +11,7 @@ from serve_app.api.dialects.base import Dialect, Limits, dumps
 from serve_app.errors import RerankError
 from serve_app.types import RerankRequest, RerankResult
 
-# Status and error_type of the codes that TEI has others for.
+# Status and error_type of the codes for which TEI's differ from ours.
 _PROBLEMS: Mapping[str, tuple[int, str]] = {
     "too_many_documents": (413, "Validation"),
     "document_too_long": (413, "Validation"),
@@ -35,12 +35,12 @@ class TextEmbeddingsInference:
             query=query,
             documents=texts,
             model=fields.model(body),
-            # LiteLLM adds its own top_n to TEI's fields, and llama.cpp reads it there too.
+            # Not one of TEI's fields, but LiteLLM sends it, and llama.cpp accepts it.
             top_n=fields.top(body, len(texts), "top_n"),
             return_documents=fields.flag(body, "return_text", False),
             options=options.options(body),
             raw_scores=fields.flag(body, "raw_scores", False),
-            # No model here reads a text from its end: one that would have to be cut is refused.
+            # Truncating on the left is not supported, so reject documents that are too long.
             truncate=fields.flag(body, "truncate", True) and not from_left,
         )
 
@@ -67,7 +67,7 @@ def _problem(error: RerankError) -> tuple[int, str]:
 
 
 def info(health: Mapping[str, Any], limits: Limits, version: str) -> dict[str, Any]:
-    """TEI's /info, of the default model."""
+    """Return TEI's /info for the default model."""
     name = health["default_model"]
     model = health["models"].get(name, {})
     return {

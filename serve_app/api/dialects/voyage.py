@@ -44,12 +44,12 @@ class Voyage:
         return dumps({"detail": error.message, "code": error.code, "request_id": request_id})
 
     def status(self, error: RerankError) -> int:
-        """Its clients know 400 as a request that is wrong, 422 as a body that is."""
+        """Voyage uses 400 for an invalid request, and 422 for a malformed body."""
         return 400 if isinstance(error, InvalidRequest) else error.status
 
 
 def data(result: RerankResult, request: RerankRequest) -> results.Hits:
-    """Voyage's results: a document is the string that was sent."""
+    """Return Voyage's results, with documents as strings, as sent."""
     found = results.bare(result, request, "relevance_score")
     results.add_objects(found, request, objects=False)
     return found

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 description of the service, as plain data.
 
-Paths and statuses come from the dialects' table of routes; the schemas are written by hand, and
-the tests hold them to the parsers.
+Paths and statuses come from the dialects' routes; the schemas are written by hand, and tests
+compare them with the parsers.
 """
 
 from __future__ import annotations
@@ -15,67 +15,67 @@ from serve_app.api.openapi import access, answers, examples, remote, requests
 from serve_app.api.openapi.parts import Json, any_of, ref
 from serve_app.api.timeout_headers import HEADER, MAX_TIMEOUT_MS
 
-# Each error with what it means; a dialect says under which status it answers it.
+# Each error with its description; the dialect decides the status.
 ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
-    (errors.MalformedBody, "Not a JSON object."),
+    (errors.MalformedBody, "The body is not a JSON object."),
     (errors.BadRequest, "The query or the documents are missing or empty."),
     (errors.Unauthorized, access.UNAUTHORIZED),
-    (errors.UnknownModel, "The model is not served here; GET /v1/models lists those that are."),
-    (errors.MethodNotAllowed, "The route takes another method."),
-    (errors.BodyTooLarge, "The body has more bytes than accepted, or would have unpacked."),
+    (errors.UnknownModel, "Unknown model; GET /v1/models lists the available ones."),
+    (errors.MethodNotAllowed, "The route does not support this method."),
+    (errors.BodyTooLarge, "The body exceeds the maximum size, as sent or decompressed."),
     (errors.UnsupportedMediaType, "The body is not application/json."),
     (errors.UnsupportedEncoding, "The body's Content-Encoding is neither gzip nor zstd."),
     (errors.InvalidRequest, "A field has the wrong type or value."),
-    (errors.TooManyDocuments, "More documents than accepted."),
-    (errors.DocumentTooLong, "A document is too long, and may not be cut."),
-    (errors.Overloaded, "The queue is full; wait for the seconds in Retry-After."),
-    (errors.RateLimited, "A limit of this key is used up; wait for the seconds in Retry-After."),
-    (errors.QueueTimeout, "Waited too long in the queue."),
-    (errors.ScoringFailed, "The model gave no usable score."),
-    (errors.RerankError, "An unexpected error; the log has it."),
-    (errors.ModelUnavailable, "The model did not answer."),
-    (errors.ShuttingDown, "The service is stopping."),
+    (errors.TooManyDocuments, "The request has too many documents."),
+    (errors.DocumentTooLong, "A document is too long, and truncation is disabled."),
+    (errors.Overloaded, "The queue is full; retry after the seconds in Retry-After."),
     (
-        errors.DeadlineExceeded,
-        "The client's own time is up, or scoring took longer than it may.",
+        errors.RateLimited,
+        "The key's rate limit is reached; retry after the seconds in Retry-After.",
     ),
+    (errors.QueueTimeout, "The request waited too long in the queue."),
+    (errors.ScoringFailed, "The model returned no usable score."),
+    (errors.RerankError, "Unexpected error; details are in the service's log."),
+    (errors.ModelUnavailable, "The model did not respond."),
+    (errors.ShuttingDown, "The service is shutting down."),
+    (errors.DeadlineExceeded, "Scoring timed out, or exceeded the client's own timeout."),
     *remote.ERRORS,
 )
-# What each dialect's request, answer and error are called here, and what it is.
+# Schema name prefix and description of each dialect.
 FORMATS = {
     "native": ("Native", "this service's own, Infinity's and llama.cpp's"),
-    "tei": ("Tei", "Text Embeddings Inference's (with texts)"),
+    "tei": ("Tei", "Text Embeddings Inference's (with `texts`)"),
     "voyage": ("Voyage", "Voyage's"),
     "v1": ("V1", "Cohere's v1"),
-    "v1-voyage": ("V1", "Voyage's beside Cohere's"),
+    "v1-voyage": ("V1", "Voyage's combined with Cohere's"),
     "jina": ("V1", "Jina's"),
     "vllm": ("V1", "vLLM's"),
     "v2": ("V1", "Cohere's v2"),
     "nim": ("Nim", "NVIDIA NIM's"),
-    "score": ("Score", "vLLM's scores of pairs"),
-    "mixedbread": ("Mixedbread", "Mixedbread's (with input)"),
+    "score": ("Score", "vLLM's for scoring pairs"),
+    "mixedbread": ("Mixedbread", "Mixedbread's (with `input`)"),
     "sglang": ("Sglang", "SGLang's"),
-    "batch": ("Batch", "many queries in one call"),
+    "batch": ("Batch", "several queries in one call"),
 }
 
 
 _TIMEOUT: Json = {
     "name": HEADER,
     "in": "header",
-    "description": "Milliseconds after which the answer is of no use; the work is dropped then.",
+    "description": "Timeout in milliseconds, after which unfinished work is dropped.",
     "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_MS},
 }
 
 
 def document(version: str) -> Json:
-    """The whole description, as GET /openapi.json answers it."""
+    """Return the complete description, as served at GET /openapi.json."""
     scoring = {_path(path): {"post": _scoring(path, rule)} for path, rule in ROUTES.items()}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Rerank",
             "version": version,
-            "description": "A query and documents in, the documents in order of relevance out.",
+            "description": "Ranks documents by their relevance to a query.",
         },
         "paths": {
             **scoring,
@@ -83,8 +83,8 @@ def document(version: str) -> Json:
             "/v1/models": {"get": _models_route()},
             "/v1/models/{name}": {"get": _model_route()},
             "/v1/usage": {"get": _usage_route()},
-            "/health": {"get": _state_route("health", "The process is alive.")},
-            "/ready": {"get": _state_route("ready", "A model can answer.")},
+            "/health": {"get": _state_route("health", "State of the service and its models.")},
+            "/ready": {"get": _state_route("ready", "Whether the service can answer requests.")},
             "/metrics": {"get": _metrics_route()},
             "/openapi.json": {"get": _self_route()},
             "/docs": {"get": _page_route()},
@@ -110,9 +110,9 @@ def _scoring(path: str, rule: Rule) -> Json:
     formats = ", ".join(dict.fromkeys(FORMATS[dialect.name][1] for dialect in rule.dialects))
     route: Json = {
         "operationId": path.strip("/").replace("/", "_").replace("{model:path}_", ""),
-        "summary": "Order documents by relevance.",
-        "description": f"Formats: {formats}. The fields of the body decide."
-        " The body may be gzip or zstd (Content-Encoding).",
+        "summary": "Rank documents by relevance.",
+        "description": f"Formats: {formats}. The fields of the body determine the format."
+        " The body may be compressed with gzip or zstd (Content-Encoding).",
         "requestBody": {
             "required": True,
             "content": {
@@ -141,14 +141,14 @@ def _scoring(path: str, rule: Rule) -> Json:
                 "in": "path",
                 "required": True,
                 "schema": schema,
-                "description": "As NVIDIA's paths have it; the body's model is the one used.",
+                "description": "Ignored, only for compatibility: the body names the model.",
             }
         ]
     return route
 
 
 def _requests(names: list[str]) -> list[str]:
-    """Where formats share a path, one's schema leaves out what tells another's requests."""
+    """The request schemas; on a shared path each excludes the fields that identify another."""
     shared = {"Voyage": "VoyageTold", "V1": "V1Told"} if len(names) > 1 else {}
     return [f"{shared.get(name, name)}Request" for name in names]
 
@@ -168,7 +168,10 @@ def _problems(rule: Rule, names: list[str]) -> Json:
         response = _content(meanings, schema, example)
         if any(error.retry_after_s is not None for _, error in found):
             response["headers"] = {
-                "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+                "Retry-After": {
+                    "description": "Number of seconds to wait before retrying.",
+                    "schema": {"type": "integer"},
+                }
             }
         if status == errors.RateLimited.status:
             response["headers"] |= access.limit_headers()
@@ -179,18 +182,19 @@ def _problems(rule: Rule, names: list[str]) -> Json:
 
 
 def _info_route() -> Json:
-    return _closed(_get("info", "TEI's facts of the model.", _json("Facts.", "Info")))
+    ok = _json("The model's properties.", "Info")
+    return _closed(_get("info", "Properties of the default model, in TEI's format.", ok))
 
 
 def _models_route() -> Json:
     example = {"object": "list", "data": [{"id": "default", "object": "model"}]}
     ok = _json("The models.", "Models", example)
-    return _closed(_get("models", "The models that are served.", ok))
+    return _closed(_get("models", "List the available models.", ok))
 
 
 def _usage_route() -> Json:
-    ok = _json("The numbers, over all replicas.", "Usage", access.USAGE_EXAMPLE)
-    return _closed(_get("usage", "What the client of this key has used.", ok))
+    ok = _json("The usage, over all replicas.", "Usage", access.USAGE_EXAMPLE)
+    return _closed(_get("usage", "Usage of this API key.", ok))
 
 
 def _closed(route: Json) -> Json:
@@ -199,8 +203,8 @@ def _closed(route: Json) -> Json:
 
 
 def _model_route() -> Json:
-    route = _get("model", "One of the models.", _json("The model.", "Model"))
-    route["responses"]["404"] = _json("There is no such model.", "V1Error")
+    route = _get("model", "Get one of the models.", _json("The model.", "Model"))
+    route["responses"]["404"] = _json("Unknown model.", "V1Error")
     schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
     route["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": schema}]
     return _closed(route)
@@ -208,8 +212,8 @@ def _model_route() -> Json:
 
 def _state_route(name: str, summary: str) -> Json:
     content = {"application/json": {"schema": {"type": "object"}}}
-    route = _get(name, summary, {"description": "Yes.", "content": content})
-    route["responses"]["503"] = {"description": "Not now.", "content": content}
+    route = _get(name, summary, {"description": "Available.", "content": content})
+    route["responses"]["503"] = {"description": "Unavailable or stopping.", "content": content}
     return route
 
 
@@ -218,23 +222,24 @@ def _metrics_route() -> Json:
         "application/json": {"schema": {"type": "object"}},
         "text/plain": {"schema": {"type": "string"}},
     }
-    summary = "Metrics: JSON, or Prometheus text where Accept asks for it."
+    summary = "Metrics as JSON, or in Prometheus' text format if Accept requests it."
     return _closed(_get("metrics", summary, {"description": summary, "content": content}))
 
 
 def _page_route() -> Json:
     content = {"text/html": {"schema": {"type": "string"}}}
-    summary = "This description as a page."
+    summary = "This description as a web page."
     return _get("docs", summary, {"description": summary, "content": content})
 
 
 def _self_route() -> Json:
     content = {"application/json": {"schema": {"type": "object"}}}
-    return _get("openapi", "This document.", {"description": "OpenAPI 3.1.", "content": content})
+    ok = {"description": "The OpenAPI 3.1 document.", "content": content}
+    return _get("openapi", "This description in OpenAPI format.", ok)
 
 
 def _get(name: str, summary: str, ok: Json) -> Json:
-    wrong = _content("Only GET is answered.", any_of(["NativeError", "V1Error"]))
+    wrong = _content("Only GET is supported.", any_of(["NativeError", "V1Error"]))
     return {
         "operationId": name,
         "summary": summary,

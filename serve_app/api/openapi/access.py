@@ -1,4 +1,4 @@
-"""What the OpenAPI description says of keys and limits, as plain data."""
+"""The parts of the OpenAPI description about API keys, limits and usage."""
 
 from __future__ import annotations
 
@@ -13,47 +13,60 @@ SECURITY_SCHEMES: Json = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "Needed where the service has keys. `Token KEY` and `KEY` are read too.",
+        "description": "Required if the service has API keys. "
+        "`Token KEY` and a bare `KEY` are also accepted.",
     },
     "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
-# The empty one: a service without keys asks for none.
+# The empty entry is for services without API keys.
 SECURITY: list[Json] = [{}, {"bearer": []}, {"xApiKey": []}, {"apiKey": []}]
 OPEN: list[Json] = []
 
-UNAUTHORIZED = "No API key, or one that is not known."
+UNAUTHORIZED = "The API key is missing or unknown."
 UNAUTHORIZED_HEADERS: Json = {
-    "WWW-Authenticate": {"description": "The scheme.", "schema": {"const": "Bearer"}}
+    "WWW-Authenticate": {"description": "Authentication scheme.", "schema": {"const": "Bearer"}}
 }
 
 
 def limit_headers() -> Json:
-    """The headers of every answer to a client that has limits."""
+    """The headers of every response to a client with limits."""
     found: Json = {}
-    for what, limit in (("-Requests", "requests"), ("-Tokens", "tokens"), ("", "the nearer limit")):
-        integer = {"schema": {"type": "integer"}}
-        found[f"X-RateLimit-Limit{what}"] = {"description": f"A minute's {limit}.", **integer}
-        found[f"X-RateLimit-Remaining{what}"] = {"description": f"Left of {limit}.", **integer}
-        reset = {"description": f"Time until all of {limit} is back."}
-        schema = {"type": "string", "examples": ["6m0s"]} if what else integer["schema"]
-        found[f"X-RateLimit-Reset{what}"] = {**reset, "schema": schema}
+    integer = {"type": "integer"}
+    duration = {"type": "string", "examples": ["6m0s"]}
+    for name, unit, which in (
+        ("-Requests", "requests", ""),
+        ("-Tokens", "tokens", ""),
+        ("", "requests or tokens", ", whichever is closer to its limit"),
+    ):
+        found[f"X-RateLimit-Limit{name}"] = {
+            "description": f"Maximum {unit} per minute{which}.",
+            "schema": integer,
+        }
+        found[f"X-RateLimit-Remaining{name}"] = {
+            "description": f"Remaining {unit}{which}.",
+            "schema": integer,
+        }
+        found[f"X-RateLimit-Reset{name}"] = {
+            "description": f"Time until all {unit} are available again{which}.",
+            "schema": duration if name else integer,
+        }
     return found
 
 
 def closed(route: Json, refused: Json) -> Json:
-    """A route that is open where there are keys, as one that is not."""
+    """Return the route with the requirement of an API key."""
     route["responses"]["401"] = {**refused, "headers": UNAUTHORIZED_HEADERS}
     return {name: value for name, value in route.items() if name != "security"}
 
 
 def usage_schema() -> Json:
     count: Json = {"type": "integer", "minimum": 0}
-    limit: Json = {"type": ["integer", "null"], "description": "null: no limit."}
+    limit: Json = {"type": ["integer", "null"], "description": "null means no limit."}
     limits = {"requests_per_minute": limit, "tokens_per_minute": limit}
     counts = {what: {**count, "description": f"{text}."} for what, text in USAGE.items()}
     by_model = {what: {**count, "description": f"{text}."} for what, text in MODEL_USAGE.items()}
-    cost: Json = {"type": ["number", "null"], "description": "null: no price is set."}
+    cost: Json = {"type": ["number", "null"], "description": "null if no price is configured."}
     model: Json = {"model": {"type": "string"}, **by_model, "cost": cost}
     return {
         "type": "object",

@@ -1,4 +1,4 @@
-"""Schemas of what is answered: results and errors, format by format."""
+"""Schemas of the responses: results and errors of each format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serve_app.api.openapi.remote import EXPLANATION
 
 
 def schemas() -> Json:
-    warnings = array(TEXT, description="Such as: documents were cut.")
+    warnings = array(TEXT, description="Warnings, such as that documents were truncated.")
     usage = obj("total_tokens prompt_tokens", total_tokens=INTEGER, prompt_tokens=INTEGER)
     native = {
         "id": TEXT,
@@ -193,7 +193,7 @@ def _meta(warnings: Json) -> Json:
         api_version=obj("version", version=TEXT),
         billed_units=obj("search_units", search_units=INTEGER),
         tokens=obj("input_tokens output_tokens", input_tokens=INTEGER, output_tokens=INTEGER),
-        cached_tokens={**INTEGER, "description": "Tokens that the cache answered."},
+        cached_tokens={**INTEGER, "description": "Tokens of pairs answered from the cache."},
         warnings=warnings,
         pipeline=pipelines.report(),
     )
@@ -210,9 +210,9 @@ def _openai() -> Json:
 
 
 def _passages() -> Json:
-    return {**INTEGER, "description": "Parts scored, where documents were split."}
+    return {**INTEGER, "description": "Number of passages scored, if documents were split."}
 
 
 def _spans() -> Json:
     span = obj("start end score", start=INTEGER, end=INTEGER, score=NUMBER)
-    return array(span, description="From most to least relevant, in code points.")
+    return array(span, description="From most to least relevant; start and end are in code points.")

@@ -1,4 +1,4 @@
-"""A request and its answer in each format, as the description shows them."""
+"""Example requests and responses for each format."""
 
 from __future__ import annotations
 

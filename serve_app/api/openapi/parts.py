@@ -1,4 +1,4 @@
-"""Pieces that schemas are put together from."""
+"""Building blocks of the schemas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IMAGE = r"^(https?://|[Dd][Aa][Tt][Aa]:[Ii][Mm][Aa][Gg][Ee]/[\w.+-]+;[Bb][Aa][S
 
 
 def obj(required: str, **properties: Json) -> Json:
-    """An object whose named fields are required; others may be there or come later."""
+    """An object with required fields (space-separated); additional fields are allowed."""
     return {"type": "object", "required": required.split(), "properties": properties}
 
 
@@ -45,13 +45,13 @@ def flag(default: bool, description: str = "") -> Json:
 
 
 def word(*words: str) -> Json:
-    """One of some words, in any case, or null."""
+    """One of several words, ignoring case, or null."""
     cases = "|".join("".join(f"[{c.upper()}{c.lower()}]" for c in w) for w in words)
     return nullable("string", pattern=f"^({cases})$")
 
 
 def option(name: str) -> Json:
-    """The schemas of an option's field and of its aliases, by name."""
+    """The schemas of an option's field and its aliases, by name."""
     declared = OPTIONS[name]
     found = {name: {**_kind(declared.kind), "description": declared.description}}
     for alias, other in declared.aliases.items():

@@ -1,4 +1,4 @@
-"""What the API description says of pipelines."""
+"""The parts of the OpenAPI description about pipelines."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from serve_app.pipeline_spec import MAX_FUSED, MAX_STAGES
 
 _NAME: Json = {"type": "string", "minLength": 1, "maxLength": 256}
 _COUNT: Json = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
-_KEEP: Json = {"anyOf": [_COUNT, NOTHING], "description": "How many go on; absent: all."}
+_KEEP: Json = {"anyOf": [_COUNT, NOTHING], "description": "Documents to keep (default: all)."}
 
 
 def stages() -> Json:
-    """The stages that a request brings."""
+    """The request field `pipeline`."""
     *scoring, threshold = (_closed(kind) for kind in _kinds())
     listed = array(
         {"oneOf": [*scoring, threshold]},
@@ -21,11 +21,11 @@ def stages() -> Json:
     )
     return {
         "anyOf": [listed, NOTHING],
-        "description": "Stages in place of a model; the first one scores.",
+        "description": "Pipeline stages, instead of a model; the first one must score.",
     }
 
 
-# A pipeline stands in place of a model.
+# Not allowed: a pipeline replaces the model.
 BOTH: Json = obj(
     "pipeline model", pipeline={"type": "array"}, model={"type": "string", "minLength": 1}
 )
@@ -47,19 +47,19 @@ def _closed(kind: Json) -> Json:
 
 
 def hit_fields() -> dict[str, Json]:
-    """What a result says of its stages."""
+    """The fields of a result from a pipeline."""
     score = obj("score rank", score=NUMBER, rank=INTEGER)
     return {
         "stages": {
             "type": "object",
             "additionalProperties": score,
-            "description": "Of a pipeline: score and rank in each stage, by its name.",
+            "description": "Score and rank in each stage of the pipeline, by stage name.",
         }
     }
 
 
 def report() -> Json:
-    """What an answer says of the pipeline that made it."""
+    """The report about the pipeline in a response."""
     stage = obj("name documents kept ms", name=TEXT, documents=INTEGER, kept=INTEGER, ms=NUMBER)
-    stopped = nullable("string", description="The stage in which the budget was used up.")
+    stopped = nullable("string", description="The stage in which the budget ran out.")
     return obj("stages stopped_early", stages=array(stage), stopped_early=stopped)

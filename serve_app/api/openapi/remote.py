@@ -1,4 +1,4 @@
-"""What the API description says of models that providers score."""
+"""The parts of the OpenAPI description about remote models."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from serve_app import errors
 from serve_app.api.openapi.parts import NOTHING, TEXT, Json, nullable, obj, ref
 
 ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
-    (errors.UpstreamRefused, "The provider behind the model finds the request wrong."),
-    (errors.UpstreamRateLimited, "The provider's limit is reached, or the budget set for it."),
-    (errors.UpstreamFailed, "The provider behind the model gave no usable answer."),
-    (errors.UpstreamUnavailable, "The provider can't be reached, or fails."),
-    (errors.UpstreamTimeout, "The provider took longer than the model's deadline."),
+    (errors.UpstreamRefused, "The model's provider rejected the request as invalid."),
+    (
+        errors.UpstreamRateLimited,
+        "The provider's rate limit is reached, or the budget configured for it.",
+    ),
+    (errors.UpstreamFailed, "The model's provider returned no usable response."),
+    (errors.UpstreamUnavailable, "The model's provider is unreachable or failing."),
+    (errors.UpstreamTimeout, "The model's provider did not respond in time."),
 )
-EXPLANATION: Json = {"type": "string", "description": "The reason, where one was asked for."}
+EXPLANATION: Json = {"type": "string", "description": "The reason for the score, if requested."}
 _QUERY: Json = {"anyOf": [TEXT, obj("", text=nullable("string"), image=NOTHING), NOTHING]}
 
 
 def either_query(schema: Json) -> Json:
-    """The request's schema with its query a text, or blank where an image takes its place."""
+    """The request's schema, with the query optional if there is a query image."""
     return {
         **schema,
         "required": [name for name in schema["required"] if name != "query"],

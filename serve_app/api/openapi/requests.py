@@ -1,4 +1,4 @@
-"""Schemas of what is sent. The parsers in `dialects` are the truth; tests hold these to them."""
+"""Schemas of the requests. The parsers in `dialects` are authoritative; tests compare the two."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from serve_app.api.openapi.remote import either_query
 from serve_app.request_options import OPTIONS
 
 _NOT_BLANK: Json = {"type": "string", "pattern": "\\S", "description": "Not blank."}
-_MODEL: Json = nullable("string", maxLength=256, description="Absent: the default model.")
+_TRUNCATE = "False rejects documents that are too long instead of truncating them."
+_MODEL: Json = nullable("string", maxLength=256, description="The model (default: the service's).")
 
 
 def schemas() -> Json:
@@ -32,20 +33,20 @@ def schemas() -> Json:
             returns=True,
             top_k=_top(),
             top_n=_top(),
-            # These tell other formats on the same path.
+            # These fields identify other formats on the same path.
             texts=NOTHING,
             truncation=NOTHING,
         ),
         "V1Request": _request(
             returns=False,
             top_n=_top(),
-            top_k=_top("Voyage's name; without top_n the answer has `data` too."),
-            truncation=flag(True, "False: a document that is too long is refused."),
+            top_k=_top("Voyage's name; without top_n the response also has `data`."),
+            truncation=flag(True, _TRUNCATE),
             return_embeddings={
                 "enum": [False, "false", None],
-                "description": "There are no embeddings here.",
+                "description": "Not supported: the service returns no embeddings.",
             },
-            return_len=flag(False, "Ignored: token counts are always there."),
+            return_len=flag(False, "Ignored: token counts are always returned."),
         ),
         "VoyageRequest": _asking(
             "documents",
@@ -53,10 +54,10 @@ def schemas() -> Json:
             model=_MODEL,
             top_k=_top(),
             return_documents=flag(False),
-            truncation=flag(True, "False: a document that is too long is refused."),
+            truncation=flag(True, _TRUNCATE),
         ),
         "V1ToldRequest": {"allOf": [ref("V1Request"), obj("", input=NOTHING)]},
-        # Where the path is not Voyage's own, `truncation` tells its clients.
+        # On paths that are not Voyage's own, `truncation` identifies its clients.
         "VoyageToldRequest": {
             "allOf": [
                 ref("VoyageRequest"),
@@ -68,9 +69,9 @@ def schemas() -> Json:
             texts=_texts(),
             model=_MODEL,
             top_n=_top(),
-            raw_scores=flag(False, "Logits instead of scores from 0 to 1."),
+            raw_scores=flag(False, "Return logits instead of scores from 0 to 1."),
             return_text=flag(False),
-            truncate=flag(True, "False: a text that is too long is refused."),
+            truncate=flag(True, _TRUNCATE),
             truncation_direction=word("right", "left"),
         ),
         "MixedbreadRequest": _ranked(
@@ -98,9 +99,11 @@ def schemas() -> Json:
             queries=array(
                 {"anyOf": [TEXT, {"type": "object"}]},
                 minItems=1,
-                description="A query, or an object with the fields of NativeRequest.",
+                description="Queries, or objects with the fields of NativeRequest.",
             ),
-            documents=array(ref("Document"), minItems=1, description="Of queries without."),
+            documents=array(
+                ref("Document"), minItems=1, description="Documents of queries without their own."
+            ),
             model=_MODEL,
             top_k=_top(),
         ),
@@ -108,13 +111,13 @@ def schemas() -> Json:
 
 
 def _asking(required: str, **properties: Json) -> Json:
-    """A request with a query, and with what every such format takes beside its own fields."""
+    """A request with a query, its own fields, and those shared by all such formats."""
     query = ref("Query")
     return either_query(obj(f"query {required}", query=query, **properties, **_reading()))
 
 
 def _request(*, returns: bool, **more: Json) -> Json:
-    """A scoring request. Unknown fields are ignored, so clients may send their extras."""
+    """A scoring request. Unknown fields are ignored, since clients may send additional ones."""
     schema = _asking(
         "documents",
         documents=array({"anyOf": [TEXT, {"type": "object"}]}, minItems=1),
@@ -124,7 +127,7 @@ def _request(*, returns: bool, **more: Json) -> Json:
         **option("sort"),
         **option("raw_scores"),
         **option("truncate"),
-        use_activation=flag(True, "vLLM's name: false for raw scores."),
+        use_activation=flag(True, "vLLM's field: false returns raw scores."),
         **option("priority"),
         relevant_spans=_spans(),
         pipeline=pipelines.stages(),
@@ -135,7 +138,7 @@ def _request(*, returns: bool, **more: Json) -> Json:
 
 
 def _ranked(schema: Json, documents: str) -> Json:
-    """With rank_fields an object document needs no text."""
+    """With rank_fields, object documents need no text."""
     named = {"type": "array", "minItems": 1}
     return {
         **schema,
@@ -149,17 +152,17 @@ def _rank_fields() -> Json:
         "type": ["array", "null"],
         "items": {"type": "string", "minLength": 1},
         "maxItems": 100,
-        "description": "Fields of object documents that are scored; absent: text.",
+        "description": "Fields of object documents to score (default: text).",
     }
 
 
 def _reading() -> Json:
-    """How the model scores: the fields that every format with documents takes."""
+    """How the model scores: the fields shared by all formats with documents."""
     scoring = [option(name) for name, one in OPTIONS.items() if one.attribute]
     return {
         **{name: schema for fields in scoring for name, schema in fields.items()},
         "max_chunks_per_doc": nullable(
-            "integer", minimum=1, description="Above 1: long_document is max_passage."
+            "integer", minimum=1, description="Above 1, long_document is max_passage."
         ),
     }
 
@@ -170,8 +173,8 @@ def _pairs() -> Json:
     common = obj(
         "",
         model=_MODEL,
-        use_activation=flag(True, "False: raw scores."),
-        raw_scores=flag(False, "The same, the other way round."),
+        use_activation=flag(True, "False returns raw scores."),
+        raw_scores=flag(False, "True returns raw scores."),
         **option("priority"),
         **_reading(),
     )
@@ -199,7 +202,7 @@ def _spans() -> Json:
 
 
 def _document() -> Json:
-    """A document: a string (empty is fine), or an object with its text, or an image."""
+    """A document: a string (which may be empty), or an object with a text or an image."""
     text = obj("text", text=TEXT)
     image = obj("image", image=TEXT, text=nullable("string"))
     return {"anyOf": [TEXT, text, image]}
@@ -209,7 +212,7 @@ def _texts() -> Json:
     return array(TEXT, minItems=1)
 
 
-def _top(description: str = "How many results; absent: all.") -> Json:
+def _top(description: str = "Maximum number of results (default: all).") -> Json:
     return nullable("integer", minimum=1, description=description)
 
 

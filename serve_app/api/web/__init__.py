@@ -1,8 +1,8 @@
-"""The pages that the service shows in a browser."""
+"""The service's web pages."""
 
 from importlib.resources import files
 
 
 def page(name: str) -> bytes:
-    """The page's HTML. Raises FileNotFoundError for a name that is not there."""
+    """Return a page's HTML. Raises FileNotFoundError for an unknown name."""
     return files(__name__).joinpath(f"{name.removesuffix('.html')}.html").read_bytes()

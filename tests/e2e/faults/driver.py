@@ -1,4 +1,4 @@
-"""Run by the tests in a process of its own: a cluster, the service on it, and faults under load.
+"""A cluster, the service and faults under load; the tests run this in a separate process.
 
 `python -m tests.e2e.faults.driver SCENARIO… OUT`: writes what was seen of each as JSON.
 """
@@ -30,7 +30,7 @@ Seen = dict[str, Any]
 
 
 def build(args: Mapping[str, Any]) -> Any:
-    """The application as `serve_app.app:build`, around the replica that keeps a record."""
+    """The application of `serve_app.app:build`, with the recording replica."""
     from serve_app.app import bind
     from serve_app.settings import load
     from tests.e2e.faults.replica import RecordedReplica
@@ -39,7 +39,7 @@ def build(args: Mapping[str, Any]) -> Any:
 
 
 class Service:
-    """The service on a running cluster, deployed and changed as `serve deploy` does it."""
+    """The service on a running cluster, deployed and updated as with `serve deploy`."""
 
     def __init__(self, **args: Any) -> None:
         from ray import serve
@@ -58,7 +58,7 @@ class Service:
         self._client = _get_global_client()
 
     def deploy(self) -> None:
-        """Raises where it does not come up."""
+        """Raise AssertionError if the service does not start."""
         from ray.serve.schema import ServeDeploySchema
 
         application: dict[str, Any] = {
@@ -150,7 +150,7 @@ def main(names: list[str], out: Path) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("FAULTS_FOLDER", os.environ.get("TMPDIR", "/tmp"))
-    # By its name, so that replicas import it rather than unpickle it.
+    # By import path, so that replicas import it instead of unpickling it.
     from tests.e2e.faults import driver
 
     driver.main(sys.argv[1:-1], Path(sys.argv[-1]))

@@ -1,4 +1,4 @@
-"""Clients that ask without a pause, and hold every answer to the score that it must have."""
+"""Clients that send requests continuously, and check every score in the responses."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import httpx
 from tests.e2e.faults.replica import expected
 
 DOCUMENTS = 5
-# What any client's standard retries do again, at most so often.
+# The statuses that clients commonly retry.
 PASSING = frozenset({429, 500, 502, 503, 504})
 _numbers = itertools.count()
 
 
 @dataclass
 class Seen:
-    """What the clients saw: `failed` after their own retries, of which there were `retries`."""
+    """What the clients saw: `retries`, and requests that `failed` despite them."""
 
     answered: int = 0
     wrong: int = 0
@@ -35,7 +35,7 @@ class Seen:
 
 
 class Load:
-    """So many clients at once, until it is stopped."""
+    """`clients` concurrent clients, until stopped."""
 
     def __init__(self, url: str, clients: int = 4, retries: int = 0, large: bool = False) -> None:
         self.seen = Seen()
@@ -57,12 +57,12 @@ class Load:
             thread.join()
 
     def wait(self, answers: int, limit_s: float = 60) -> None:
-        """Until so many more are answered."""
+        """Wait until this many more requests have been answered."""
         wanted, deadline = self.seen.answered + answers, time.monotonic() + limit_s
         while self.seen.answered < wanted and time.monotonic() < deadline:
             time.sleep(0.02)
         if self.seen.answered < wanted:
-            raise AssertionError(f"the service does not answer any more: {self.seen}")
+            raise AssertionError(f"the service stopped responding: {self.seen}")
 
     def _ask_on(self) -> None:
         with httpx.Client(timeout=120, trust_env=False) as client:
@@ -88,7 +88,7 @@ class Load:
     def _try(
         self, client: httpx.Client, query: str, documents: list[str]
     ) -> tuple[str | None, bool]:
-        """What went wrong, and whether a client would try again."""
+        """Return what went wrong, and whether a client would retry."""
         try:
             answer = client.post(
                 f"{self._url}/v1/rerank", json={"query": query, "documents": documents}

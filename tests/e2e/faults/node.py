@@ -1,4 +1,4 @@
-"""A cluster of two nodes, one of which goes while clients ask."""
+"""A cluster of two nodes, one of which goes down under load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def node_removed(start: Callable[..., Service]) -> dict[str, Any]:
-    """Two nodes, a model replica and an ingress on each; one node goes."""
+    """Two nodes with a model replica and an ingress each; one node goes down."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -23,10 +23,10 @@ def node_removed(start: Callable[..., Service]) -> dict[str, Any]:
     worker = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
     ray.init(address=cluster.address, logging_level="WARNING")
     try:
-        # A whole processor each: one replica has no room beside the other.
+        # One CPU each, so that the two replicas do not fit on one node.
         service = start(num_cpus=1, ingress_replicas=2, worker_timeout_s=60)
         service.deploy()
-        # The ingress that dies with its node has requests that nobody else knows of.
+        # Requests in the ingress on the lost node are unknown to all others.
         with Load(service.url, retries=8) as load:
             load.wait(100)
             cluster.remove_node(worker, allow_graceful=False)

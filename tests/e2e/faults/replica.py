@@ -1,4 +1,4 @@
-"""A model replica whose scorer keeps a record of what it forwards, and hangs when it is told to."""
+"""A model replica whose scorer records what it runs, and hangs on demand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ INFO = ModelInfo(
 
 
 def folder() -> Path:
-    """Where the test and the replicas meet; also on a node that starts later."""
+    """The folder shared by the test and the replicas, on all nodes."""
     return Path(os.environ["FAULTS_FOLDER"])
 
 
@@ -47,7 +47,7 @@ def expected(query: str, document: str) -> float:
 
 
 class Recorder:
-    """Scores that anybody can work out; every document forwarded leaves a line, with the time."""
+    """Computes reproducible scores, and writes a line with the time for every document."""
 
     def __init__(self) -> None:
         self.info = INFO
@@ -74,7 +74,7 @@ class Recorder:
 
     def _hang(self) -> None:
         try:
-            (folder() / "hang").unlink()  # one replica alone finds it
+            (folder() / "hang").unlink()  # only one replica succeeds
         except FileNotFoundError:
             return
         time.sleep(3600)
@@ -85,14 +85,14 @@ class Recorder:
         return self.forward([self.encode(query, documents, options)])[0]
 
     def find_budget(self) -> None:
-        """The budget is given."""
+        """Do nothing: the budget is fixed."""
 
     def stats(self) -> dict[str, int]:
         return {}
 
 
 class RecordedReplica(ModelReplica):
-    """The real replica around that scorer."""
+    """The real replica with that scorer."""
 
     @staticmethod
     def load(spec: ModelSpec, warmup: bool, earlier: ModelInfo | None) -> Recorder:

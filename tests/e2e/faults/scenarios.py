@@ -1,4 +1,4 @@
-"""What is done to a service while clients ask it, and what was seen of it."""
+"""The faults caused while clients send requests, and what was seen."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from tests.e2e.faults.driver import Service
 
 Seen = dict[str, Any]
-Left = dict[str, tuple[str, float]]  # by request: how it ended for its client, and when
-NOTICED_S = 0.6  # what the news that a client has left may take to a model
+Left = dict[str, tuple[str, float]]  # by request: how and when it ended for its client
+NOTICED_S = 0.6  # maximum time until a model notices a disconnected client
 
 
 def replicas() -> list[int]:
-    """Process ids of living model replicas."""
+    """The process IDs of running model replicas."""
     names = (path.name.removeprefix("replica-") for path in folder().glob("replica-*"))
     return [int(pid) for pid in names if Path(f"/proc/{pid}").exists()]
 
 
 def actors(what: str) -> list[int]:
-    """Process ids of this run's actors, as Ray names their processes."""
+    """The process IDs of this run's actors, by Ray's names of the processes."""
     own = f"FAULTS_FOLDER={folder()}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -45,7 +45,7 @@ def actors(what: str) -> list[int]:
 
 
 class Forwarded(NamedTuple):
-    """A document that went through a model."""
+    """A document that was run through the model."""
 
     merged: int  # chunks in that forward pass
     at: float  # seconds since the epoch, when the pass began
@@ -59,7 +59,7 @@ def forwarded() -> list[Forwarded]:
 
 
 def _events(service: Service, name: str) -> int:
-    """As /metrics tells of them."""
+    """The number of these events in /metrics."""
     upstream: Mapping[str, Mapping[str, int]] = service.metrics()["upstream_by_model"]
     return sum(events.get(name, 0) for events in upstream.values())
 
@@ -79,7 +79,7 @@ def replica_hangs(service: Service) -> Seen:
     with Load(service.url) as load:
         load.wait(50)
         (folder() / "hang").touch()
-        # One client after the other comes to the replica that hangs, and waits for its end.
+        # One client after the other reaches the hanging replica and waits until it exits.
         _wait_for(lambda: bool(before - set(replicas())), 60)
         load.wait(200)
     return load.seen.as_json() | {"reported": _events(service, "retries")}
@@ -109,7 +109,7 @@ def redis_killed(service: Service) -> Seen:
 
 
 def clients_gone(service: Service) -> Seen:
-    """Ten that leave at once and ten whose time is up, behind a request that keeps both busy."""
+    """Ten clients that disconnect and ten that time out, while a request keeps both busy."""
     _wait_for(lambda: len(replicas()) == 2)
     blocker = {"query": "b", "documents": [f"blocker-{i}" for i in range(2000)]}
     with httpx.Client(timeout=60) as client, Load(service.url, clients=1) as load:
@@ -127,7 +127,7 @@ def clients_gone(service: Service) -> Seen:
         for thread in (*asked, busy):
             thread.join()
     time.sleep(1.0)
-    # Some may have had their turn before they were given up; none may have it after.
+    # Some may have run before they were abandoned, but none may run afterwards.
     ended = {name: at for name, (_, at) in left.items()}
     own = [(one.at, one.document.rpartition("-")[0]) for one in forwarded()]
     own = [(at, name) for at, name in own if name in ended]
@@ -141,7 +141,7 @@ def clients_gone(service: Service) -> Seen:
 
 
 def _leave(service: Service, name: str, headers: dict[str, str], left: Left) -> None:
-    """Ask for 100 documents, in vain; note how it ended, and when."""
+    """Send 100 documents without waiting for the result; note how and when it ended."""
     body = {"query": "blocked", "documents": [f"{name}-{i}" for i in range(100)]}
     timeout = 30 if headers else 0.06
     try:
@@ -152,7 +152,7 @@ def _leave(service: Service, name: str, headers: dict[str, str], left: Left) -> 
 
 
 def late_in_the_replica(service: Service) -> Seen:
-    """Calls by handle, with no ingress that would cancel them: ten late, ten cancelled."""
+    """Calls by handle, without an ingress to cancel them: ten late, ten cancelled."""
     from models.types import DEFAULTS
     from serve_app.errors import DeadlineExceeded
 
@@ -187,7 +187,7 @@ def ingress_killed(service: Service) -> Seen:
 
 
 def ingress_killed_retried(service: Service) -> Seen:
-    """By clients, as behind Ray Serve's own proxy."""
+    """With retries by clients, as behind Ray Serve's own proxy."""
     _wait_for(lambda: len(actors("Ingress")) == 2)
     with Load(service.url, retries=5) as load:
         load.wait(100)
@@ -229,5 +229,5 @@ def _wait_for(met: Callable[[], bool], limit_s: float = 60) -> None:
     deadline = time.monotonic() + limit_s
     while not met():
         if time.monotonic() > deadline:
-            raise AssertionError("what was waited for has not come")
+            raise AssertionError("the expected state was not reached")
         time.sleep(0.05)

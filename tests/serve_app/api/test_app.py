@@ -1,4 +1,4 @@
-"""The routes in process: the table of dialects, compressed bodies, errors, /info."""
+"""The routes, in process: dialects, compressed bodies, errors, /info."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUERY, TEXTS = "red fox", ["a blue hen", "a red fox"]
 
 
 class Front:
-    """One app and its backend, for a test to prepare."""
+    """An app and the backend behind it."""
 
     def __init__(self) -> None:
         self.backend = WordOverlap()
@@ -61,7 +61,7 @@ async def app() -> AsyncIterator[Front]:
         ),
     ],
 )
-async def test_every_route_ranks(
+async def test_every_route_ranks_documents(
     app: Front, path: str, body: dict[str, Any], best: tuple[str, str]
 ) -> None:
     answer = await app.client.post(path, json=body)
@@ -69,7 +69,7 @@ async def test_every_route_ranks(
     assert answer.json()[best[0]][0][best[1]] == 1
 
 
-async def test_tei_and_scores(app: Front) -> None:
+async def test_tei_and_score_formats(app: Front) -> None:
     answer = await app.client.post("/rerank", json={"query": QUERY, "texts": TEXTS})
     assert answer.json() == [{"index": 1, "score": 2.0}, {"index": 0, "score": 0.0}]
     pairs = {"text_1": QUERY, "text_2": TEXTS}
@@ -78,7 +78,7 @@ async def test_tei_and_scores(app: Front) -> None:
         assert [entry["score"] for entry in scores] == [0.0, 2.0]
 
 
-async def test_unsorted_keeps_the_documents_order_and_the_best(app: Front) -> None:
+async def test_unsorted_results_are_the_best_documents_in_document_order(app: Front) -> None:
     body = {"query": QUERY, "documents": ["fox", "hen", "red fox"], "sort": False, "top_k": 2}
     hits = (await app.client.post("/rerank", json=body)).json()["results"]
     assert [hit["index"] for hit in hits] == [0, 2]
@@ -94,7 +94,7 @@ async def test_unsorted_keeps_the_documents_order_and_the_best(app: Front) -> No
         ("/v1/ranking", {"passages": TEXTS, "truncate": "NONE"}, 400, "detail"),
     ],
 )
-async def test_a_document_that_may_not_be_cut_is_refused(
+async def test_a_document_that_is_too_long_is_rejected_without_truncation(
     app: Front, path: str, body: dict[str, Any], status: int, key: str
 ) -> None:
     ok = await app.client.post(path, json={"query": QUERY, **body})
@@ -110,16 +110,16 @@ async def test_a_document_that_may_not_be_cut_is_refused(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-async def test_a_packed_request_gets_a_packed_answer(app: Front, encoding: str) -> None:
+async def test_a_compressed_request_gets_a_compressed_response(app: Front, encoding: str) -> None:
     content = json.dumps({"query": QUERY, "documents": [f"text {i}" for i in range(300)]}).encode()
-    packed = (
+    compressed = (
         gzip.compress(content)
         if encoding == "gzip"
         else zstandard.ZstdCompressor().compress(content)
     )
     kind = {"content-type": "application/json", "content-encoding": encoding}
     answer = await app.client.post(
-        "/v1/rerank", content=packed, headers={**kind, "accept-encoding": encoding}
+        "/v1/rerank", content=compressed, headers={**kind, "accept-encoding": encoding}
     )
     assert answer.status_code == 200
     assert answer.headers["content-encoding"] == encoding
@@ -143,7 +143,7 @@ async def test_a_packed_request_gets_a_packed_answer(app: Front, encoding: str) 
     ],
     ids=["gzip bomb", "zstd bomb", "unknown", "not gzip", "nothing"],
 )
-async def test_packed_bodies_that_are_refused(
+async def test_invalid_compressed_bodies_are_rejected(
     app: Front, content: bytes, encoding: str, status: int
 ) -> None:
     kind = {"content-type": "application/json", "content-encoding": encoding}
@@ -153,7 +153,7 @@ async def test_packed_bodies_that_are_refused(
     assert ("accept-encoding" in answer.headers) == (status == 415)
 
 
-async def test_info_is_what_tei_clients_look_for(app: Front) -> None:
+async def test_info_has_the_fields_of_tei(app: Front) -> None:
     info = (await app.client.get("/info")).json()
     assert info["model_id"] == "test"
     assert "reranker" in info["model_type"]
@@ -169,7 +169,7 @@ async def test_info_is_what_tei_clients_look_for(app: Front) -> None:
         ("/score", {"text_1": QUERY, "text_2": TEXTS}, 429),
     ],
 )
-async def test_a_full_queue_says_when_to_come_back(
+async def test_a_full_queue_is_reported_with_retry_after(
     app: Front, path: str, body: dict[str, Any], status: int
 ) -> None:
     app.backend.failures = [Overloaded("full")]
@@ -179,7 +179,9 @@ async def test_a_full_queue_says_when_to_come_back(
     assert (await app.client.post(path, json=body)).status_code == 200
 
 
-async def test_unknown_paths_and_methods_answer_as_their_neighbours_do(app: Front) -> None:
+async def test_errors_for_unknown_paths_and_methods_have_the_format_of_similar_paths(
+    app: Front,
+) -> None:
     assert "error" in (await app.client.get("/nothing")).json()
     assert "detail" in (await app.client.get("/v1/nothing")).json()
     wrong = await app.client.get("/v1/ranking")

@@ -1,4 +1,4 @@
-"""Compressed bodies: what is read, what is refused, what is answered."""
+"""Compressed bodies: decompression, rejection, and compression of responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serve_app.errors import BodyTooLarge, MalformedBody, RerankError, Unsupport
 LIMIT = 100_000
 
 
-def packed(content: bytes, encoding: str) -> bytes:
+def compressed(content: bytes, encoding: str) -> bytes:
     if encoding == "gzip":
         return gzip.compress(content)
     return zstandard.ZstdCompressor().compress(content) if encoding == "zstd" else content
@@ -26,54 +26,56 @@ def packed(content: bytes, encoding: str) -> bytes:
 @pytest.mark.parametrize("encoding", ["", "gzip", "zstd"])
 @settings(deadline=None)
 @given(content=st.binary(max_size=3000))
-async def test_what_was_packed_is_unpacked(encoding: str, content: bytes) -> None:
-    assert await compression.decode(packed(content, encoding), encoding, LIMIT) == content
+async def test_compressed_bodies_are_decompressed(encoding: str, content: bytes) -> None:
+    assert await compression.decode(compressed(content, encoding), encoding, LIMIT) == content
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-async def test_a_bomb_is_refused_before_it_is_unpacked(encoding: str) -> None:
-    bomb = packed(bytes(64 * 2**20), encoding)
+async def test_a_decompression_bomb_is_rejected(encoding: str) -> None:
+    bomb = compressed(bytes(64 * 2**20), encoding)
     assert len(bomb) < LIMIT
     with pytest.raises(BodyTooLarge):
         await compression.decode(bomb, encoding, LIMIT)
-    many = packed(bytes(LIMIT // 2), encoding) * 3
+    many = compressed(bytes(LIMIT // 2), encoding) * 3
     with pytest.raises(BodyTooLarge):
         await compression.decode(many, encoding, LIMIT)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-async def test_the_limit_itself_is_read(encoding: str) -> None:
-    assert len(await compression.decode(packed(bytes(LIMIT), encoding), encoding, LIMIT)) == LIMIT
+async def test_a_body_of_exactly_the_limit_is_accepted(encoding: str) -> None:
+    assert (
+        len(await compression.decode(compressed(bytes(LIMIT), encoding), encoding, LIMIT)) == LIMIT
+    )
     with pytest.raises(BodyTooLarge):
-        await compression.decode(packed(bytes(LIMIT + 1), encoding), encoding, LIMIT)
+        await compression.decode(compressed(bytes(LIMIT + 1), encoding), encoding, LIMIT)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-async def test_several_members_are_one_body(encoding: str) -> None:
-    two = packed(b"one", encoding) + packed(b"two", encoding)
+async def test_several_members_form_one_body(encoding: str) -> None:
+    two = compressed(b"one", encoding) + compressed(b"two", encoding)
     assert await compression.decode(two, encoding, LIMIT) == b"onetwo"
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-async def test_a_body_that_is_not_what_it_says(encoding: str) -> None:
+async def test_a_body_that_does_not_match_its_encoding_is_rejected(encoding: str) -> None:
     with pytest.raises(MalformedBody, match=encoding):
         await compression.decode(b'{"query": "q"}', encoding, LIMIT)
 
 
-async def test_a_cut_gzip_body() -> None:
-    with pytest.raises(MalformedBody, match="early"):
-        await compression.decode(packed(b"x" * 1000, "gzip")[:-9], "gzip", LIMIT)
+async def test_a_truncated_gzip_body_is_rejected() -> None:
+    with pytest.raises(MalformedBody, match="truncated"):
+        await compression.decode(compressed(b"x" * 1000, "gzip")[:-9], "gzip", LIMIT)
 
 
 @settings(deadline=None)
 @given(junk=st.binary(max_size=200), encoding=st.sampled_from(["gzip", "zstd"]))
-async def test_any_bytes_give_bytes_or_an_error(junk: bytes, encoding: str) -> None:
-    for body in (junk, packed(junk, encoding)[: len(junk)], packed(junk, encoding) + junk):
+async def test_arbitrary_bytes_decompress_or_raise_an_error(junk: bytes, encoding: str) -> None:
+    for body in (junk, compressed(junk, encoding)[: len(junk)], compressed(junk, encoding) + junk):
         with contextlib.suppress(RerankError):
             assert isinstance(await compression.decode(body, encoding, LIMIT), bytes)
 
 
-def test_names_of_encodings() -> None:
+def test_encoding_names() -> None:
     names = ["", "identity", "GZIP", " x-gzip", "zstd"]
     assert [compression.check_encoding(name) for name in names] == ["", "", "gzip", "gzip", "zstd"]
     for unknown in ("br", "deflate", "gzip, gzip", "x" * 500):
@@ -95,11 +97,11 @@ def test_names_of_encodings() -> None:
         ("gzip;q=x", ""),
     ],
 )
-def test_what_a_client_takes(accept: str, best: str) -> None:
+def test_accept_encoding_header(accept: str, best: str) -> None:
     assert compression.accepted(accept) == best
 
 
-async def test_answers_are_packed_where_it_pays() -> None:
+async def test_large_responses_are_compressed() -> None:
     assert await compression.encode(b"x" * 100, "gzip") == (b"x" * 100, {})
     for size in (5_000, 500_000):
         content = b"x" * size

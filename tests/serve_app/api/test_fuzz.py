@@ -1,4 +1,4 @@
-"""Bodies and headers that nobody should send: each is answered, in the format's own shape."""
+"""Malformed bodies and headers get an error response in the shape of the format."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from serve_app.errors import InvalidRequest
 from tests.serve_app.fakes import FakeFrontend
 
 LIMITS = Limits(max_documents=50, max_body_bytes=200_000)
-# However strange a body of this size is, it does not take longer than a busy machine's pauses.
+# No body of this size may take longer, allowing for pauses of a busy machine.
 SLOWEST_S = 5.0
 PATHS = {route: route.replace("{model:path}", "m") for route in ROUTES}
 FUZZED = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 DEEP = 100_000
 
-# JSON as text, since much of it is what no library writes.
+# Written as text, since no library would produce most of it.
 ODD = (
     "NaN",
     "-Infinity",
@@ -94,8 +94,8 @@ json_values = st.recursive(
 )
 
 
-def _shape(answer: httpx.Response, route: str) -> None:
-    """The answer to a bad request has the fields of an error of one of the route's formats."""
+def _check_error_shape(answer: httpx.Response, route: str) -> None:
+    """Check that the response has the fields of an error in one of the route's formats."""
     assert answer.headers["content-type"] == "application/json", answer.text[:300]
     content = answer.json()
     shapes = [orjson.loads(d.error(InvalidRequest("x"), "id")) for d in ROUTES[route].dialects]
@@ -119,7 +119,7 @@ def _check(route: str, body: bytes, headers: Mapping[str, str] | None = None) ->
     answer = asyncio.run(_send(route, body, headers or {}))
     assert answer.status_code < 500, (body[:300], answer.text[:300])
     if answer.status_code != 200:
-        _shape(answer, route)
+        _check_error_shape(answer, route)
     else:
         answer.json()
 
@@ -127,14 +127,14 @@ def _check(route: str, body: bytes, headers: Mapping[str, str] | None = None) ->
 @pytest.mark.parametrize("route", ROUTES)
 @given(data=st.data())
 @FUZZED
-def test_random_bytes_and_json(route: str, data: st.DataObject) -> None:
+def test_random_bytes_and_random_json(route: str, data: st.DataObject) -> None:
     text = json_values.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
     body = data.draw(st.binary(max_size=60) | text)
     _check(route, body, data.draw(st.sampled_from(HEADERS)))
 
 
-def _whole(route: str) -> list[dict[str, Any]]:
-    """Right bodies, one for each format of the route where an example is of it."""
+def _valid_bodies(route: str) -> list[dict[str, Any]]:
+    """Return the example bodies that are valid on the route."""
     found = []
     for body in REQUESTS.values():
         answer = asyncio.run(_send(route, orjson.dumps(body), {}))
@@ -144,19 +144,19 @@ def _whole(route: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_right_bodies_with_something_wrong(route: str) -> None:
-    """Every odd value in fields of right bodies: in place of one, beside them, and inside."""
-    whole = _whole(route)
-    assert whole
+def test_valid_bodies_with_an_odd_value(route: str) -> None:
+    """Put every odd value into valid bodies: as a field, an additional field and a list entry."""
+    valid = _valid_bodies(route)
+    assert valid
     chance = random.Random(route)
     for odd in ODD:
         for name in chance.sample(FIELDS, 5):
-            body = chance.choice(whole)
+            body = chance.choice(valid)
             parts = [f"{json.dumps(k)}:{json.dumps(v)}" for k, v in body.items() if k != name]
             parts.insert(chance.randrange(len(parts) + 1), f"{json.dumps(name)}:{odd}")
             _check(route, ("{" + ",".join(parts) + "}").encode())
-        # A field twice, and the odd value as an entry of every list.
-        text = json.dumps(chance.choice(whole))
+        # The odd value as an entry of every list, and a duplicate field.
+        text = json.dumps(chance.choice(valid))
         _check(route, text.replace("[", f"[{odd},").encode())
         _check(route, (text[:-1] + f',"query":{odd}}}').encode())
 
@@ -164,7 +164,7 @@ def test_right_bodies_with_something_wrong(route: str) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 @given(data=st.data())
 @FUZZED
-def test_right_bodies_with_bytes_cut_or_changed(route: str, data: st.DataObject) -> None:
+def test_valid_bodies_with_changed_or_missing_bytes(route: str, data: st.DataObject) -> None:
     body = bytearray(orjson.dumps(data.draw(st.sampled_from(sorted(REQUESTS.values(), key=str)))))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body) - 1))
@@ -182,7 +182,7 @@ def test_right_bodies_with_bytes_cut_or_changed(route: str, data: st.DataObject)
 
 @given(data=st.data())
 @FUZZED
-def test_coded_bodies(data: st.DataObject) -> None:
+def test_damaged_compressed_bodies(data: st.DataObject) -> None:
     name, pack = data.draw(
         st.sampled_from((("gzip", gzip.compress), ("zstd", zstandard.ZstdCompressor().compress)))
     )
@@ -195,7 +195,7 @@ def test_coded_bodies(data: st.DataObject) -> None:
     _check("/rerank", bytes(body[:cut]) * many, {"content-encoding": name})
 
 
-def test_small_bodies_that_unpack_to_much_are_refused_soon() -> None:
+def test_decompression_bombs_are_rejected_quickly() -> None:
     bombs = {
         "gzip": gzip.compress(b" " * 10**8),
         "zstd": zstandard.ZstdCompressor().compress(b" " * 10**8),

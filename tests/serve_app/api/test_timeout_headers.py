@@ -1,4 +1,4 @@
-"""The timeouts that clients and proxies send in headers."""
+"""Timeout headers from clients and proxies."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from serve_app.errors import InvalidRequest
         ({"x-stainless-read-timeout": "not-given"}, None),
     ],
 )
-def test_what_clients_and_proxies_send(headers: dict[str, str], seconds: float | None) -> None:
+def test_the_shortest_timeout_of_the_headers_is_used(
+    headers: dict[str, str], seconds: float | None
+) -> None:
     assert timeout_s(headers) == (seconds if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "nan", "1e3", "٣", "9" * 30, "soon"])
-def test_a_wrong_header_of_our_own(text: str) -> None:
+def test_an_invalid_value_of_our_own_header_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRequest, match="x-request-timeout-ms"):
         timeout_s({"x-request-timeout-ms": text})

@@ -1,4 +1,4 @@
-"""Access control's settings, what the start says of them, and `rerank key`."""
+"""Access settings, their checks at startup, and `rerank key`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from serve_app.cli.main import main
-from serve_app.deployments.exposure import check_keys, ring_of, warning_for
-from serve_app.settings import Settings, SettingsError, load
+from serve_app.deployments.exposure import check_keys, exposure_warning, ring_of
+from serve_app.settings.settings import Settings, SettingsError, load
 
 SECRET = "a-secret-of-mine"
 
@@ -19,11 +19,11 @@ def from_environment(**environ: str) -> Settings:
     return load({}, environ)
 
 
-def test_no_keys_no_ring() -> None:
+def test_without_keys_there_is_no_key_ring() -> None:
     assert ring_of(load({}, {})) is None
 
 
-def test_keys_of_the_environment_are_hashed_on_reading() -> None:
+def test_keys_from_the_environment_are_hashed_when_read() -> None:
     settings = from_environment(RERANKER_API_KEYS=f"{SECRET} name=a rpm=5, , other-key")
     assert SECRET not in repr(settings) + str(settings.model_dump())
     assert SECRET.encode() not in pickle.dumps(settings)
@@ -39,26 +39,26 @@ def test_keys_of_the_environment_are_hashed_on_reading() -> None:
 @pytest.mark.parametrize(
     "value", [f"{SECRET} and more", f"{SECRET} rpm=x", ",", "  ", "# none", f"sha256:{SECRET}"]
 )
-def test_wrong_keys_are_refused_and_not_shown(value: str) -> None:
+def test_invalid_keys_are_rejected_and_not_shown(value: str) -> None:
     with pytest.raises(SettingsError, match="RERANKER_API_KEYS") as caught:
         from_environment(RERANKER_API_KEYS=value)
     assert SECRET not in str(caught.value)
 
 
-def test_a_key_of_a_wrong_type_is_not_shown_either() -> None:
+def test_a_key_of_the_wrong_type_is_not_shown() -> None:
     with pytest.raises(SettingsError, match="api_keys") as caught:
         load({"api_keys": {SECRET: 1}}, {})
     assert SECRET not in str(caught.value)
 
 
-def test_a_wrong_file_names_the_setting(tmp_path: Path) -> None:
+def test_errors_in_keys_name_the_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"RERANKER_API_KEYS_FILE.*nowhere"):
         check_keys(from_environment(RERANKER_API_KEYS_FILE=str(tmp_path / "nowhere")))
     with pytest.raises(SettingsError, match=r"RERANKER_API_KEYS\).*the same key"):
         check_keys(from_environment(RERANKER_API_KEYS="k name=a,k name=b"))
 
 
-def test_a_relative_file_is_one_of_the_folder_that_the_start_was_in(
+def test_a_relative_key_file_is_resolved_against_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,7 +66,7 @@ def test_a_relative_file_is_one_of_the_folder_that_the_start_was_in(
     assert settings.access.api_keys_file == str(tmp_path / "keys.txt")
 
 
-def test_the_documented_file_is_one(tmp_path: Path) -> None:
+def test_the_documented_key_file_is_valid(tmp_path: Path) -> None:
     text = (Path(__file__).parents[3] / "docs" / "access.md").read_text()
     (example,) = re.findall(r"```\n(# SHA.*?)```", text, re.DOTALL)
     (tmp_path / "keys").write_text(example)
@@ -89,11 +89,13 @@ def test_the_documented_file_is_one(tmp_path: Path) -> None:
         ("", True),
     ],
 )
-def test_an_open_service_that_others_reach_is_warned_of(host: str, exposed: bool) -> None:
-    warning = warning_for(host, load({}, {}))
+def test_a_service_without_keys_on_a_public_address_gets_a_warning(
+    host: str, exposed: bool
+) -> None:
+    warning = exposure_warning(host, load({}, {}))
     assert (warning is not None) == exposed
     assert warning is None or "WITHOUT API KEYS" in warning
-    assert warning_for(host, from_environment(RERANKER_API_KEYS=SECRET)) is None
+    assert exposure_warning(host, from_environment(RERANKER_API_KEYS=SECRET)) is None
 
 
 @pytest.mark.parametrize(
@@ -106,12 +108,12 @@ def test_an_open_service_that_others_reach_is_warned_of(host: str, exposed: bool
         ("RERANKER_RATE_LIMIT_TPM", "many"),
     ],
 )
-def test_other_wrong_settings_name_the_variable(name: str, value: str) -> None:
+def test_other_invalid_settings_name_the_variable(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         from_environment(**{name: value})
 
 
-def test_lists_are_separated_by_commas() -> None:
+def test_list_settings_are_separated_by_commas() -> None:
     settings = from_environment(
         RERANKER_CORS_ORIGINS="https://a.example, http://localhost:3000", RERANKER_OPEN_ROUTES="/x"
     )
@@ -120,7 +122,7 @@ def test_lists_are_separated_by_commas() -> None:
     assert load({"cors_origins": ["*"]}, {}).access.cors_origins == ("*",)
 
 
-def test_the_command_makes_a_key_and_its_line(
+def test_the_key_command_prints_a_key_and_its_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["key", "--name", "search", "--rpm", "60", "--tpm", "0"]) == 0

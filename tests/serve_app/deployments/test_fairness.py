@@ -1,22 +1,22 @@
-"""Turns: a large request's chunks wait for each other, and nobody else does."""
+"""Fair sharing of a replica's batch queue: only the chunks of one large request wait."""
 
 from __future__ import annotations
 
 import asyncio
 
-from serve_app.deployments.fairness import CALM_S, Turns
+from serve_app.deployments.fairness import ALONE_AFTER_S, FairQueue
 
 
 class Queue:
-    """What is in a replica's batch queue, and a way to finish it."""
+    """Records which calls are in a replica's batch queue, until `finish` is set."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, fair: FairQueue) -> None:
+        self._fair = fair
         self.inside: list[str] = []
         self.finish = asyncio.Event()
 
     async def call(self, query: str, tokens: int) -> None:
-        async with self._turns.turn(query, tokens):
+        async with self._fair.slot(query, tokens):
             self.inside.append(query)
             await self.finish.wait()
 
@@ -26,8 +26,8 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_chunk_of_a_query_at_once_beside_everybody_else() -> None:
-    queue = Queue(Turns(large=100, shared=1, alone=1))
+async def test_one_large_chunk_of_each_query_enters_at_a_time() -> None:
+    queue = Queue(FairQueue(large=100, shared=1, alone=1))
     calls = [("big", 200)] * 3 + [("small", 10)] * 2 + [("big", 10), ("other", 200)]
     tasks = [asyncio.create_task(queue.call(*call)) for call in calls]
     await _settle()
@@ -37,8 +37,8 @@ async def test_one_chunk_of_a_query_at_once_beside_everybody_else() -> None:
     assert queue.inside.count("big") == 4
 
 
-async def test_two_at_once_where_there_may_be() -> None:
-    queue = Queue(Turns(large=100, shared=2, alone=2))
+async def test_two_large_chunks_enter_if_the_limit_is_two() -> None:
+    queue = Queue(FairQueue(large=100, shared=2, alone=2))
     tasks = [asyncio.create_task(queue.call("big", 200)) for _ in range(3)]
     await _settle()
     assert queue.inside == ["big", "big"]
@@ -46,9 +46,9 @@ async def test_two_at_once_where_there_may_be() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_a_call_that_is_cancelled_gives_its_turn_on_and_nothing_is_kept() -> None:
-    turns = Turns(large=1, shared=1, alone=1)
-    queue = Queue(turns)
+async def test_a_cancelled_call_frees_its_slot_and_leaves_nothing_behind() -> None:
+    fair = FairQueue(large=1, shared=1, alone=1)
+    queue = Queue(fair)
     first, second = (asyncio.create_task(queue.call("q", 5)) for _ in range(2))
     await _settle()
     first.cancel()
@@ -57,13 +57,12 @@ async def test_a_call_that_is_cancelled_gives_its_turn_on_and_nothing_is_kept() 
     queue.finish.set()
     await second
     del first, second
-    assert len(turns._gates) == 0
+    assert len(fair._slots) == 0
 
 
-async def test_more_at_once_while_no_other_query_comes() -> None:
+async def test_a_query_that_is_alone_gets_more_slots() -> None:
     now = 0.0
-    turns = Turns(large=100, shared=1, alone=3, clock=lambda: now)
-    queue = Queue(turns)
+    queue = Queue(FairQueue(large=100, shared=1, alone=3, clock=lambda: now))
     big = [asyncio.create_task(queue.call("big", 200)) for _ in range(6)]
     await _settle()
     assert queue.inside == ["big"] * 3
@@ -71,8 +70,8 @@ async def test_more_at_once_while_no_other_query_comes() -> None:
     await _settle()
     big[0].cancel()
     await _settle()
-    assert queue.inside.count("big") == 3  # two go on inside; the next waits for both
-    now = CALM_S + 1
+    assert queue.inside.count("big") == 3  # two are inside; the next one waits for both
+    now = ALONE_AFTER_S + 1
     big[1].cancel()
     await _settle()
     assert queue.inside.count("big") == 5
@@ -80,13 +79,12 @@ async def test_more_at_once_while_no_other_query_comes() -> None:
     await asyncio.gather(*big[2:], small)
 
 
-async def test_a_place_that_comes_in_the_moment_of_a_cancel_is_given_on() -> None:
-    turns = Turns(large=1, shared=1, alone=1)
-    queue = Queue(turns)
+async def test_a_slot_received_while_being_cancelled_is_passed_on() -> None:
+    queue = Queue(FairQueue(large=1, shared=1, alone=1))
     first, second, third = (asyncio.create_task(queue.call("q", 5)) for _ in range(3))
     await _settle()
     first.cancel()
-    await asyncio.sleep(0)  # the place is second's, which has not run yet
+    await asyncio.sleep(0)  # the slot now belongs to second, which has not run yet
     second.cancel()
     await _settle()
     assert queue.inside == ["q", "q"]

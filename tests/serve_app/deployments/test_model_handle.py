@@ -1,4 +1,4 @@
-"""What a model is, known without its replicas."""
+"""A model's info is recalled from the hub before a replica is asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY = key_of(ModelSpec(name="words"))
 
 
 class Handle:
-    """A deployment whose replica counts how often it is asked."""
+    """A deployment handle whose replica counts its calls."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -29,7 +29,7 @@ class Handle:
         return answer()
 
 
-async def test_a_remembered_model_is_not_asked() -> None:
+async def test_a_model_known_to_the_hub_is_not_asked() -> None:
     hub, handle = MetricsHub(), Handle()
     await hub.learn(KEY, INFO)
     assert await ReplicasHandle(handle, lambda: hub.recall(KEY)).info() == INFO
@@ -48,12 +48,12 @@ async def test_an_unknown_model_is_asked_once_and_reported_to_a_new_hub() -> Non
     assert await restarted.recall(KEY) == INFO
 
 
-async def test_a_broken_memory_does_not_stop_an_answer() -> None:
+async def test_a_failing_hub_does_not_prevent_an_answer() -> None:
     async def broken() -> ModelInfo | None:
         raise RuntimeError("the hub is gone")
 
     assert await ReplicasHandle(Handle(), broken).info() == INFO
 
 
-def test_other_settings_are_another_model() -> None:
+def test_a_model_with_other_settings_has_another_key() -> None:
     assert key_of(replace(ModelSpec(name="words"), max_length=64)) != KEY

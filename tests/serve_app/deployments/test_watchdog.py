@@ -1,4 +1,4 @@
-"""A process whose forward pass does not end, ends itself; a running replica's merging options."""
+"""The watchdog exits a hanging process; the batch options of a running replica."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from serve_app.deployments.replica import BatchOptions
 
 PROGRAM = """
 import time
-from serve_app.deployments.watchdog import ended_after
-with ended_after(5):
+from serve_app.deployments.watchdog import exit_on_timeout
+with exit_on_timeout(5):
     pass
-with ended_after(0.3):
+with exit_on_timeout(0.3):
     {what}
 """
 
@@ -24,23 +24,23 @@ def _run(what: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30)
 
 
-def test_it_ends_with_its_stack_in_the_log() -> None:
+def test_a_hanging_process_exits_and_logs_its_stack() -> None:
     done = _run("time.sleep(20)")
     assert done.returncode == 1
     assert "Timeout" in done.stderr
     assert 'File "<string>"' in done.stderr
 
 
-def test_also_where_a_library_holds_the_interpreters_lock() -> None:
-    # One call of C code that never lets go of it.
+def test_it_exits_even_if_a_library_holds_the_interpreter_lock() -> None:
+    # A single C call that never releases the lock.
     assert _run("sum(range(10**11))").returncode == 1
 
 
-def test_what_ends_in_time_is_left_alone() -> None:
+def test_a_process_that_finishes_in_time_is_not_affected() -> None:
     assert _run("pass").returncode == 0
 
 
-def test_merging_options() -> None:
+def test_batch_options() -> None:
     assert BatchOptions.of({}) == BatchOptions()
     assert BatchOptions.of({"window_ms": 5}).window_ms == 5
     for wrong in ({"window_ms": -1}, {"batch_tokens": 0}, {"windw_ms": 5}):

@@ -1,4 +1,4 @@
-"""Figures add up over processes, and Prometheus' own parser reads them."""
+"""Metrics add up across processes, and Prometheus' own parser accepts them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from serve_app.deployments.metrics_hub import GONE_AFTER_S, MetricsHub
 from serve_app.telemetry import (
     Snapshot,
     Telemetry,
-    families,
+    all_metrics,
     merge,
-    settled,
     to_json,
     to_prometheus,
+    without_gauges,
 )
 from serve_app.telemetry.metrics import table
 from serve_app.telemetry.ray_metrics import new_values
-from serve_app.telemetry.replica_recorder import ReplicaFigures
+from serve_app.telemetry.replica_recorder import ReplicaRecorder
 from tests.serve_app.fakes import Clock
 
 ROOT = Path(__file__).parents[3]
@@ -37,7 +37,7 @@ def filled(times: list[float]) -> Snapshot:
     return telemetry.snapshot(waiting=1, active=2)
 
 
-def test_merged_figures_are_those_of_one_process_that_saw_all() -> None:
+def test_merged_snapshots_equal_one_process_that_counted_everything() -> None:
     times = [i / 1000 for i in range(1, 200)]
     merged = merge([filled(times[::2]), filled(times[1::2])])
     body = to_json(merged)
@@ -61,20 +61,20 @@ def test_prometheus_text_is_valid_and_cumulative() -> None:
     assert families["rerank_cache_hits"].samples[0].labels == {"model": "m", "tier": "memory"}
 
 
-def test_no_requests_is_no_division_by_zero() -> None:
+def test_an_empty_snapshot_does_not_divide_by_zero() -> None:
     assert to_json(Snapshot())["success_rate"] == 1.0
     assert to_prometheus(Snapshot())
 
 
 SHARED = {"hits": 5, "dropped": 2, "breaker_open": 1, "queued": 9}
-KEPT = Counter({("m", "hits"): 7, ("m", "bytes"): 800})
+CACHED = Counter({("m", "hits"): 7, ("m", "bytes"): 800})
 
 
-def test_hits_are_told_by_tier_and_by_model() -> None:
+def test_hits_are_reported_by_tier_and_by_model() -> None:
     telemetry = Telemetry()
     telemetry.record_pairs("m", tokens=10, hits=5, shared_hits=2, misses=1, deduplicated=0)
     own = telemetry.snapshot(shared=SHARED)
-    both = merge([own, own, Snapshot(representations=KEPT), Snapshot(representations=KEPT)])
+    both = merge([own, own, Snapshot(representations=CACHED), Snapshot(representations=CACHED)])
     body = to_json(both)
     assert (body["cache"]["hits"], body["cache"]["shared_hits"]) == (10, 4)
     assert body["shared_store"]["dropped"] == 4
@@ -88,11 +88,11 @@ def test_hits_are_told_by_tier_and_by_model() -> None:
     assert (hits.labels, hits.value) == ({"model": "m"}, 14)
 
 
-async def test_what_a_process_held_goes_with_it_and_its_counts_stay() -> None:
+async def test_an_exited_process_keeps_its_counters_and_loses_its_gauges() -> None:
     clock = Clock()
     hub = MetricsHub(clock)
     gone = Telemetry().snapshot(waiting=3, active=2, shared=SHARED)
-    gone.representations.update(KEPT)
+    gone.representations.update(CACHED)
     await hub.report("gone", gone, {})
     assert merge(await hub.report("here", Snapshot(), {})).waiting == 3
     clock.now += GONE_AFTER_S
@@ -102,35 +102,35 @@ async def test_what_a_process_held_goes_with_it_and_its_counts_stay() -> None:
     assert left.representations == Counter({("m", "hits"): 7})
 
 
-def test_the_documented_metrics_are_those_that_are_exported() -> None:
+def test_the_documented_metrics_are_the_exported_ones() -> None:
     document = (ROOT / "docs" / "observability.md").read_text()
     assert table() in document
     exported = text_string_to_metric_families(to_prometheus(filled([0.1])).decode())
-    named = {one.name.removesuffix("_total") for one in families(Snapshot())}
-    assert {one.name for one in exported} == named
+    names = {metric.name.removesuffix("_total") for metric in all_metrics(Snapshot())}
+    assert {metric.name for metric in exported} == names
 
 
-def test_what_ray_is_told_lands_in_the_same_buckets() -> None:
-    own, told = Distribution((1, 2, 4)), Distribution((1, 2, 4))
+def test_values_reported_to_ray_land_in_the_same_buckets() -> None:
+    own, reported = Distribution((1, 2, 4)), Distribution((1, 2, 4))
     for value in (0.1, 1, 1.5, 3, 3, 9):
         own.add(value)
     for value in new_values(own, [0, 0, 0, 0]):
-        told.add(value)
-    assert told.counts == own.counts
+        reported.add(value)
+    assert reported.counts == own.counts
     assert list(new_values(own, own.counts)) == []
 
 
-async def test_replicas_figures_add_up_by_model() -> None:
+async def test_replica_measurements_add_up_by_model() -> None:
     hub, engine = MetricsHub(), Figures()
     engine.add(rows=4, tokens=90, padding=10, seconds=0.02)
-    figures = ReplicaFigures("m")
-    figures.add("batch_calls", 2)
-    await hub.report("one", figures.snapshot(engine), {})
-    both = merge(await hub.report("other", figures.snapshot(engine), {}))
+    recorder = ReplicaRecorder("m")
+    recorder.add("batch_calls", 2)
+    await hub.report("one", recorder.snapshot(engine), {})
+    both = merge(await hub.report("other", recorder.snapshot(engine), {}))
     model = to_json(both)["models"]["m"]
     assert (model["replicas"], model["engine"]["rows"]) == (2, 8)
     assert model["engine"]["padding_share"] == 0.1
     assert model["measured"]["batch_calls"] == {"count": 2, "sum": 4, "average": 2}
     assert model["measured"]["forward_seconds"]["count"] == 2
-    assert settled(both).replicas == {}
-    assert settled(both).engine == both.engine
+    assert without_gauges(both).replicas == {}
+    assert without_gauges(both).engine == both.engine

@@ -1,4 +1,4 @@
-"""The line of each request: what is in it, and what never is."""
+"""The log line of a request: what it contains, and what it never contains."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lines() -> Iterator[Lines]:
     request_log.logger.setLevel(before)
 
 
-async def test_one_line_for_each_request_with_what_it_took(lines: Lines) -> None:
+async def test_each_request_gets_one_line_with_its_counts_and_timings(lines: Lines) -> None:
     async with FakeFrontend().client() as client:
         await client.post("/v1/rerank", json=ASK)
         await client.post("/v1/rerank", json=ASK)
@@ -55,7 +55,7 @@ async def test_one_line_for_each_request_with_what_it_took(lines: Lines) -> None
         assert SECRET not in str(vars(record))
 
 
-async def test_many_queries_are_one_line(lines: Lines) -> None:
+async def test_a_batch_of_queries_gets_one_line(lines: Lines) -> None:
     async with FakeFrontend().client() as client:
         answer = await client.post("/rerank/batch", json={**ASK, "queries": [SECRET, "a"]})
     (line,) = lines.records
@@ -71,7 +71,7 @@ async def test_many_queries_are_one_line(lines: Lines) -> None:
         ("GET", "/v1/rerank", None, 405, {"path": "/v1/rerank"}),
     ],
 )
-async def test_refusals_have_their_line(
+async def test_rejected_requests_are_logged(
     lines: Lines, method: str, path: str, body: Any, status: int, found: dict[str, Any]
 ) -> None:
     async with FakeFrontend().client() as client:
@@ -83,7 +83,7 @@ async def test_refusals_have_their_line(
     assert SECRET not in str(vars(line))
 
 
-async def test_an_unexpected_error_is_a_500_in_the_line(lines: Lines) -> None:
+async def test_an_unexpected_error_is_logged_as_500(lines: Lines) -> None:
     class Broken(WordOverlap):
         async def info(self) -> ModelInfo:
             return None  # type: ignore[return-value]
@@ -94,14 +94,14 @@ async def test_an_unexpected_error_is_a_500_in_the_line(lines: Lines) -> None:
     assert [line.status for line in lines.records] == [500]
 
 
-async def test_probes_are_for_debugging_alone(lines: Lines) -> None:
+async def test_probes_are_logged_at_debug_only(lines: Lines) -> None:
     async with FakeFrontend().client() as client:
         await client.get("/ready")
         await client.get("/v1/models")
     assert [line.levelname for line in lines.records] == ["DEBUG", "INFO"]
 
 
-async def test_a_refused_key_is_not_in_the_line(lines: Lines) -> None:
+async def test_a_rejected_key_is_not_logged(lines: Lines) -> None:
     front = FakeFrontend(ring=KeyRing(("a-good-key-for-search name=search",), None))
     async with front.client() as client:
         for key in ("a-good-key-for-search", "a-wrong-key-from-nobody"):
@@ -111,8 +111,8 @@ async def test_a_refused_key_is_not_in_the_line(lines: Lines) -> None:
     assert "-key-f" not in str([vars(line) for line in lines.records])
 
 
-def test_lines_can_be_turned_off(lines: Lines) -> None:
-    request_log.no_lines()
+def test_the_request_log_can_be_disabled(lines: Lines) -> None:
+    request_log.disable_request_log()
     request_log.log(request_log.Observed(), 200)
     assert lines.records == []
 
@@ -120,8 +120,8 @@ def test_lines_can_be_turned_off(lines: Lines) -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [(None, 200), (UnknownModel("no"), 404), (ValueError("odd"), 500)]
 )
-def test_a_call_by_handle_has_a_line(lines: Lines, error: Exception | None, status: int) -> None:
-    with suppress(UnknownModel, ValueError), request_log.calling():
+def test_a_call_by_handle_is_logged(lines: Lines, error: Exception | None, status: int) -> None:
+    with suppress(UnknownModel, ValueError), request_log.observe_call():
         assert request_log.dialect() == "handle"
         if error is not None:
             raise error
@@ -129,8 +129,8 @@ def test_a_call_by_handle_has_a_line(lines: Lines, error: Exception | None, stat
     assert (line.status, line.method, line.dialect) == (status, "CALL", "handle")
 
 
-def test_the_dialect_is_that_of_the_request() -> None:
+def test_the_dialect_is_that_of_the_current_request() -> None:
     assert request_log.dialect() == "handle"
-    with request_log.observing(request_log.Observed(dialect="v2")):
+    with request_log.observe(request_log.Observed(dialect="v2")):
         assert request_log.dialect() == "v2"
     assert request_log.current() is None

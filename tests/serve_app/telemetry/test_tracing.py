@@ -1,4 +1,4 @@
-"""When there are traces, and that nothing is done where there are none."""
+"""When tracing is on, and that nothing happens when it is off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
 
 @pytest.mark.parametrize(
-    ("setting", "environ", "wanted"),
+    ("setting", "environ", "expected"),
     [
         (None, {}, False),
         (None, ENDPOINT, True),
@@ -28,37 +28,37 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
         (None, {**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"}, False),
     ],
 )
-def test_when_there_are_traces(
-    setting: bool | None, environ: Mapping[str, str], wanted: bool
+def test_when_tracing_is_on(
+    setting: bool | None, environ: Mapping[str, str], expected: bool
 ) -> None:
-    assert tracing.wanted(setting, environ) is wanted
+    assert tracing.should_start(setting, environ) is expected
 
 
-def test_off_nothing_is_made_and_nothing_sent_along() -> None:
-    with tracing.span("a", "server", {"traceparent": "00-1-1-01"}, documents=1) as made:
-        assert made is None
-        tracing.past("b", 1.0)
-    assert tracing.span("a") is tracing.NONE
-    assert tracing.outgoing() == {}
+def test_when_off_no_spans_are_created_and_no_context_is_passed_on() -> None:
+    with tracing.span("a", "server", {"traceparent": "00-1-1-01"}, documents=1) as current:
+        assert current is None
+        tracing.record_span("b", 1.0)
+    assert tracing.span("a") is tracing.NO_SPAN
+    assert tracing.trace_kwargs() == {}
     assert tracing.trace_id() is None
     tracing.flush()
 
 
-def test_off_no_exporter_is_imported() -> None:
+def test_when_off_no_exporter_is_imported() -> None:
     code = (
         "import sys, serve_app.deployments.ingress, serve_app.deployments.replica; "
         "import serve_app.telemetry.tracing as t; "
-        "t.start_if_wanted(None); "
+        "t.start_if_enabled(None); "
         "print([m for m in sys.modules if m.startswith('opentelemetry.exporter.otlp')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_a_collector_that_never_answers_holds_nothing_up() -> None:
+def test_an_unresponsive_collector_does_not_delay_the_exit() -> None:
     code = (
-        "import serve_app.telemetry.tracing as t; t.start(); t.past('a', 1.0)\n"
-        "with t.span('b'): print(sorted(t.outgoing()['trace']))\n"
+        "import serve_app.telemetry.tracing as t; t.start(); t.record_span('a', 1.0)\n"
+        "with t.span('b'): print(sorted(t.trace_kwargs()['trace']))\n"
         "t.flush()"
     )
     with socket.socket() as silent:
@@ -75,27 +75,29 @@ def test_a_collector_that_never_answers_holds_nothing_up() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "['traceparent']"), done.stderr
 
 
-def test_asked_for_without_the_extra_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enabling_traces_without_the_extra_is_an_invalid_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert load({}, {"RERANKER_TRACES": "true"}).observability.traces
     monkeypatch.setattr("serve_app.settings.observability.installed", lambda: False)
     with pytest.raises(SettingsError, match=r"RERANKER_TRACES.*rerank-serve\[otel\]"):
         load({}, {"RERANKER_TRACES": "true"})
 
 
-def test_a_protocol_that_is_not_spoken_is_warned_of(
+def test_an_unsupported_protocol_is_logged_as_a_warning(
     monkeypatch: pytest.MonkeyPatch, serve_log: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-    tracing.start_if_wanted(True)
+    tracing.start_if_enabled(True)
     assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in serve_log.text
     assert not tracing.enabled()
 
 
-def test_a_collector_without_the_extra_is_warned_of_and_the_service_starts(
+def test_a_collector_without_the_extra_is_logged_as_a_warning(
     monkeypatch: pytest.MonkeyPatch, serve_log: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", ENDPOINT["OTEL_EXPORTER_OTLP_ENDPOINT"])
     monkeypatch.setattr(tracing, "installed", lambda: False)
-    tracing.start_if_wanted(None)
+    tracing.start_if_enabled(None)
     assert "rerank-serve[otel]" in serve_log.text
     assert not tracing.enabled()

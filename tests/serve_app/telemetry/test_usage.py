@@ -1,4 +1,4 @@
-"""Usage by key and model, and what it costs."""
+"""Usage by key and model, and its cost."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BODY = {"query": "pandas eat", "documents": ["pandas", "eat bamboo"]}
 EMBEDDED = "all-MiniLM-L6-v2-maxsim"
 
 
-def used(telemetry: Telemetry, key: str, model: str, tokens: int) -> None:
+def record(telemetry: Telemetry, key: str, model: str, tokens: int) -> None:
     telemetry.record_model_usage(key, model, queries=1, documents=2, tokens=tokens, cached_tokens=1)
 
 
-def test_sums_by_model_and_by_key() -> None:
+def test_usage_is_summed_by_model_and_by_key() -> None:
     one, two = Telemetry(), Telemetry()
-    used(one, "a", "x", 10)
-    used(two, "a", "x", 5)
-    used(two, "a", 'y"', 7)
-    used(two, "b", "x", 100)
+    record(one, "a", "x", 10)
+    record(two, "a", "x", 5)
+    record(two, "a", 'y"', 7)
+    record(two, "b", "x", 100)
     total = merge([one.snapshot(), two.snapshot()])
     shown = to_json(total)
     assert shown["usage_by_model"]["x"] == {
@@ -49,10 +49,10 @@ def test_sums_by_model_and_by_key() -> None:
     }
 
 
-def test_costs_are_the_clients() -> None:
+def test_costs_are_computed_as_in_the_client() -> None:
     telemetry = Telemetry()
-    used(telemetry, "a", "x", 2_000_000)
-    used(telemetry, "a", "y", 5)
+    record(telemetry, "a", "x", 2_000_000)
+    record(telemetry, "a", "y", 5)
     prices = {"x": Price(per_million_tokens=0.5, per_thousand_requests=2)}
     found = of_key(telemetry.snapshot().usage_by_model, "a", prices)
     assert [model["cost"] for model in found["models"]] == [pytest.approx(1.002), None]
@@ -61,17 +61,17 @@ def test_costs_are_the_clients() -> None:
     assert of_key(Counter(), "a", prices) == {"models": [], "cost": 0}
 
 
-def test_pairs_are_bounded() -> None:
+def test_the_number_of_key_and_model_pairs_is_bounded() -> None:
     telemetry = Telemetry()
     for i in range(MAX_PAIRS + 50):
-        used(telemetry, f"k{i}", "x", 1)
+        record(telemetry, f"k{i}", "x", 1)
     counts = to_json(telemetry.snapshot())
     assert len(counts["usage_by_key_and_model"]) == MAX_PAIRS + 1
     assert counts["usage_by_key_and_model"][OTHER_KEYS]["x"]["queries"] == 50
     assert counts["usage_by_model"]["x"]["queries"] == MAX_PAIRS + 50
 
 
-async def test_without_keys_all_is_shown() -> None:
+async def test_without_keys_the_total_usage_is_shown() -> None:
     front = FakeFrontend()
     async with front.client() as client:
         queries = {"queries": ["pandas", "eat", ""], "documents": BODY["documents"]}
@@ -98,7 +98,7 @@ def test_prices_are_a_setting() -> None:
         ("{", "RERANKER_PRICES is not JSON"),
     ],
 )
-def test_prices_that_are_none(prices: Any, message: str) -> None:
+def test_invalid_prices_are_rejected(prices: Any, message: str) -> None:
     text = prices if isinstance(prices, str) else json.dumps(prices)
     with pytest.raises(SettingsError, match=message):
         load({}, {"RERANKER_PRICES": text})

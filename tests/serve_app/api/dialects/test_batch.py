@@ -1,4 +1,4 @@
-"""The formats with several queries in one body, and how they are carried out."""
+"""The formats with several queries per body."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def asked(dialect: ManyDialect, body: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     "names", [("text_1", "text_2"), ("queries", "documents"), ("queries", "items")]
 )
-async def test_pairs_are_scored_in_their_order(
+async def test_pairs_are_scored_in_order(
     names: tuple[str, str], left: Any, right: Any, scores: list[float]
 ) -> None:
     answer = await asked(SCORE, {names[0]: left, names[1]: right, "model": "words"})
@@ -63,7 +63,7 @@ async def test_pairs_are_scored_in_their_order(
         {"text_1": "a", "text_2": ["b"] * 9},
     ],
 )
-async def test_pairs_that_are_refused(body: dict[str, Any]) -> None:
+async def test_invalid_pairs_are_rejected(body: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
         await asked(SCORE, body)
     assert SCORE.status(caught.value) == 400
@@ -73,7 +73,7 @@ async def test_pairs_that_are_refused(body: dict[str, Any]) -> None:
     assert answer["error"]["type"] == "BadRequestError"
 
 
-async def test_a_pair_that_fails_fails_the_call() -> None:
+async def test_one_failing_pair_fails_the_request() -> None:
     backend = WordOverlap()
     backend.failures = [ScoringFailed("no")] * 4
     body = {"text_1": ["a", "b"], "text_2": ["a", "b"]}
@@ -81,7 +81,7 @@ async def test_a_pair_that_fails_fails_the_call() -> None:
         await answer(make_service(backend), SCORE, body, LIMITS)
 
 
-async def test_a_batch_answers_each_query_with_its_own_or_shared_documents() -> None:
+async def test_a_batch_ranks_shared_documents_or_those_of_the_query() -> None:
     queries = [
         "a b",
         {"query": "c", "documents": ["x", {"text": "c", "id": 9}], "top_k": 1, "id": "mine"},
@@ -102,12 +102,12 @@ async def test_a_batch_answers_each_query_with_its_own_or_shared_documents() -> 
 
 
 @pytest.mark.parametrize("queries", [None, [], "q", {}, ["q"] * 9, ["q"] * 5])
-async def test_batches_that_are_refused(queries: Any) -> None:
+async def test_invalid_batches_are_rejected(queries: Any) -> None:
     with pytest.raises(errors.InvalidRequest):
         await asked(BATCH, {"queries": queries, "documents": ["a", "b"]})
 
 
-async def test_many_queries_wait_for_each_other_and_not_in_the_queue() -> None:
+async def test_a_large_batch_does_not_overfill_the_queue() -> None:
     service = make_service(WordOverlap(), max_parallel=4)
     body = {"queries": [f"q{i}" for i in range(40)], "documents": ["a"]}
     content, _ = await answer(service, BATCH, body, Limits())

@@ -1,4 +1,4 @@
-"""Reading a request body as JSON."""
+"""Parsing a request body as JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LIMITS = Limits(max_body_bytes=1000)
 
 
 @given(raw=st.binary(max_size=200) | st.text(alphabet='{}[]":,\\ud80e1N-', max_size=60))
-def test_arbitrary_bytes_give_an_object_or_a_rerank_error(raw: bytes | str) -> None:
+def test_arbitrary_bytes_parse_to_an_object_or_raise_malformed_body(raw: bytes | str) -> None:
     data = raw if isinstance(raw, bytes) else raw.encode()
-    # Anything but MalformedBody would come through and fail the test.
+    # Any other exception fails the test.
     with contextlib.suppress(MalformedBody):
         assert isinstance(read_json(data, None, LIMITS), dict)
 
@@ -39,12 +39,12 @@ def test_arbitrary_bytes_give_an_object_or_a_rerank_error(raw: bytes | str) -> N
         b'{"s":"\\ud800","a":' + b"[" * 100_000,
     ],
 )
-def test_malformed_bodies(raw: bytes) -> None:
+def test_malformed_bodies_are_rejected(raw: bytes) -> None:
     with pytest.raises(MalformedBody):
         read_json(raw, None, Limits())
 
 
-def test_a_byte_order_mark_and_lone_surrogates_are_read() -> None:
+def test_a_byte_order_mark_and_lone_surrogates_are_accepted() -> None:
     assert read_json(b'\xef\xbb\xbf{"a": 1}', None, LIMITS) == {"a": 1}
     assert read_json(b'{"a": "\\ud83d"}', None, LIMITS) == {"a": "\ud83d"}
     many = b'{"a": "\\uD800", "n": ' + b"9" * 30 + b"}"
@@ -58,11 +58,11 @@ def test_accepted_media_types(kind: str | None) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/jsonl", "multipart/form-data"])
-def test_other_media_types(kind: str) -> None:
+def test_other_media_types_are_rejected(kind: str) -> None:
     with pytest.raises(UnsupportedMediaType):
         read_json(b"{}", kind, LIMITS)
 
 
-def test_a_body_over_the_limit() -> None:
+def test_a_body_over_the_limit_is_rejected() -> None:
     with pytest.raises(BodyTooLarge):
         read_json(b" " * 1001, None, LIMITS)

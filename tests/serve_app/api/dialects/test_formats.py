@@ -1,4 +1,4 @@
-"""The formats that other servers have: what each reads, refuses and writes of its own."""
+"""The formats of other servers: the fields that each parses, rejects and writes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def asked(dialect: Dialect, body: dict[str, Any], **more: Any) -> Any:
         },
     )
 )
-def test_arbitrary_bodies_parse_or_give_an_error(dialect: Dialect, sent: dict[str, Any]) -> None:
+def test_arbitrary_bodies_parse_or_raise_a_client_error(
+    dialect: Dialect, sent: dict[str, Any]
+) -> None:
     try:
         request = dialect.parse(sent, LIMITS)
     except errors.RerankError as error:
@@ -74,7 +76,7 @@ def test_arbitrary_bodies_parse_or_give_an_error(dialect: Dialect, sent: dict[st
     json.loads(dialect.render(ranked(request), request))
 
 
-def test_rank_fields_join_the_named_fields_in_their_order() -> None:
+def test_rank_fields_joins_the_named_fields_in_order() -> None:
     documents = [{"a": "one", "b": 2, "c": None}, {"b": "two"}, "plain"]
     body = {"query": "q", "documents": documents, "rank_fields": ["c", "b", "a", "b"]}
     request = V1.parse(body, LIMITS)
@@ -87,7 +89,7 @@ def test_rank_fields_join_the_named_fields_in_their_order() -> None:
             V1.parse({**body, "rank_fields": wrong}, LIMITS)
 
 
-def test_cohere_v2_says_so_and_gives_spans_where_there_are_some() -> None:
+def test_cohere_v2_has_its_version_and_relevant_spans() -> None:
     body = {"query": "q", "documents": ["a", "b"], "relevant_spans": {"mode": "enabled"}}
     answer = asked(V2, body)
     assert answer["meta"]["api_version"] == {"version": "2"}
@@ -117,7 +119,7 @@ def test_relevant_spans(sent: Any, expected: Any) -> None:
         *({"mode": "enabled", "max_spans": 0}, {"mode": "enabled", "threshold": True}),
     ],
 )
-def test_wrong_relevant_spans(sent: Any) -> None:
+def test_invalid_relevant_spans_are_rejected(sent: Any) -> None:
     with pytest.raises(errors.InvalidRequest, match="relevant_spans"):
         V2.parse({"query": "q", "documents": ["a"], "relevant_spans": sent}, LIMITS)
 
@@ -142,11 +144,11 @@ def test_priority() -> None:
         ({"truncate_prompt_tokens": 64}, ScoreOptions(max_tokens_per_doc=64)),
     ],
 )
-def test_other_names_for_how_much_is_read(more: dict[str, Any], expected: ScoreOptions) -> None:
+def test_other_names_for_the_document_length(more: dict[str, Any], expected: ScoreOptions) -> None:
     assert V1.parse({"query": "q", "documents": ["a"], **more}, LIMITS).options == expected
 
 
-def test_jina_takes_objects_for_everything_and_gives_documents_unasked() -> None:
+def test_jina_accepts_objects_and_returns_documents_by_default() -> None:
     body = {"query": {"text": "q"}, "documents": ["a", {"text": "b"}]}
     answer = asked(JINA, body)
     assert [hit["document"] for hit in answer["results"]] == [{"text": "a"}, {"text": "b"}]
@@ -158,7 +160,7 @@ def test_jina_takes_objects_for_everything_and_gives_documents_unasked() -> None
     assert JINA.parse({**body, "return_embeddings": False}, LIMITS).return_documents
 
 
-def test_xinference_sends_words_for_booleans() -> None:
+def test_xinference_sends_booleans_as_strings() -> None:
     body = {"query": "q", "documents": ["a"], "return_documents": "true", "return_len": "true"}
     answer = asked(V1, body)
     assert answer["results"][0]["document"] == {"text": "a"}
@@ -183,14 +185,14 @@ def test_voyage() -> None:
     assert json.loads(VOYAGE.error(too_long, "i"))["detail"] == "long"
 
 
-def test_voyage_is_answered_beside_the_others_on_their_path() -> None:
+def test_on_coheres_path_voyage_fields_are_added() -> None:
     answer = asked(V1_DATA, {"query": "q", "documents": ["a", "b"], "top_k": 1})
     assert answer["data"] == [{"index": 0, "relevance_score": 0.9}]
     assert answer["results"] == answer["data"]
     assert answer["object"] == "list"
 
 
-def test_tei_gives_a_bare_list() -> None:
+def test_tei_returns_a_bare_list() -> None:
     body = {"query": "q", "texts": ["a", "b"], "raw_scores": False, "truncate": True}
     assert asked(TEI, body) == [{"index": 0, "score": 0.9}, {"index": 1, "score": 0.9}]
     more = {**body, "raw_scores": True, "return_text": True, "top_n": 1}
@@ -241,7 +243,7 @@ def test_nim() -> None:
     assert json.loads(NIM.error(errors.UnknownModel("x"), "i"))["detail"] == "x"
 
 
-def test_native_gives_ids_and_metadata_back_untouched() -> None:
+def test_native_returns_ids_and_metadata_unchanged() -> None:
     documents = [{"text": "a", "id": [7], "metadata": {"x": None}}, {"text": "b"}, "c"]
     body = {"query": "q", "documents": documents, "return_documents": False}
     first, second, third = asked(NATIVE, body)["results"]
@@ -249,7 +251,7 @@ def test_native_gives_ids_and_metadata_back_untouched() -> None:
     assert {"id", "metadata", "document"}.isdisjoint({*second, *third})
 
 
-def test_native_raw_and_unsorted() -> None:
+def test_native_raw_scores_and_unsorted_results() -> None:
     body = {"query": "q", "documents": ["a"], "raw_scores": "true", "sort": False}
     assert asked(NATIVE, body)["results"][0]["score"] == 2.5
     assert not NATIVE.parse(body, LIMITS).sort

@@ -1,4 +1,4 @@
-"""The wire formats: what is accepted, what is refused and how, what is written."""
+"""The native format and Cohere's: parsing, errors and responses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def result_for(request: RerankRequest, **more: Any) -> RerankResult:
 
 @both
 @given(sent=_BODY)
-def test_arbitrary_bodies_parse_or_give_a_rerank_error(
+def test_arbitrary_bodies_parse_or_raise_a_rerank_error(
     dialect: Dialect, sent: dict[str, Any]
 ) -> None:
     try:
@@ -77,7 +77,9 @@ def test_arbitrary_bodies_parse_or_give_a_rerank_error(
 
 @both
 @given(texts=st.lists(_TEXT, min_size=1, max_size=4), objects=st.booleans())
-def test_any_unicode_document_comes_back(dialect: Dialect, texts: list[str], objects: bool) -> None:
+def test_any_unicode_document_is_returned(
+    dialect: Dialect, texts: list[str], objects: bool
+) -> None:
     sent = body(
         documents=[{"text": t, "n": [t]} for t in texts] if objects else texts,
         return_documents=True,
@@ -120,7 +122,9 @@ def test_any_unicode_document_comes_back(dialect: Dialect, texts: list[str], obj
         ({"return_documents": 1}, 422, "return_documents"),
     ],
 )
-def test_refusals(dialect: Dialect, change: dict[str, Any], status: int, param: str) -> None:
+def test_invalid_fields_are_rejected(
+    dialect: Dialect, change: dict[str, Any], status: int, param: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         dialect.parse(body(**change), LIMITS)
     assert (caught.value.status, caught.value.param) == (status, param)
@@ -128,7 +132,7 @@ def test_refusals(dialect: Dialect, change: dict[str, Any], status: int, param: 
 
 
 @both
-def test_deep_object_documents_are_refused(dialect: Dialect) -> None:
+def test_deeply_nested_documents_are_rejected(dialect: Dialect) -> None:
     deep: Any = "x"
     for _ in range(300):
         deep = [deep]
@@ -144,7 +148,7 @@ def test_top_n(dialect: Dialect, top_n: Any, expected: int | None) -> None:
     assert dialect.parse(body(top_n=top_n), LIMITS).top_n == expected
 
 
-def test_native_reads_top_k_and_refuses_a_contradiction() -> None:
+def test_native_accepts_top_k_and_rejects_a_different_top_n() -> None:
     assert NATIVE.parse(body(top_k=2), LIMITS).top_n == 2
     assert NATIVE.parse(body(top_k=2, top_n=2), LIMITS).top_n == 2
     with pytest.raises(InvalidRequest):
@@ -152,13 +156,13 @@ def test_native_reads_top_k_and_refuses_a_contradiction() -> None:
 
 
 @both
-def test_words_for_booleans(dialect: Dialect) -> None:
+def test_booleans_as_strings(dialect: Dialect) -> None:
     assert dialect.parse(body(return_documents="True"), LIMITS).return_documents
     assert not dialect.parse(body(return_documents="false"), LIMITS).return_documents
     assert dialect.parse(body(), LIMITS).return_documents == (dialect is NATIVE)
 
 
-def test_native_answer() -> None:
+def test_native_response() -> None:
     request = NATIVE.parse(body(documents=["a", {"text": ""}], unknown=1), LIMITS)
     result = result_for(request, tokens=7, truncated=(1,), timings_ms={"total": 1.23456})
     answer = json.loads(NATIVE.render(result, request))
@@ -177,7 +181,7 @@ def test_native_answer() -> None:
     }
 
 
-def test_v1_answer() -> None:
+def test_v1_response() -> None:
     sent = body(documents=["a", {"text": "", "id": 4}], return_documents="true")
     request = V1.parse(sent, LIMITS)
     result = result_for(request, tokens=7, cached_tokens=3, truncated=(0,))
@@ -250,7 +254,7 @@ def test_a_thousand_results_render_fast(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("dialect", [NATIVE, V1])
-def test_what_the_scoring_is_asked_for(dialect: Dialect) -> None:
+def test_score_options(dialect: Dialect) -> None:
     body = {
         "query": "q",
         "documents": ["d"],
@@ -275,13 +279,13 @@ def test_what_the_scoring_is_asked_for(dialect: Dialect) -> None:
         ("long_document", []),
     ],
 )
-def test_what_the_scoring_can_not_be_asked_for(dialect: Dialect, field: str, value: Any) -> None:
+def test_invalid_score_options_are_rejected(dialect: Dialect, field: str, value: Any) -> None:
     with pytest.raises(InvalidRequest, match=field):
         dialect.parse({"query": "q", "documents": ["d"], field: value}, Limits())
 
 
 @pytest.mark.parametrize("dialect", [NATIVE, V1])
-def test_passages_are_told_where_documents_were_split(dialect: Dialect) -> None:
+def test_the_number_of_passages_is_reported_if_documents_were_split(dialect: Dialect) -> None:
     request = dialect.parse({"query": "q", "documents": ["a", "b"]}, Limits())
     ranked = tuple(RankedDocument(i, 0.5, 0.5, "x") for i in (1, 0))
     split = RerankResult("id", "m", ranked, passages={1: 4})

@@ -1,4 +1,4 @@
-"""Pipelines over HTTP: in each format, and what a client is told that asks for a wrong one."""
+"""Pipelines over HTTP: each format, and errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def body(**more: Any) -> dict[str, Any]:
     return {"query": "bamboo", "documents": DOCUMENTS, "return_documents": False, **more}
 
 
-async def test_the_native_answer_has_every_stage(client: httpx.AsyncClient) -> None:
+async def test_the_native_response_reports_every_stage(client: httpx.AsyncClient) -> None:
     answer = (await client.post("/rerank", json=body(pipeline=CASCADE))).json()
     assert answer["model"] == "pipeline"
     assert answer["results"][0] == {
@@ -66,7 +66,7 @@ async def test_the_native_answer_has_every_stage(client: httpx.AsyncClient) -> N
         ("/v1/ranking", {"passages": DOCUMENTS}, "rankings", "logit"),
     ],
 )
-async def test_every_format_names_it_as_a_model(
+async def test_every_format_accepts_a_pipeline_as_a_model(
     client: httpx.AsyncClient, path: str, sent: dict[str, Any], results: str | None, score: str
 ) -> None:
     answer = await client.post(path, json={**body(model="both"), **sent})
@@ -76,7 +76,9 @@ async def test_every_format_names_it_as_a_model(
     assert [hit[score] for hit in found] == pytest.approx([0.9, 0.7, 0.1])
 
 
-async def test_the_budget_is_told_in_coheres_warnings(client: httpx.AsyncClient, kit: Kit) -> None:
+async def test_coheres_warnings_report_that_the_budget_ran_out(
+    client: httpx.AsyncClient, kit: Kit
+) -> None:
     kit.light.pause_s = 0.05
     answer = (await client.post("/v2/rerank", json=body(pipeline=CASCADE, budget_ms=1))).json()
     assert answer["meta"]["pipeline"]["stopped_early"] == "heavy"
@@ -84,13 +86,15 @@ async def test_the_budget_is_told_in_coheres_warnings(client: httpx.AsyncClient,
     assert [hit["index"] for hit in answer["results"]] == [0, 1, 2]
 
 
-async def test_each_query_of_a_batch_goes_through_the_stages(client: httpx.AsyncClient) -> None:
+async def test_each_query_of_a_batch_runs_through_the_stages(client: httpx.AsyncClient) -> None:
     many = {"queries": ["a", "b"], "documents": DOCUMENTS, "pipeline": CASCADE}
     answers = (await client.post("/rerank/batch", json=many)).json()["answers"]
     assert [[hit["index"] for hit in a["results"]] for a in answers] == [[2, 1, 0]] * 2
 
 
-async def test_scores_of_pairs_need_a_model_that_keeps_all(client: httpx.AsyncClient) -> None:
+async def test_scoring_pairs_rejects_a_pipeline_that_drops_documents(
+    client: httpx.AsyncClient,
+) -> None:
     refused = await client.post(
         "/score", json={"text_1": "q", "text_2": DOCUMENTS, "model": "both"}
     )
@@ -110,7 +114,7 @@ async def test_scores_of_pairs_need_a_model_that_keeps_all(client: httpx.AsyncCl
         ({"model": "light", "budget_ms": 5}, "budget_ms", "for pipelines"),
     ],
 )
-async def test_errors_name_the_field_in_the_formats_own_shape(
+async def test_errors_name_the_field_in_the_shape_of_the_format(
     client: httpx.AsyncClient, sent: dict[str, Any], param: str, said: str
 ) -> None:
     native = await client.post("/rerank", json=body(**sent))
@@ -123,13 +127,13 @@ async def test_errors_name_the_field_in_the_formats_own_shape(
     assert cohere.json()["message"] == error["message"]
 
 
-async def test_a_stage_of_an_unknown_model_is_not_found(client: httpx.AsyncClient) -> None:
+async def test_a_stage_with_an_unknown_model_is_not_found(client: httpx.AsyncClient) -> None:
     refused = await client.post("/rerank", json=body(pipeline=[{"rerank": "nobody"}]))
     assert refused.status_code == 404
     assert "Models: light, heavy, dense, both" in refused.json()["error"]["message"]
 
 
-async def test_without_bm25s_a_request_is_told_what_is_missing(
+async def test_without_bm25s_the_error_names_the_extra(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lexical, "installed", lambda: False)
@@ -138,7 +142,7 @@ async def test_without_bm25s_a_request_is_told_what_is_missing(
     assert "rerank-serve[pipelines]" in refused.json()["error"]["message"]
 
 
-async def test_our_client_brings_the_stages_and_their_order(
+async def test_our_client_sends_pipelines_and_parses_stages(
     client: httpx.AsyncClient, kit: Kit
 ) -> None:
     async with AsyncReranker("http://test", client=client, model="light", batch_size=2) as reranker:

@@ -1,4 +1,4 @@
-"""Which dialect answers a body, for every client that shares a path with others."""
+"""Which dialect a body gets, for clients that share a path."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ COHERE = {**QUERY, "model": "rerank-v3.5"}
         ("/vllm/rerank", QUERY, "vllm"),
     ],
 )
-def test_the_fields_decide(path: str, body: dict[str, Any], name: str) -> None:
+def test_the_fields_of_the_body_determine_the_dialect(
+    path: str, body: dict[str, Any], name: str
+) -> None:
     assert ROUTES[path].choose(body).name == name
 
 
@@ -59,5 +61,5 @@ def test_the_fields_decide(path: str, body: dict[str, Any], name: str) -> None:
         ("/score", "score"),
     ],
 )
-def test_a_path_alone_decides_whose_errors_are_given(path: str, name: str) -> None:
+def test_the_path_determines_the_dialect_of_errors(path: str, name: str) -> None:
     assert default_for(path).name == name

@@ -1,4 +1,4 @@
-"""The API description and the page that shows it."""
+"""The OpenAPI description and the page that shows it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def schema_of(part: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def test_it_is_json_with_every_route_and_sound_schemas() -> None:
+def test_the_description_has_every_route_and_valid_schemas() -> None:
     assert json.loads(json.dumps(DOC)) == DOC
     assert DOC["info"]["version"] == "1.2.3"
     assert {(p, m) for p, methods in DOC["paths"].items() for m in methods} == {
@@ -103,7 +103,7 @@ def test_it_is_json_with_every_route_and_sound_schemas() -> None:
 
 
 @routes
-def test_every_error_has_its_status_described(path: str) -> None:
+def test_every_error_status_is_described(path: str) -> None:
     kinds = [k for k in vars(errors).values() if isinstance(k, type)]
     kinds = [k for k in kinds if issubclass(k, errors.RerankError) and k is not errors.NotFound]
     assert set(kinds) == {kind for kind, _ in openapi.ERRORS}
@@ -118,7 +118,7 @@ def test_every_error_has_its_status_described(path: str) -> None:
 
 
 @routes
-def test_examples_fit_their_schemas(path: str) -> None:
+def test_examples_match_their_schemas(path: str) -> None:
     route = described(path)
     contents = [r["content"]["application/json"] for r in route["responses"].values()]
     for content in [route["requestBody"]["content"]["application/json"], *contents]:
@@ -212,7 +212,7 @@ async def test_the_schema_accepts_what_the_parser_accepts(
         dialect = ROUTES[path].choose(body)
         if dialect.name == "batch":
             if change:
-                continue  # its queries fail one by one, and the call does not
+                continue  # its queries fail individually, but the request does not
             body["documents"] = ["a"]
         outcome = await answered(dialect, body)
         if isinstance(outcome, errors.UnknownModel):
@@ -225,8 +225,8 @@ async def test_the_schema_accepts_what_the_parser_accepts(
             assert valid(schema_of(response), json.loads(dialect.error(outcome, "i")))
 
 
-def test_the_contract_says_which_routes_need_a_key_and_where_it_stands() -> None:
-    assert {} in DOC["security"], "a service without keys asks for none"
+def test_the_description_says_which_routes_require_a_key_and_in_which_header() -> None:
+    assert {} in DOC["security"], "a service without keys requires none"
     schemes = DOC["components"]["securitySchemes"]
     assert {name for need in DOC["security"] for name in need} == set(schemes)
     for path, methods in DOC["paths"].items():
@@ -236,14 +236,14 @@ def test_the_contract_says_which_routes_need_a_key_and_where_it_stands() -> None
             assert ("401" in route["responses"]) == (not is_open), path
 
 
-def test_the_contract_names_every_header_of_limits() -> None:
+def test_the_description_names_every_rate_limit_header() -> None:
     responses = DOC["paths"]["/v1/rerank"]["post"]["responses"]
     for status in ("200", "429"):
         assert set(HEADER_NAMES) <= {name.lower() for name in responses[status]["headers"]}
     assert "WWW-Authenticate" in responses["401"]["headers"]
 
 
-async def test_usage_is_as_described() -> None:
+async def test_usage_matches_its_description() -> None:
     schema = DOC["components"]["schemas"]["Usage"]
     route = DOC["paths"]["/v1/usage"]["get"]["responses"]["200"]
     assert valid(schema, route["content"]["application/json"]["example"])
@@ -251,7 +251,7 @@ async def test_usage_is_as_described() -> None:
         assert valid(schema, (await client.get("/v1/usage")).json())
 
 
-def test_the_page_needs_nothing_from_outside() -> None:
+def test_the_page_loads_nothing_from_elsewhere() -> None:
     page = web.page("docs").decode()
     assert page == web.page("docs.html").decode()
     assert "./openapi.json" in page

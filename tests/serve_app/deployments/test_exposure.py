@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.cli.main import main
 from serve_app.deployments.exposure import check_keys, exposure_warning, ring_of
-from serve_app.settings.settings import Settings, SettingsError, load
+from serve_app.settings import Settings, SettingsError, load
 
 SECRET = "a-secret-of-mine"
 

@@ -11,7 +11,7 @@ import orjson
 from serve_app import errors
 from serve_app.api.dialects.base import Wire
 from serve_app.api.dialects.routes import ROUTES, Rule
-from serve_app.api.openapi import access, answers, examples, remote, requests
+from serve_app.api.openapi import access, answers, examples, requests
 from serve_app.api.openapi.parts import Json, any_of, ref
 from serve_app.api.timeout_headers import HEADER, MAX_TIMEOUT_MS
 
@@ -39,7 +39,14 @@ ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
     (errors.ModelUnavailable, "The model did not respond."),
     (errors.ShuttingDown, "The service is shutting down."),
     (errors.DeadlineExceeded, "Scoring timed out, or exceeded the client's own timeout."),
-    *remote.ERRORS,
+    (errors.UpstreamRefused, "The model's provider rejected the request as invalid."),
+    (
+        errors.UpstreamRateLimited,
+        "The provider's rate limit is reached, or the budget configured for it.",
+    ),
+    (errors.UpstreamFailed, "The model's provider returned no usable response."),
+    (errors.UpstreamUnavailable, "The model's provider is unreachable or failing."),
+    (errors.UpstreamTimeout, "The model's provider did not respond in time."),
 )
 # Schema name prefix and description of each dialect.
 FORMATS = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from serve_app.api.openapi import pipelines
 from serve_app.api.openapi.parts import INTEGER, NUMBER, TEXT, Json, array, nullable, obj, ref
-from serve_app.api.openapi.remote import EXPLANATION
+
+EXPLANATION: Json = {"type": "string", "description": "The reason for the score, if requested."}
 
 
 def schemas() -> Json:

@@ -16,12 +16,13 @@ from serve_app.api.openapi.parts import (
     ref,
     word,
 )
-from serve_app.api.openapi.remote import either_query
 from serve_app.request_options import OPTIONS
 
 _NOT_BLANK: Json = {"type": "string", "pattern": "\\S", "description": "Not blank."}
 _TRUNCATE = "False rejects documents that are too long instead of truncating them."
 _MODEL: Json = nullable("string", maxLength=256, description="The model (default: the service's).")
+
+_QUERY: Json = {"anyOf": [TEXT, obj("", text=nullable("string"), image=NOTHING), NOTHING]}
 
 
 def schemas() -> Json:
@@ -113,7 +114,20 @@ def schemas() -> Json:
 def _asking(required: str, **properties: Json) -> Json:
     """A request with a query, its own fields, and those shared by all such formats."""
     query = ref("Query")
-    return either_query(obj(f"query {required}", query=query, **properties, **_reading()))
+    return _either_query(obj(f"query {required}", query=query, **properties, **_reading()))
+
+
+def _either_query(schema: Json) -> Json:
+    """The request's schema, with the query optional if there is a query image."""
+    return {
+        **schema,
+        "required": [name for name in schema["required"] if name != "query"],
+        "properties": {**schema["properties"], "query": _QUERY},
+        "anyOf": [
+            obj("query", query=ref("Query")),
+            obj("query_image_url", query_image_url=TEXT),
+        ],
+    }
 
 
 def _request(*, returns: bool, **more: Json) -> Json:

@@ -1,4 +1,4 @@
-"""The score store: a pair's raw score by what the model sees."""
+"""The score store: raw scores of pairs, keyed by everything that a score depends on."""
 
 from serve_app.service.cache.key import PairKeys
 from serve_app.service.cache.memory import MemoryStore, NullStore, ScoreStore

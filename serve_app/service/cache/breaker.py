@@ -1,4 +1,4 @@
-"""A circuit breaker: what failed several times in a row is left alone for a while."""
+"""A circuit breaker: stops calls to something that failed several times in a row."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ LONGEST_PAUSE_S = 30.0
 
 
 class Breaker:
-    """Closed while calls succeed; open after `FAILURES` in a row, then tried after a pause.
+    """Closed while calls succeed; opens after `FAILURES` failures in a row.
 
-    Pauses double until a call succeeds.
+    An open breaker allows one call after each pause. Pauses double until a call succeeds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
-        self._again_at = 0.0
+        self._next_pause_s = FIRST_PAUSE_S
+        self._retry_at = 0.0
+        self.pause_s = 0.0  # the current pause
         self.open = False
 
     def due(self) -> bool:
-        """Whether an open breaker's pause is over; the caller tries then, and nobody else does."""
+        """Whether an open breaker's pause is over. True for one caller, who must then retry."""
         now = self._clock()
-        if not self.open or now < self._again_at:
+        if not self.open or now < self._retry_at:
             return False
-        self._again_at = now + self._pause_s
+        self._retry_at = now + self._next_pause_s
         return True
 
     def succeeded(self) -> None:
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
+        self._next_pause_s = FIRST_PAUSE_S
         self.open = False
 
     def failed(self) -> bool:
-        """Count a failure; True where it opens the breaker."""
+        """Count a failure. Returns True if it opened the breaker."""
         self._failures += 1
         if self._failures < FAILURES:
             return False
@@ -46,12 +47,13 @@ class Breaker:
         return opened
 
     def close(self) -> None:
-        """Let calls through again; one more failure opens it, for longer than before."""
+        """Allow calls again. A single failure reopens the breaker, with a longer pause."""
         self._failures = FAILURES - 1
         self.open = False
 
     def postpone(self) -> None:
-        """The try failed: stay open, for longer."""
+        """Stay open after a failed retry, and double the pause."""
         self.open = True
-        self._again_at = self._clock() + self._pause_s
-        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+        self.pause_s = self._next_pause_s
+        self._retry_at = self._clock() + self.pause_s
+        self._next_pause_s = min(LONGEST_PAUSE_S, 2 * self._next_pause_s)

@@ -1,4 +1,4 @@
-"""Cache keys: everything that a pair's raw score depends on, and nothing else."""
+"""Cache keys: a hash of everything that a pair's raw score depends on, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from models.types import DEFAULTS, Document, ModelInfo, ScoreOptions
 
 
 class PairKeys:
-    """The keys of one query's documents. The shared part is hashed once."""
+    """Keys for the documents of one query. The part they share is hashed once."""
 
     def __init__(self, info: ModelInfo, query: str, options: ScoreOptions = DEFAULTS) -> None:
         self._shared = hashlib.blake2b(digest_size=16)
-        what = (info.name, info.source, info.revision, info.family, info.template, info.detail)
-        how = (
+        model = (info.name, info.source, info.revision, info.family, info.template, info.detail)
+        settings = (
             info.backend,
             info.dtype,
             info.max_length,
@@ -24,16 +24,16 @@ class PairKeys:
             options.query_image,
             options.explain or None,
         )
-        for part in (*what, *how, query):
+        for part in (*model, *settings, query):
             self._add("" if part is None else str(part))
 
     def _add(self, part: str) -> None:
         data = part.encode()
-        # The length goes first, so that no two lists of parts read the same.
+        # Each part is prefixed with its length, so that different parts never concatenate alike.
         self._shared.update(len(data).to_bytes(8, "big") + data)
 
     def all(self, documents: Sequence[Document]) -> list[bytes]:
-        """The keys of all documents of a listwise model's request: each depends on the others."""
+        """Return the keys for a listwise model: each depends on all documents and their order."""
         for document in documents:
             self._add(_identity(document))
         keys = []
@@ -44,12 +44,12 @@ class PairKeys:
         return keys
 
     def of(self, document: Document) -> bytes:
-        """16 bytes; `document` holds no lone surrogate."""
+        """Return the 16-byte key of a document, which must not contain lone surrogates."""
         digest = self._shared.copy()
         digest.update(_identity(document).encode())
         return digest.digest()
 
 
 def _identity(document: Document) -> str:
-    """A text is itself after a T, an image after an I, so that neither passes for the other."""
+    """Prefix texts with T and images with I, so that a text never has the key of an image."""
     return f"T{document}" if isinstance(document, str) else f"I{document.identity}"

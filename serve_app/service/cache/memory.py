@@ -1,4 +1,4 @@
-"""The memory tier: bounded in bytes, with a time to live."""
+"""The memory tier: limited in bytes, with a time to live."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ from cachetools import LRUCache
 from models.types import Score
 from serve_app.service.cache.single_flight import ScoreMany
 
-# A 16-byte key, a packed score, and what the dictionary and the order cost; measured with
-# tracemalloc over 100,000 entries and rounded up.
+# A 16-byte key, a packed score, and the overhead of the LRU cache. Measured with tracemalloc
+# over 100,000 entries and rounded up.
 ENTRY_BYTES = 320
-# When it expires, in seconds of the clock, and a Score's logit, tokens, passages and truncated.
-# Packed, since the garbage collector looks at every object of a class again and again: half a
-# million of them held the event loop for 140 ms.
+# Expiry in seconds of the clock, then the Score's logit, tokens, passages and truncated. Packed
+# because the garbage collector traverses class instances: half a million of them blocked the
+# event loop for 140 ms.
 _ENTRY = struct.Struct("<ddII?")
 
 
 class ScoreStore(Protocol):
-    """Where scores are kept by pair: in this process, and in what several servers share."""
+    """Scores by pair, in this process's memory and optionally in a store shared by servers."""
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Score]:
-        """Scores that this process has."""
+        """Return the scores in this process's memory."""
         ...
 
     async def fetch(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
-        """Scores that other servers have made, of keys that this process lacks. Never raises."""
+        """Return scores from the shared store. Never raises."""
         ...
 
-    async def once(
-        self, keys: Sequence[bytes], score: ScoreMany, *, whole: bool = False
+    async def score_once(
+        self, keys: Sequence[bytes], score: ScoreMany, *, all_or_none: bool = False
     ) -> dict[bytes, Score]:
-        """All keys' scores, by `score` for those that no other server is scoring now.
+        """Return the scores of all keys; `score` gets those that no other server is scoring.
 
-        `whole`: `score` takes all keys or none. Raises what `score` raises.
+        `all_or_none`: call `score` with all keys or not at all. Raises what `score` raises.
         """
         ...
 
     def put_many(self, scores: Mapping[bytes, Score]) -> None: ...
 
     def clear(self) -> None:
-        """Forget what this process has."""
+        """Drop all scores in this process's memory."""
         ...
 
     def stats(self) -> dict[str, int]:
-        """Entries, bytes, hits and misses of this process."""
+        """Return entries, bytes, hits and misses of this process."""
         ...
 
     def shared_stats(self) -> dict[str, int]:
-        """Figures of what is shared, named as in `telemetry.SHARED`; empty where nothing is."""
+        """Return the shared store's counts, named as in `telemetry.SHARED`; empty without one."""
         ...
 
     async def close(self) -> None:
-        """Hand over what is still to be written."""
+        """Write what is still queued, and disconnect."""
         ...
 
 
-class _Alone:
-    """A store that shares nothing."""
+class _LocalStore:
+    """A store without a shared tier."""
 
     async def fetch(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
         return {}
 
-    async def once(
-        self, keys: Sequence[bytes], score: ScoreMany, *, whole: bool = False
+    async def score_once(
+        self, keys: Sequence[bytes], score: ScoreMany, *, all_or_none: bool = False
     ) -> dict[bytes, Score]:
         return await score(keys)
 
@@ -78,10 +78,10 @@ class _Alone:
         return None
 
 
-class MemoryStore(_Alone):
-    """Least recently used entries go first once `max_bytes` is reached.
+class MemoryStore(_LocalStore):
+    """An LRU cache of at most `max_bytes`.
 
-    One that has expired goes when it is asked for, or as any other.
+    An expired entry is dropped when it is looked up, or evicted like any other.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class MemoryStore(_Alone):
         self._misses = 0
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Score]:
-        """The scores that are kept and have not expired."""
+        """Return the scores that have not expired."""
         found: dict[bytes, Score] = {}
         now = self._clock()
         for key in keys:
@@ -130,8 +130,8 @@ class MemoryStore(_Alone):
         }
 
 
-class NullStore(_Alone):
-    """Keeps nothing."""
+class NullStore(_LocalStore):
+    """Stores nothing."""
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, Score]:
         return {}

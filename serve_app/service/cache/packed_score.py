@@ -1,4 +1,4 @@
-"""A score as the shared store keeps it: a few bytes that say whether they are whole."""
+"""The shared store's value format: a packed score with a checksum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 
 from models.types import Score
 
-# Logit as float64, tokens, passages, flags; then a checksum of the key and of these.
+# Logit as float64, tokens, passages, flags; then a checksum of the key and the body.
 _BODY = struct.Struct("<dIIB")
 _CHECK = struct.Struct("<I")
 SIZE = _BODY.size + _CHECK.size
@@ -16,7 +16,7 @@ _TRUNCATED = 1
 
 
 def pack(key: bytes, score: Score) -> bytes | None:
-    """`SIZE` bytes; None for a score that has no place in them."""
+    """Pack a score into `SIZE` bytes. None if a field is out of range."""
     try:
         body = _BODY.pack(score.logit, score.tokens, score.passages, score.truncated * _TRUNCATED)
     except struct.error:
@@ -25,7 +25,7 @@ def pack(key: bytes, score: Score) -> bytes | None:
 
 
 def unpack(key: bytes, value: object) -> Score | None:
-    """What `pack` was given; None for anything that it did not make of this key."""
+    """Return the packed score. None if the value is not a valid score packed for this key."""
     if not isinstance(value, bytes) or len(value) != SIZE:
         return None
     body = value[: _BODY.size]

@@ -1,6 +1,6 @@
-"""The shared tier: scores in Redis, asked within a budget of time, written behind.
+"""The shared tier: scores in Redis, read with a short timeout and written in the background.
 
-Whatever happens to Redis, nothing here raises: a request goes on without it, and is counted.
+Nothing here raises when Redis fails: the failure is counted, and requests continue without Redis.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from serve_app.service.cache.packed_score import pack, unpack
 
 logger = logging.getLogger("ray.serve")
 
-# Changes with the meaning of keys or values, beside the release's version.
+# Part of every key, next to the release. Increase it when the meaning of keys or values changes.
 FORMAT = 1
 CONNECTIONS = 8
-# For a call that no request waits for: a connection may be made within it, a late answer read.
+# For calls that no request waits for: long enough to connect, or to read a late response.
 CALL_TIMEOUT_S = 1.0
-# Where the event loop was busy, an answer may have come in time and not been read yet.
-LAST_TURNS = 8
+# Extra turns of the event loop after the timeout: if the loop was busy, a response that arrived
+# in time may not have been read yet.
+GRACE_TURNS = 8
 READ_KEYS = 1000
-# A script runs alone on the server: short ones let others' commands in between.
+# A script blocks the Redis server: short ones let other commands run in between.
 SCRIPT_KEYS = 500
-# Longer than scoring takes; the lock of a server that died is waited for at most `wait_s`.
+# Longer than scoring takes. Nobody waits that long for a crashed server: see `wait_s`.
 LOCK_MS = 30_000
 LOCK = b":lock"
 
-# Scripts, because a pipeline of as many SETs costs this process ten times as much.
+# Scripts, because a pipeline of SETs takes ten times as much CPU time in this process.
 _WRITE = """
 for i, key in ipairs(KEYS) do
   local lock = key .. ARGV[1]
@@ -51,7 +52,7 @@ for i, key in ipairs(KEYS) do
   end
 end
 """
-# For each key its value, else 1 where the lock is had now, 0 where another has it.
+# For each key: its value; otherwise 1 if the lock was acquired, 0 if another server holds it.
 _CLAIM = """
 local found = redis.call('MGET', unpack(KEYS))
 for i, key in ipairs(KEYS) do
@@ -64,11 +65,11 @@ return found
 
 
 class RedisStore:
-    """Scores by pair in a Redis that several servers share.
+    """Scores by pair in a Redis shared by several servers.
 
-    `read_s`: seconds that a request waits for an answer. `on_found` is told every score that is
-    read, also one that comes after its request went on. `max_queue`: pairs that wait to be
-    written; more are dropped.
+    `read_s`: seconds that a request waits for a response. `on_found` is called with every score
+    read, including those that arrive after the request has moved on. `max_queue`: maximum number
+    of pairs waiting to be written; more are dropped.
     """
 
     def __init__(
@@ -82,17 +83,17 @@ class RedisStore:
         max_queue: int = 50_000,
         on_found: Callable[[Mapping[bytes, Score]], None] = lambda scores: None,
     ) -> None:
-        """Raises ValueError for a URL that is none of Redis'. Connects when first used."""
+        """Raises ValueError for an invalid Redis URL. Connects on first use."""
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
             timeout=CALL_TIMEOUT_S,
             socket_timeout=CALL_TIMEOUT_S,
             socket_connect_timeout=CALL_TIMEOUT_S,
-            # Once more on a new connection: after a restart the old ones are dead.
+            # One retry on a new connection: after a restart the old ones are dead.
             retry=Retry(NoBackoff(), 1),
         )
-        # Redis' own stubs leave the type of what it gives open.
+        # Any, because the client's own types do not say what its calls return.
         self._client: Any = Redis(connection_pool=pool)
         self._prefix = f"{prefix}:{FORMAT}:{version}:".encode()
         self._token = uuid.uuid4().bytes
@@ -108,7 +109,7 @@ class RedisStore:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
-        """The scores that are read within `read_s`."""
+        """Return the scores that arrive within `read_s`."""
         if not self._may_ask(keys):
             return {}
         found: dict[bytes, Score] = {}
@@ -118,32 +119,32 @@ class RedisStore:
         return dict(found)
 
     async def claim(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Score], list[bytes]] | None:
-        """Scores that are there now, and the keys that this server is to score.
+        """Return the scores found, and the keys that this server has locked and must score.
 
-        The rest another server is scoring. None where Redis does not say.
+        Another server is scoring the remaining keys. None if Redis did not respond.
         """
         if self._writes.open or not self._may_ask(keys):
             return None
         scores: dict[bytes, Score] = {}
         mine: list[bytes] = []
         try:
-            said = await self._within(self._claim(keys, scores, mine), self._writes)
+            responded = await self._within(self._claim(keys, scores, mine), self._writes)
         except asyncio.CancelledError:
             self.release(keys)
             raise
-        return (dict(scores), list(mine)) if said else None
+        return (dict(scores), list(mine)) if responded else None
 
     def put_many(self, scores: Mapping[bytes, Score]) -> None:
-        """Have scores written soon."""
+        """Queue scores for writing."""
         packed = ((key, pack(key, score)) for key, score in scores.items())
         self._enqueue([(key, value) for key, value in packed if value is not None])
 
     def release(self, keys: Sequence[bytes]) -> None:
-        """Have locks that `claim` gave taken away soon: these keys are not scored after all."""
+        """Queue the release of locks that `claim` acquired, for keys that were not scored."""
         self._enqueue([(key, b"") for key in keys])
 
     def stats(self) -> dict[str, int]:
-        """Counts since the start, and how things stand now."""
+        """Return counts since the start, the queue's length and the breakers' state."""
         now = {
             "queued": len(self._queue),
             "breaker_open": int(self._reads.open),
@@ -152,7 +153,7 @@ class RedisStore:
         return {**self._counts, **now}
 
     async def close(self) -> None:
-        """Write what is queued, for a second at most, and let the connections go."""
+        """Write what is queued, for at most a second, and disconnect."""
         if self._writer is not None:
             await asyncio.wait({self._writer}, timeout=CALL_TIMEOUT_S)
         self._counts["dropped"] += len(self._queue)
@@ -172,19 +173,19 @@ class RedisStore:
         return False
 
     async def _within(self, call: Coroutine[Any, Any, None], refusals: Breaker) -> bool:
-        """Whether the call succeeded in `read_s`; one that did not goes on, nobody waiting.
+        """Return whether the call succeeded within `read_s`; if not, it continues in background.
 
-        `refusals`: what is told where the server refuses the call; being slow or away concerns
-        reads in any case.
+        `refusals`: the breaker for calls that the Redis server rejects. Timeouts and connection
+        errors always count against reads.
         """
         task = self._spawn(call)
         await asyncio.wait({task}, timeout=self._read_s)
-        for _ in range(LAST_TURNS):
+        for _ in range(GRACE_TURNS):
             if not task.done():
                 await asyncio.sleep(0)
         if not task.done():
             self._counts["timeouts"] += 1
-            self._note_failure(self._reads, f"no answer within {self._read_s * 1000:g} ms")
+            self._note_failure(self._reads, f"no response within {self._read_s * 1000:g} ms")
             return False
         error = task.exception()
         if error is None:
@@ -196,7 +197,7 @@ class RedisStore:
     async def _read(self, keys: Sequence[bytes], found: dict[bytes, Score]) -> None:
         for part in _parts(keys, READ_KEYS):
             values = await self._client.mget([self._prefix + key for key in part])
-            self._take(part, values, found)
+            self._collect(part, values, found)
 
     async def _claim(
         self, keys: Sequence[bytes], scores: dict[bytes, Score], mine: list[bytes]
@@ -206,11 +207,11 @@ class RedisStore:
             answers = await self._client.eval(
                 _CLAIM, len(names), *names, LOCK, self._token, LOCK_MS
             )
-            self._take(part, [None if isinstance(a, int) else a for a in answers], scores)
-            # What is there but is no score is nobody's: it is scored and written over.
+            self._collect(part, [None if isinstance(a, int) else a for a in answers], scores)
+            # Keys with an unreadable value are scored again and overwritten.
             mine += [k for k, a in zip(part, answers, strict=True) if a != 0 and k not in scores]
 
-    def _take(
+    def _collect(
         self, keys: Sequence[bytes], values: Sequence[object], scores: dict[bytes, Score]
     ) -> None:
         read = {}
@@ -252,9 +253,9 @@ class RedisStore:
                 self._writes.succeeded()
 
     async def _probe(self) -> None:
-        """Let requests ask again once Redis answers as fast as they need it."""
+        """Allow reads again once Redis responds within `read_s`."""
         try:
-            await self._client.ping()  # may make a connection
+            await self._client.ping()  # may have to connect
             started = time.perf_counter()
             await self._client.ping()
         except (RedisError, OSError, TimeoutError):
@@ -262,19 +263,24 @@ class RedisStore:
         if time.perf_counter() - started > self._read_s:
             return self._reads.postpone()
         self._reads.close()
-        logger.info("the shared score store answers again")
+        logger.info("shared score store available again")
         return None
 
     def _count_error(self, error: BaseException, breaker: Breaker) -> None:
-        # What the server refuses (out of memory, read-only, no permission) is told apart.
+        # Rejected by the Redis server: out of memory, read-only, no permission.
         refused = isinstance(error, ResponseError)
         self._counts["refused" if refused else "errors"] += 1
         self._note_failure(breaker, f"{type(error).__name__}: {error}")
 
     def _note_failure(self, breaker: Breaker, reason: str) -> None:
         if breaker.failed():
-            what = "write to" if breaker is self._writes else "ask"
-            logger.warning("no use to %s the shared score store for now: %s", what, reason)
+            action = "writing to" if breaker is self._writes else "reading from"
+            logger.warning(
+                "shared score store unavailable, not %s it for %.0f s: %s",
+                action,
+                breaker.pause_s,
+                reason,
+            )
 
     def _spawn(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(call)
@@ -285,7 +291,7 @@ class RedisStore:
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # read, so that asyncio does not warn about it
+            task.exception()  # retrieved, so that asyncio does not log it
 
 
 def _parts(keys: Sequence[bytes], size: int) -> list[Sequence[bytes]]:

@@ -1,4 +1,4 @@
-"""Single flight: pairs that are being scored are waited for, not scored again."""
+"""Single flight: a request waits for pairs that are already being scored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.types import Score
 from serve_app.service.deadline import Deadline
 
 ScoreMany = Callable[[Sequence[bytes]], Awaitable[dict[bytes, Score]]]
-# Told also until when somebody waits for the scores.
+# The deadline is the latest of all requests that wait for the scores.
 ScoreUntil = Callable[[Sequence[bytes], Deadline], Awaitable[dict[bytes, Score]]]
 
 
@@ -24,32 +24,31 @@ class _Flight:
 
     @property
     def can_be_joined(self) -> bool:
-        # A task that everybody left is being cancelled, though not done yet.
+        # A task without waiters is being cancelled, even if it is not done yet.
         return not self.task.done() and self.waiters > 0
 
     def leave(self) -> None:
         self.waiters -= 1
-        # Nobody is left who wants the answer: don't spend a forward pass on it.
+        # Nobody waits for the result any more: do not spend a forward pass on it.
         if self.waiters == 0:
             self.task.cancel()
 
 
 class SingleFlight:
-    """Scores keys in tasks of their own, so that a request that goes away takes no other's
-    answer with it."""
+    """Scores keys in separate tasks, so that cancelling a request does not affect others."""
 
     def __init__(self) -> None:
         self._flights: dict[bytes, _Flight] = {}
-        # Flights that ended: tells a caller whether what it looked up may be out of date.
-        self.landed = 0
+        # Number of flights completed. If it changed, an earlier look-up may be out of date.
+        self.completed = 0
 
     async def run(
         self, keys: Sequence[bytes], score: ScoreUntil, deadline: float = math.inf
     ) -> tuple[dict[bytes, Score], int]:
-        """Scores of all keys, and how many of them another request was scoring already.
+        """Return the scores of all keys, and how many of them were already being scored.
 
-        `score` is called once, with the keys that nobody scores yet and a deadline that moves
-        when requests with a later one than `deadline` join. Its exception is raised in every
+        `score` is called once, with the keys that nobody is scoring yet and a deadline that is
+        extended when requests with a later deadline join. Its exception is raised in every
         request that waits for it.
         """
         if not keys:
@@ -69,28 +68,28 @@ class SingleFlight:
         return {key: answers[key] for key in keys}, len(keys) - len(mine)
 
     def _start(self, keys: Sequence[bytes], score: ScoreUntil, deadline: Deadline) -> _Flight:
-        async def fly() -> dict[bytes, Score]:
+        async def score_keys() -> dict[bytes, Score]:
             return await score(keys, deadline)
 
-        flight = _Flight(asyncio.get_running_loop().create_task(fly()), deadline)
+        flight = _Flight(asyncio.get_running_loop().create_task(score_keys()), deadline)
         self._flights.update(dict.fromkeys(keys, flight))
-        flight.task.add_done_callback(lambda task: self._land(keys, flight))
+        flight.task.add_done_callback(lambda task: self._finish(keys, flight))
         return flight
 
-    def _land(self, keys: Sequence[bytes], flight: _Flight) -> None:
-        self.landed += 1
+    def _finish(self, keys: Sequence[bytes], flight: _Flight) -> None:
+        self.completed += 1
         for key in keys:
             if self._flights.get(key) is flight:
                 del self._flights[key]
         if not flight.task.cancelled():
-            flight.task.exception()  # read, so that asyncio does not warn about it
+            flight.task.exception()  # retrieved, so that asyncio does not log it
 
 
 async def _wait(flights: Sequence[_Flight]) -> dict[bytes, Score]:
     for flight in flights:
         flight.waiters += 1
     try:
-        # Unlike gather, wait leaves the tasks alone when the one who waits is cancelled.
+        # Unlike gather, wait does not cancel the tasks when the waiting task is cancelled.
         tasks = [flight.task for flight in flights]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:

@@ -1,4 +1,4 @@
-"""Two tiers: this process's memory, and behind it what several servers share."""
+"""Two tiers: this process's memory, backed by a store shared by several servers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from serve_app.service.cache.single_flight import ScoreMany
 
 FIRST_POLL_S = 0.005
 LONGEST_POLL_S = 0.05
-# However much another server makes of what is waited for: so many times `wait_s` at most.
-LONGEST_WAITS = 30
+# Limit on the total wait as a multiple of `wait_s`, even while scores keep arriving.
+MAX_WAITS = 30
 
 
 class TieredStore:
-    """The memory tier, filled from Redis and writing to it.
+    """The memory tier on top of Redis.
 
-    `wait_s`: seconds to wait for another server's scoring of the same pairs while nothing of it
-    comes; 0 never waits, and takes no locks.
+    `wait_s`: seconds to wait for another server that is scoring the same pairs, counted from its
+    last score. 0: do not wait, and take no locks.
     """
 
     def __init__(self, memory: MemoryStore, shared: RedisStore, wait_s: float = 1.0) -> None:
@@ -37,47 +37,49 @@ class TieredStore:
     async def fetch(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
         return await self._shared.get_many(keys)
 
-    async def once(
-        self, keys: Sequence[bytes], score: ScoreMany, *, whole: bool = False
+    async def score_once(
+        self, keys: Sequence[bytes], score: ScoreMany, *, all_or_none: bool = False
     ) -> dict[bytes, Score]:
         if self._wait_s <= 0 or not keys:
             return await score(keys)
-        if whole:
-            return await self._whole(keys, score)
+        if all_or_none:
+            return await self._score_all_or_none(keys, score)
         scores: dict[bytes, Score] = {}
         left: Sequence[bytes] = keys
         waiting = _Waiting(self._wait_s)
-        while left and waiting.goes_on:
+        while left and waiting.in_time:
             claimed = await self._shared.claim(left)
             if claimed is None:
                 break
-            landed, mine = claimed
-            self._counts["awaited"] += len(landed)
-            scores |= landed
+            found, mine = claimed
+            self._counts["awaited"] += len(found)
+            scores |= found
             if mine:
                 scores |= await self._score_claimed(mine, score)
             left = [key for key in left if key not in scores]
             if left:
-                await waiting.pause(came=bool(landed or mine))
+                await waiting.pause(progress=bool(found or mine))
         return scores | (await score(left) if left else {})
 
-    async def _whole(self, keys: Sequence[bytes], score: ScoreMany) -> dict[bytes, Score]:
-        """One lock for all keys, which are had together or not at all."""
+    async def _score_all_or_none(
+        self, keys: Sequence[bytes], score: ScoreMany
+    ) -> dict[bytes, Score]:
+        """Score all keys under the lock of the first one, or wait for all of them."""
         waiting = _Waiting(self._wait_s)
-        while waiting.goes_on:
+        while waiting.in_time:
             claimed = await self._shared.claim(keys[:1])
             if claimed is None:
                 break
-            landed, mine = claimed
+            found, mine = claimed
             if mine:
                 return await self._score_claimed(keys, score)
-            if landed:
+            if found:
                 scores = await self._shared.get_many(keys)
                 if len(scores) < len(set(keys)):
                     break
                 self._counts["awaited"] += len(scores)
                 return scores
-            await waiting.pause(came=False)
+            await waiting.pause(progress=False)
         return await score(keys)
 
     async def _score_claimed(self, keys: Sequence[bytes], score: ScoreMany) -> dict[bytes, Score]:
@@ -105,21 +107,21 @@ class TieredStore:
 
 
 class _Waiting:
-    """Pauses between looks, short ones first, until nothing has come for `wait_s`."""
+    """Pauses between claims, short ones first; ends after `wait_s` without progress."""
 
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
-        self._last = time.monotonic() + wait_s * LONGEST_WAITS
+        self._last = time.monotonic() + wait_s * MAX_WAITS
         self._until = time.monotonic() + wait_s
         self._pause_s = FIRST_POLL_S
 
     @property
-    def goes_on(self) -> bool:
+    def in_time(self) -> bool:
         return time.monotonic() < min(self._until, self._last)
 
-    async def pause(self, *, came: bool) -> None:
-        """`came`: whether the last look had anything to show."""
-        if came:
+    async def pause(self, *, progress: bool) -> None:
+        """`progress`: whether the last claim returned scores or locks."""
+        if progress:
             self._until = time.monotonic() + self._wait_s
             self._pause_s = FIRST_POLL_S
         await asyncio.sleep(self._pause_s)

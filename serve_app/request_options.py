@@ -1,8 +1,8 @@
 """The options of a request, each declared once.
 
-A row of `OPTIONS` gives an option's field its parser and its schema in the API description, in
-every dialect that takes it; a `Capability` says which models support it. `RequestOptions` are the
-keyword arguments that the client and the Ray handle take under the same names.
+`OPTIONS` defines the parser and the API schema of each option, for every dialect that accepts it.
+A `Capability` says which models support an option. `RequestOptions` are the keyword arguments of
+the client and the Ray handle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LongDocument = Literal["truncate", "max_passage"]
 
 
 class RequestOptions(TypedDict, total=False):
-    """What the client and the handle both take beside the query and the documents."""
+    """Keyword arguments of both the client and the handle, besides query and documents."""
 
     model: str | None
     instruction: str | None
@@ -35,7 +35,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An http or https address, or a data URI."""
+    """An http or https URL, or a data URI."""
 
     max_chars: int
 
@@ -71,8 +71,8 @@ class Alias:
 class Capability:
     """What a model must support for an option to be used with it.
 
-    `flag` is the field of ModelInfo that says whether a model does; `has` and `lacks` complete
-    the sentence "the model …".
+    `flag`: the field of ModelInfo that is true for such models. `has` and `lacks` complete the
+    sentence "the model …" in error messages.
     """
 
     flag: str
@@ -94,55 +94,55 @@ class Option:
 OPTIONS: Mapping[str, Option] = {
     "instruction": Option(
         Text(max_chars=4096),
-        "The task, for models that take an instruction.",
+        "Instruction that describes the task, for models that support one.",
         attribute="instruction",
         aliases={"instruct": Alias("SGLang's name for instruction.")},
         capability=Capability(
             flag="takes_instruction",
-            has="takes an instruction",
-            lacks="takes no instruction; leave the field out",
+            has="supports instructions",
+            lacks="does not support instructions; leave the field out",
         ),
     ),
     "max_tokens_per_doc": Option(
         Integer(),
-        "Maximum number of tokens of each document that are scored.",
+        "Maximum number of tokens scored per document.",
         attribute="max_tokens_per_doc",
         aliases={
             "max_doc_length": Alias("Jina's name for max_tokens_per_doc."),
             "truncate_prompt_tokens": Alias(
-                "vLLM's name for max_tokens_per_doc; -1: as many as the model reads.", unset=-1
+                "vLLM's name for max_tokens_per_doc; -1: the model's maximum.", unset=-1
             ),
         },
     ),
     "long_document": Option(
         Choice(("truncate", "max_passage")),
-        "How to score a document that is too long: cut it, or take its best passage.",
+        "How to score a document that is too long: truncate it, or use its best passage.",
         attribute="long_document",
     ),
     "query_image_url": Option(
         Image(max_chars=10 * 2**20),
-        "An image in place of the query, for models that take one.",
+        "Image used as the query, for models that support it.",
         attribute="query_image",
         capability=Capability(
             flag="takes_query_image",
-            has="takes an image as its query",
-            lacks="takes no image as its query; send a text",
+            has="supports an image as the query",
+            lacks="does not support an image as the query; send text",
         ),
     ),
     "explain": Option(
         Flag(default=False),
-        "Return the reason for each score, from models that give one.",
+        "Return an explanation of each score, for models that support it.",
         attribute="explain",
         capability=Capability(
             flag="explains",
-            has="gives reasons",
-            lacks="gives no reasons; leave the field out",
+            has="supports explanations",
+            lacks="does not support explanations; leave the field out",
         ),
     ),
     "priority": Option(
         Integer(at_least=0, at_most=999), "Requests with a lower number are served first."
     ),
-    "sort": Option(Flag(default=True), "False: results in the documents' order."),
+    "sort": Option(Flag(default=True), "False: return results in the order of the documents."),
     "truncate": Option(Flag(default=True), "False: a document that is too long is an error."),
     "raw_scores": Option(Flag(default=False), "Return logits instead of relevance scores."),
     "budget_ms": Option(

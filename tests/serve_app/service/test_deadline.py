@@ -119,9 +119,7 @@ async def test_timeouts_and_full_queues_are_reported_in_every_format(path: str) 
         assert full.headers["retry-after"] == "1"
     assert "x-request-timeout-ms" in wrong.text
     assert wrong.status_code in (400, 422)
-    assert front.backend.cancelled == len(
-        front.backend.timeouts
-    )  # all calls cancelled
+    assert front.backend.cancelled == len(front.backend.timeouts)  # all calls cancelled
 
 
 async def test_requests_above_max_in_flight_are_refused_without_reading_the_body() -> None:

@@ -12,7 +12,7 @@ from serve_app.errors import DeadlineExceeded, InvalidRequest
 
 
 class Deadline:
-    """A time on this process's monotonic clock, which can be extended; by default, never."""
+    """A time on this process's monotonic clock, which can be extended. Default: never."""
 
     __slots__ = ("at",)
 

@@ -1,6 +1,7 @@
 """Relevant spans: the sentences of a document that match the query, scored by the same model.
 
-The sentences go through the score store like any other documents.
+With late interaction, a sentence's score is computed from the similarities of its own tokens to
+those of the query. The sentences go through the score store like any other documents.
 """
 
 from __future__ import annotations

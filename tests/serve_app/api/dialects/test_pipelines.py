@@ -80,7 +80,7 @@ async def test_the_budget_is_told_in_coheres_warnings(client: httpx.AsyncClient,
     kit.light.pause_s = 0.05
     answer = (await client.post("/v2/rerank", json=body(pipeline=CASCADE, budget_ms=1))).json()
     assert answer["meta"]["pipeline"]["stopped_early"] == "heavy"
-    assert answer["meta"]["warnings"][0].startswith("The budget of 1 ms was used up")
+    assert answer["meta"]["warnings"][0].startswith("The budget of 1 ms ran out")
     assert [hit["index"] for hit in answer["results"]] == [0, 1, 2]
 
 
@@ -107,7 +107,7 @@ async def test_scores_of_pairs_need_a_model_that_keeps_all(client: httpx.AsyncCl
         ({"pipeline": CASCADE, "model": "light"}, "pipeline", "model or pipeline"),
         ({"pipeline": [{"rerank": "both"}]}, "pipeline", "is a pipeline"),
         ({"pipeline": CASCADE, "budget_ms": 0}, "budget_ms", "positive integer"),
-        ({"model": "light", "budget_ms": 5}, "budget_ms", "for pipelines"),
+        ({"model": "light", "budget_ms": 5}, "budget_ms", "only to pipelines"),
     ],
 )
 async def test_errors_name_the_field_in_the_formats_own_shape(

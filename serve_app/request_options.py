@@ -1,8 +1,8 @@
 """The options of a request, each declared once.
 
-`OPTIONS` defines the parser and the API schema of each option, for every dialect that accepts it.
-A `Capability` says which models support an option. `RequestOptions` are the keyword arguments of
-the client and the Ray handle.
+A row of `OPTIONS` defines how an option is parsed and described in OpenAPI, in every dialect that
+has it; a `Capability` says which models support it. `RequestOptions` are the keyword arguments
+that the client and the Ray handle take under the same names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LongDocument = Literal["truncate", "max_passage"]
 
 
 class RequestOptions(TypedDict, total=False):
-    """Keyword arguments of both the client and the handle, besides query and documents."""
+    """The options that both the client and the handle take, besides query and documents."""
 
     model: str | None
     instruction: str | None
@@ -110,18 +110,18 @@ OPTIONS: Mapping[str, Option] = {
         aliases={
             "max_doc_length": Alias("Jina's name for max_tokens_per_doc."),
             "truncate_prompt_tokens": Alias(
-                "vLLM's name for max_tokens_per_doc; -1: the model's maximum.", unset=-1
+                "vLLM's name for max_tokens_per_doc; -1 means the model's maximum.", unset=-1
             ),
         },
     ),
     "long_document": Option(
         Choice(("truncate", "max_passage")),
-        "How to score a document that is too long: truncate it, or use its best passage.",
+        "Truncate documents that are too long, or score them by their best passage.",
         attribute="long_document",
     ),
     "query_image_url": Option(
         Image(max_chars=10 * 2**20),
-        "Image used as the query, for models that support it.",
+        "An image instead of the query, for models that accept one.",
         attribute="query_image",
         capability=Capability(
             flag="takes_query_image",
@@ -131,7 +131,7 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "explain": Option(
         Flag(default=False),
-        "Return an explanation of each score, for models that support it.",
+        "Return the reason for each score, if the model supports it.",
         attribute="explain",
         capability=Capability(
             flag="explains",
@@ -140,12 +140,15 @@ OPTIONS: Mapping[str, Option] = {
         ),
     ),
     "priority": Option(
-        Integer(at_least=0, at_most=999), "Requests with a lower number are served first."
+        Integer(at_least=0, at_most=999), "Priority in the queue; 0 is served first."
     ),
-    "sort": Option(Flag(default=True), "False: return results in the order of the documents."),
-    "truncate": Option(Flag(default=True), "False: a document that is too long is an error."),
+    "sort": Option(Flag(default=True), "False keeps the order of the documents."),
+    "truncate": Option(
+        Flag(default=True),
+        "False rejects documents that are too long instead of truncating them.",
+    ),
     "raw_scores": Option(Flag(default=False), "Return logits instead of relevance scores."),
     "budget_ms": Option(
-        Integer(), "Pipelines only: milliseconds after which no further stage starts."
+        Integer(), "Time budget of a pipeline in milliseconds; then no further stage starts."
     ),
 }

@@ -1,4 +1,4 @@
-"""The Ray Serve application: the only place where deployments are bound together."""
+"""The Ray Serve application, where all deployments are bound together."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ROUTER = "ray.serve.experimental.round_robin_router:RoundRobinRouter"
 
 
 def build(args: Mapping[str, Any] | None = None) -> Application:
-    """The application for `serve run serve_app.app:build model=…` and serve_config.yaml.
+    """Build the application, for `serve run serve_app.app:build model=…` and serve_config.yaml.
 
-    Raises SettingsError naming the setting that is wrong.
+    Raises SettingsError naming the wrong setting.
     """
     settings = load(args or {}, os.environ)
     check_keys(settings)
@@ -37,9 +37,9 @@ def bind(
 ) -> Application:
     """Bind the ingress to one replica deployment per model and to the metrics hub.
 
-    `replica` stands in for ModelReplica where no model is wanted, as in a simulation.
+    `replica` replaces ModelReplica where no model is needed, as in a simulation.
     """
-    # Bound once: each deployment that is given it reports to the same one.
+    # Bound once, so that all deployments report to the same hub.
     hub = (
         serve.deployment(MetricsHub)
         .options(
@@ -59,7 +59,7 @@ def bind(
     return Ingress.options(  # type: ignore[attr-defined]
         num_replicas=settings.serving.ingress_replicas,
         ray_actor_options={"num_cpus": 0},
-        # The service's own bounds answer; Serve, which has no format, must never come to its own.
+        # The service enforces its own limits and answers in the client's dialect; Serve cannot.
         max_ongoing_requests=1_000_000,
         graceful_shutdown_timeout_s=settings.limits.worker_timeout_s,
         **_logging(settings),
@@ -72,7 +72,7 @@ def bind(
 
 
 def _logging(settings: Settings) -> dict[str, Any]:
-    """Serve's logging of a deployment; as text, what the application's configuration says."""
+    """Return Serve's logging options; with text logs, the application's configuration applies."""
     logs = settings.observability
     if logs.log_format == "text":
         return {}
@@ -85,12 +85,12 @@ def _replica(
     deployment = serve.deployment(replica).options(
         name=f"Model-{index}",
         **settings.scaling.of(model).deployment_options(),
-        # The ingress admits requests; Serve wants this above the batch size, which is in tokens.
+        # The ingress limits requests; Serve needs this above the batch size, which is in tokens.
         max_ongoing_requests=1_000_000,
-        # In turn: by the default a request's chunks, sent in one moment, go to the one replica
-        # whose queue length is known in that moment.
+        # Round robin: Serve's default router would send all chunks of a request, which arrive at
+        # the same time, to the one replica whose queue length it knows.
         request_router_config={"request_router_class": ROUTER},
-        # A model that can't be loaded once can't be loaded twice: stop with its message.
+        # Loading that failed once would fail again: stop with its message.
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=settings.limits.worker_timeout_s,
         **_logging(settings),
@@ -107,7 +107,7 @@ def _replica(
 
 
 def _remote(settings: Settings, model: RemoteModel, index: int, hub: Application) -> Application:
-    """No device and no share of a processor: it waits for others, for many requests at once."""
+    """Bind a remote model. It needs neither device nor CPU, because it only waits for responses."""
     deployment = serve.deployment(RemoteReplica).options(
         name=f"Model-{index}",
         num_replicas=model.num_replicas or settings.scaling.num_replicas,

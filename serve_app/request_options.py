@@ -35,7 +35,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An http or https address, or a data URI."""
+    """An http or https URL, or a data URI."""
 
     max_chars: int
 
@@ -71,8 +71,8 @@ class Alias:
 class Capability:
     """What a model must support for an option to be used with it.
 
-    `flag` is the field of ModelInfo that says whether a model does; `has` and `lacks` complete
-    the sentence "the model …".
+    `flag`: the field of ModelInfo that is true for such models. `has` and `lacks` complete the
+    sentence "the model …" in error messages.
     """
 
     flag: str
@@ -94,18 +94,18 @@ class Option:
 OPTIONS: Mapping[str, Option] = {
     "instruction": Option(
         Text(max_chars=4096),
-        "The task, for models that take an instruction.",
+        "Instruction that describes the task, for models that support one.",
         attribute="instruction",
         aliases={"instruct": Alias("SGLang's name for instruction.")},
         capability=Capability(
             flag="takes_instruction",
-            has="takes an instruction",
-            lacks="takes no instruction; leave the field out",
+            has="supports instructions",
+            lacks="does not support instructions; leave the field out",
         ),
     ),
     "max_tokens_per_doc": Option(
         Integer(),
-        "Maximum number of tokens of each document that are scored.",
+        "Maximum number of tokens scored per document.",
         attribute="max_tokens_per_doc",
         aliases={
             "max_doc_length": Alias("Jina's name for max_tokens_per_doc."),
@@ -125,8 +125,8 @@ OPTIONS: Mapping[str, Option] = {
         attribute="query_image",
         capability=Capability(
             flag="takes_query_image",
-            has="takes an image as its query",
-            lacks="takes no image as its query; send a text",
+            has="supports an image as the query",
+            lacks="does not support an image as the query; send text",
         ),
     ),
     "explain": Option(
@@ -135,8 +135,8 @@ OPTIONS: Mapping[str, Option] = {
         attribute="explain",
         capability=Capability(
             flag="explains",
-            has="gives reasons",
-            lacks="gives no reasons; leave the field out",
+            has="supports explanations",
+            lacks="does not support explanations; leave the field out",
         ),
     ),
     "priority": Option(

@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def serve_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[pytest.LogCaptureFixture]:
-    """What is logged under Ray Serve's name, which Ray keeps from other handlers once imported."""
+    """Capture the logs of `ray.serve`, which Ray hides from other handlers once it is imported."""
     logger = logging.getLogger("ray.serve")
     monkeypatch.setattr(logger, "disabled", False)
     with caplog.at_level(logging.INFO, "ray.serve"):
@@ -29,7 +29,7 @@ def serve_log(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Files apart, but all that start Ray in one process: one cluster at a time."""
+    """Distribute tests by file, with all of tests/e2e in one process: one Ray cluster at a time."""
     from xdist.scheduler import LoadFileScheduling
 
     class RayTogether(LoadFileScheduling):

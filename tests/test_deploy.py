@@ -1,4 +1,4 @@
-"""The files of deploy/ and serve_config.yaml, read by Ray's own schema and by the service."""
+"""The files in deploy/ and serve_config.yaml match Ray's schema, the settings and the package."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def configs() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", configs())
-def test_ray_serve_reads_the_configuration_and_the_service_its_arguments(name: str) -> None:
+def test_ray_serve_accepts_the_configuration_and_the_service_its_arguments(name: str) -> None:
     content = configs()[name]
     unknown = set(content) - set(ServeDeploySchema.model_fields)
-    assert not unknown, "Ray lets unknown keys pass"
+    assert not unknown, "Ray ignores unknown keys"
     schema = ServeDeploySchema.model_validate(content)
     (application,) = schema.applications
     assert application.route_prefix == "/"
@@ -58,7 +58,7 @@ def _container(group: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _in_all_nodes(environment: dict[str, str]) -> None:
+def _check_proxy_variables(environment: dict[str, str]) -> None:
     expected = {**HAPROXY, **RAY, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "15"}
     expected[haproxy.VARIABLE] = f"/usr/local/bin/{haproxy.NAME}"
     for name, value in expected.items():
@@ -66,13 +66,13 @@ def _in_all_nodes(environment: dict[str, str]) -> None:
             assert environment[name] == value, name
 
 
-def test_every_node_has_the_traffic_path_of_rerank_up() -> None:
+def test_every_node_has_the_proxy_settings_of_rerank_up() -> None:
     for group in GROUPS:
-        _in_all_nodes({pair["name"]: pair["value"] for pair in _container(group)["env"]})
-    _in_all_nodes(ANYSCALE["env_vars"])
+        _check_proxy_variables({pair["name"]: pair["value"] for pair in _container(group)["env"]})
+    _check_proxy_variables(ANYSCALE["env_vars"])
 
 
-def test_groups_of_the_manifest() -> None:
+def test_the_kuberay_manifest_has_a_cpu_and_a_gpu_worker_group() -> None:
     assert (KUBERAY["apiVersion"], KUBERAY["kind"]) == ("ray.io/v1", "RayService")
     assert CLUSTER["enableInTreeAutoscaling"] is True
     assert CLUSTER["gcsFaultToleranceOptions"]["redisAddress"]
@@ -88,7 +88,7 @@ def test_groups_of_the_manifest() -> None:
     assert limits["nvidia.com/gpu"] == "1"
 
 
-def test_a_node_of_each_group_holds_a_replica_that_asks_for_it() -> None:
+def test_each_model_replica_fits_on_a_node_of_its_group() -> None:
     settings = load(configs()["rayservice.yaml"]["applications"][0]["args"], {})
     processors, gpus = (_container(group)["resources"]["limits"] for group in GROUPS[1:])
     for model in settings.models.served():
@@ -98,11 +98,11 @@ def test_a_node_of_each_group_holds_a_replica_that_asks_for_it() -> None:
         assert scaling.num_gpus <= float(node.get("nvidia.com/gpu", 0))
 
 
-def test_one_version_of_ray_everywhere() -> None:
+def test_all_files_use_the_same_version_of_ray() -> None:
     assert CLUSTER["rayVersion"] == ANYSCALE["ray_version"] == PINNED["ray"]
 
 
-def test_the_container_copies_what_there_is_and_starts_the_service() -> None:
+def test_the_container_copies_existing_files_and_starts_the_service() -> None:
     for line in re.findall(r"^COPY (.*)$", CONTAINER, re.MULTILINE):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists(), source
@@ -115,7 +115,7 @@ def test_the_container_copies_what_there_is_and_starts_the_service() -> None:
     assert callable(_parser().parse_args([command[1]]).run)
 
 
-def test_json_logs_are_set_for_every_deployment_and_text_is_left_to_serve() -> None:
+def test_json_logs_are_configured_for_every_deployment_and_text_logs_for_none() -> None:
     def configured(log_format: str) -> list[Any]:
         ingress = bind(load({"log_format": log_format, "log_level": "DEBUG"}, {}))
         root = ingress._bound_deployment

@@ -1,4 +1,4 @@
-"""Imports go one way, and the ingress process stays light."""
+"""Import rules: models never import the service, and the ingress never imports torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models").rglob("*.py")), ids=lambda p: p.name)
-def test_models_know_neither_the_service_nor_its_server(path: Path) -> None:
+def test_models_import_neither_the_service_nor_ray_nor_a_web_framework(path: Path) -> None:
     assert not _imports(path) & {"serve_app", "ray", "starlette", "uvicorn", "fastapi"}
 
 
@@ -39,7 +39,7 @@ def test_the_ingress_imports_neither_torch_nor_transformers(module: str) -> None
 
 
 @pytest.mark.parametrize("module", ["serve_app.deployments.remote_replica", "models.registry"])
-def test_what_asks_providers_imports_no_torch(module: str) -> None:
+def test_remote_models_are_loaded_without_torch(module: str) -> None:
     code = (
         f"import sys, {module}, models.llm.listwise, models.llm.pointwise; "
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"

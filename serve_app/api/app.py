@@ -35,8 +35,8 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 def make_app(frontend: Callable[[], Frontend]) -> Starlette:
     """Build the application.
 
-    `frontend` is called at each request, since Ray pickles the application before the replica
-    that serves it exists.
+    `frontend` is called for each request, because Ray pickles the application before its replica
+    exists.
     """
 
     def scoring(rule: Rule) -> Callable[[Request], Awaitable[Response]]:
@@ -68,7 +68,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
         name = request.path_params["name"]
         found = [entry for entry in _models(frontend()) if entry["id"] == name]
         if not found:
-            problem = UnknownModel(f"there is no model {name[:200]!r}; see /v1/models")
+            problem = UnknownModel(f"the model {name[:200]!r} was not found; see /v1/models")
             return failed(request, problem)
         return json_response(found[0])
 
@@ -107,7 +107,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
         return response
 
     def unexpected(request: Request) -> Response:
-        problem = RerankError("an unexpected error; the service's log has it under this request id")
+        problem = RerankError("unexpected error; see the service's log for this request ID")
         return refuse(request, problem)
 
     return Starlette(
@@ -136,10 +136,8 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
 
 def _http_problem(request: Request, error: Exception) -> RerankError:
     if getattr(error, "status_code", 404) == 405:
-        return MethodNotAllowed(
-            f"{request.method} is not answered at {request.url.path}; see /docs"
-        )
-    return NotFound(f"there is nothing at {request.url.path}; see /docs")
+        return MethodNotAllowed(f"{request.method} is not allowed on {request.url.path}; see /docs")
+    return NotFound(f"{request.url.path} was not found; see /docs")
 
 
 def _models(front: Frontend) -> list[dict[str, Any]]:
@@ -153,7 +151,7 @@ def _models(front: Frontend) -> list[dict[str, Any]]:
             "owned_by": "rerank-serve",
             "root": target,
             "default": name == catalog.default,
-            # Xinference's clients read from this what a model can be asked for.
+            # Xinference's clients read the model's abilities from this.
             "model_type": "rerank",
         }
         for name, target in names

@@ -1,4 +1,4 @@
-"""One scoring request over HTTP: read the body, choose a dialect, rank, write the answer."""
+"""A scoring request over HTTP: read the body, choose a dialect, rank, write the response."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from serve_app.service.deadline import Deadline
 from serve_app.telemetry import request_log
 from serve_app.types import RerankRequest, RerankResult
 
-# Queries of one batch that are ranked at a time, so that one batch cannot fill the queue.
+# Queries of one batch that are ranked in parallel, so that a batch cannot fill the queue.
 MAX_PARALLEL = 4
-# From this many results on the answer is written in a thread. For fewer, switching threads costs
-# more than it saves.
+# Responses with at least this many results are rendered in a thread. For fewer, switching threads
+# costs more than it saves.
 THREAD_RESULTS = 2_000
 
 
 class Ranker(Protocol):
-    """What answers a request: the RerankService."""
+    """Ranks requests: the RerankService."""
 
     async def rerank(self, request: RerankRequest) -> RerankResult: ...
 
 
 async def score(front: Frontend, rule: Rule, request: Request) -> Response:
-    """Answer a POST to one of the scoring routes, errors included."""
+    """Respond to a POST to one of the scoring routes. Errors become responses too."""
     started = time.perf_counter()
     request_id = request_id_of(request)
     dialect = rule.otherwise
     request_log.note_dialect(dialect.name)
     try:
         if front.closing:
-            raise ShuttingDown("the service is stopping; send the request to another instance")
+            raise ShuttingDown("the service is shutting down; send the request to another instance")
         if front.in_flight > front.max_in_flight:
-            raise front.service.crowded()
+            raise front.service.overloaded()
         seconds = timeout_s(request.headers)
         deadline = Deadline() if seconds is None else Deadline.after(seconds)
         body = await _read(request, front.limits.max_body_bytes)
@@ -71,10 +71,10 @@ async def score(front: Frontend, rule: Rule, request: Request) -> Response:
 
 
 class Call:
-    """One HTTP call: parsed by a dialect, metered for its client, ranked, and rendered."""
+    """One HTTP call: parsed by a dialect, metered for its client, ranked and rendered."""
 
     def __init__(self, ranker: Ranker, visit: Visit, deadline: float) -> None:
-        """`deadline`: the moment of the monotonic clock after which nobody wants the answer."""
+        """`deadline`: time on the monotonic clock after which the client has stopped waiting."""
         self._ranker = ranker
         self._visit = visit
         self._deadline = deadline
@@ -82,11 +82,11 @@ class Call:
     async def answer(
         self, dialect: Wire, body: Mapping[str, Any], limits: Limits
     ) -> tuple[bytes, Mapping[str, float]]:
-        """Return the answer's bytes, and the stages' milliseconds if there was one query."""
+        """Return the response body, and milliseconds by stage if there was one query."""
         if isinstance(dialect, ManyDialect):
             queries = dialect.parse_all(body, limits)
             return dialect.render_all(queries, await self._rank_all(queries), body), {}
-        # Each stage of a large request takes milliseconds: let other requests run in between.
+        # Each stage of a large request takes milliseconds: yield to other requests in between.
         await asyncio.sleep(0)
         request = dialect.parse(body, limits)
         await asyncio.sleep(0)
@@ -124,7 +124,7 @@ class Call:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """Read the body and decompress it; refuse it as soon as it is known to be too large."""
+    """Read and decompress the body; refuse it as soon as it is known to be too large."""
     encoding = compression.check_encoding(request.headers.get("content-encoding", ""))
     declared = request.headers.get("content-length", "").lstrip("0")
     # Check the length first: int() refuses thousands of digits, and accepts superscripts.

@@ -31,7 +31,7 @@ from serve_app.pipeline_spec import BM25
 from serve_app.request_options import RequestOptions
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, NullStore, ScoreStore
-from serve_app.service.deadline import Deadline, positive
+from serve_app.service.deadline import Deadline, check_timeout
 from serve_app.service.images import ImageFetcher
 from serve_app.service.rerank import RerankService
 from serve_app.settings import Settings
@@ -43,8 +43,8 @@ from serve_app.types import RerankResult
 logger = logging.getLogger("ray.serve")
 
 
-# Requests that may be read, looked up and answered beside those that hold a slot or wait for one.
-# The ingress works through so many within a second, and later ones would wait unseen.
+# Requests that may be in progress besides those that hold a slot or wait in the queue: being read,
+# looked up or sent. The ingress handles that many within a second; more would wait unnoticed.
 UNREAD = 256
 
 
@@ -75,7 +75,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def store_of(settings: Settings) -> ScoreStore:
-    """The score store that the settings ask for."""
+    """Create the score store configured by the settings."""
     if not settings.cache.enabled:
         return NullStore()
     memory = MemoryStore(max_bytes=settings.cache.max_bytes, ttl_s=settings.cache.ttl_s)
@@ -98,7 +98,7 @@ def store_of(settings: Settings) -> ScoreStore:
 
 
 def access_of(settings: Settings, telemetry: Telemetry) -> Access:
-    """The gate that the settings ask for. Raises KeysError where the keys can't be read."""
+    """Create access control from the settings. Raises KeysError if the keys cannot be read."""
     return Access(
         telemetry,
         ring=ring_of(settings),
@@ -113,7 +113,7 @@ def access_of(settings: Settings, telemetry: Telemetry) -> Access:
 @serve.deployment
 @serve.ingress(make_app(_this_replica))
 class Ingress:
-    """Answers HTTP and handle calls by the same RerankService."""
+    """Serves HTTP and handle calls with one RerankService."""
 
     sets_request_id = False
 
@@ -163,7 +163,7 @@ class Ingress:
             pipelines=settings.models.pipelines(),
         )
         if any(BM25 in pipeline.names for pipeline in settings.models.pipelines().values()):
-            # Its import takes longer than a request may.
+            # Loaded at start, because its import would delay the first request.
             lexical.bm25("warm up", ["warm up"])
         loop = asyncio.get_event_loop()
         self._reporter.start()
@@ -179,12 +179,12 @@ class Ingress:
         documents: Sequence[str | dict[str, Any]],
         **options: Unpack[HandleOptions],
     ) -> RerankResult:
-        """Rank documents for a query, as an HTTP request in the native format does.
+        """Rank documents for a query, like an HTTP request in the native format.
 
-        `options` are that format's fields (docs/api.md). `timeout_s`: seconds after which the
-        caller does not want the answer any more (docs/reliability.md).
+        `options`: the fields of that format (docs/api.md). `timeout_s`: seconds after which the
+        caller no longer needs the result (docs/reliability.md).
         Raises a RerankError (InvalidRequest, UnknownModel, Overloaded, DeadlineExceeded, …), and
-        TypeError for an option that does not exist.
+        TypeError for an unknown option.
         """
         if unknown := options.keys() - HandleOptions.__annotations__.keys():
             raise TypeError(f"rerank() got an unexpected keyword argument {min(unknown)!r}")
@@ -192,7 +192,7 @@ class Ingress:
         given = {name: value for name, value in options.items() if value is not None}
         body = {**given, "query": query, "documents": list(documents)}
         with observe_call():
-            deadline = Deadline() if timeout_s is None else Deadline.after(positive(timeout_s))
+            deadline = Deadline() if timeout_s is None else Deadline.after(check_timeout(timeout_s))
             request = NATIVE.parse(body, self.limits)
             return await self.service.rerank(replace(request, deadline=deadline.at))
 
@@ -201,11 +201,11 @@ class Ingress:
         return self._admission.closed
 
     async def drain(self, timeout_s: float) -> bool:
-        """Refuse new requests, wait for those in flight; True when none is left."""
+        """Refuse new requests and wait for those in flight. Returns True if none is left."""
         self._admission.close()
         deadline = time.monotonic() + timeout_s
         drained = await self._admission.drain(timeout_s)
-        # This call came by handle: it is not among the HTTP requests that are counted.
+        # This call came by handle, so it is not counted as an HTTP request.
         while self.in_flight:
             if time.monotonic() > deadline:
                 return False
@@ -215,11 +215,11 @@ class Ingress:
         return drained
 
     async def snapshot(self) -> Snapshot:
-        """The figures of all ingress replicas."""
+        """Return the metrics of all replicas."""
         return merge(await self._reporter.report())
 
     async def health(self) -> dict[str, Any]:
-        """Status, the queue, and each model; `unavailable` while a model does not answer."""
+        """Return the status, queue and models; `unavailable` while a model does not respond."""
         models = {name: await self._model_health(name) for name in self._replicas}
         answers = all("error" not in model for model in models.values())
         status = "ok" if answers else "unavailable"
@@ -245,14 +245,14 @@ class Ingress:
         try:
             info = await asyncio.wait_for(self._replicas[name].info(), timeout=5)
         except Exception as error:
-            return {"error": f"the model's replica does not answer ({type(error).__name__})"}
+            return {"error": f"the model's replica is not responding ({type(error).__name__})"}
         return {
             **asdict(info),
             "cache": {"enabled": self._settings.cache.enabled, **self._store.stats()},
         }
 
     async def _warn_if_exposed(self) -> None:
-        # Another place than the settings says where Serve listens; asking it may block.
+        # Serve, not the settings, knows which host it listens on; asking it may block.
         host = await asyncio.to_thread(http_host)
         if host is not None and (warning := exposure_warning(host, self._settings)):
             logger.warning(warning)

@@ -1,4 +1,4 @@
-"""A model's replicas as the service sees them, behind a Ray Serve handle."""
+"""A model's replicas behind a Ray Serve handle."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from serve_app.deployments.metrics_hub import recall_info
 from serve_app.telemetry import tracing
 
 RECALL_TIMEOUT_S = 2.0
-# Whoever calls cancels at the deadline, which a replica takes without a word. What a replica is
-# told is for when that call is lost, as when the ingress has died: it writes an error then.
+# Added to the timeout that a replica gets. The caller cancels at the deadline itself, which the
+# replica does not log. The replica's own timeout, which it logs as an error, is only for lost
+# cancellations, such as after a crash of the ingress.
 GRACE_S = 0.25
 
 logger = logging.getLogger("ray.serve")
 
 
 class ReplicasHandle:
-    """Calls a ModelReplica deployment; a replica's exception comes out as it was raised."""
+    """Calls a ModelReplica deployment, and raises the replica's own exceptions."""
 
     def __init__(self, handle: Any, recall: Callable[[], Awaitable[ModelInfo | None]]) -> None:
-        """`recall` gives what is known of the model without a replica."""
+        """`recall` returns the model's info if it is known without asking a replica."""
         self._handle = handle
         self._recall = recall
         self._lock = asyncio.Lock()
         self.known: ModelInfo | None = None
 
     async def info(self) -> ModelInfo:
-        """What the model is; asked once, so that cached answers need no replica."""
+        """Return the model's info. Requested once, so that cached results need no replica."""
         async with self._lock:
             if self.known is None:
                 self.known = await recall_info(self._recall, RECALL_TIMEOUT_S)
@@ -51,7 +52,7 @@ class ReplicasHandle:
         return scores
 
     async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors:
-        """Vectors [documents, hidden], from a model whose info says that it embeds."""
+        """Embed the documents: vectors [documents, hidden]. Needs a model with `info.embeds`."""
         vectors: Vectors = await self._call("embed", documents, options)
         return vectors
 

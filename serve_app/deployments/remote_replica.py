@@ -1,4 +1,4 @@
-"""The remote replica: asks a provider, on no device, many requests at once. No torch."""
+"""The remote replica: sends requests to a provider, many at once, without device or torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from serve_app.telemetry.replica_recorder import ReplicaRecorder
 
 logger = logging.getLogger("ray.serve")
 
-# Any other kind is a 502.
+# Any other error becomes UpstreamFailed (502).
 _ERRORS: tuple[tuple[type[RemoteError], type[RerankError]], ...] = (
     (RemoteRefused, UpstreamRefused),
     (RemoteRateLimited, UpstreamRateLimited),
@@ -48,7 +48,7 @@ _ERRORS: tuple[tuple[type[RemoteError], type[RerankError]], ...] = (
 
 
 class RemoteReplica(ScoringReplica):
-    """Scores pairs by asking a provider."""
+    """Scores pairs through a provider's API."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
         self, spec: RemoteSpec, hub: DeploymentHandle
@@ -57,7 +57,7 @@ class RemoteReplica(ScoringReplica):
         try:
             self._scorer: RemoteScorer = load_remote(spec)
         except (RemoteConfigError, RemoteUnauthorized) as error:
-            # One line, so that whoever reads the deployment's status can find its end.
+            # A single line, so that readers of the deployment's status can find its end.
             raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
         self._name = spec.name
         self._figures = ReplicaRecorder(spec.name)
@@ -65,7 +65,7 @@ class RemoteReplica(ScoringReplica):
         logger.info("model %s is scored by %s", spec.name, self._scorer.info.source)
 
     async def info(self) -> ModelInfo:
-        """Describe the model, without asking its provider."""
+        """Return the description of the model, without calling its provider."""
         return self._scorer.info
 
     async def _score(
@@ -88,7 +88,7 @@ class RemoteReplica(ScoringReplica):
 
 
 def to_client(error: RemoteError) -> RerankError:
-    """The error as the service's caller gets it."""
+    """Convert a provider's error to the one that the client gets."""
     kind = next((ours for theirs, ours in _ERRORS if isinstance(error, theirs)), UpstreamFailed)
     answer = kind(str(error))
     if error.retry_after_s is not None and kind.retry_after_s is not None:

@@ -1,7 +1,7 @@
-"""The model replica: tokenise in one thread, merge requests' rows, run them in another.
+"""The model replica: tokenises in one thread, merges requests into batches, scores in another.
 
-Work whose time is up, or whose caller has gone, is dropped wherever it waits: in the encoders'
-queue, in a turn, in the batch queue.
+Work that has timed out or was cancelled by its caller is dropped wherever it waits: for the
+tokeniser, for its turn or in the batch queue.
 """
 
 from __future__ import annotations
@@ -39,23 +39,26 @@ from serve_app.settings.base import Frozen
 from serve_app.telemetry import Snapshot
 from serve_app.telemetry.replica_recorder import ReplicaRecorder
 
-# One merged batch holds so many micro-batches: enough to sort rows by length, short enough
-# that a request that comes next does not wait long.
+# Micro-batches per merged batch: enough to sort rows by length, few enough that the next request
+# does not wait long.
 MICRO_BATCHES_PER_BATCH = 8
 
 logger = logging.getLogger("ray.serve")
 
 
 class BatchOptions(Frozen):
-    """`window_ms`: milliseconds to wait for more chunks; `batch_tokens`: tokens of one merged
-    batch, in which rows are sorted into micro-batches. What is left out stays as it is."""
+    """Batching options that can change at run time; those left out stay as they are.
+
+    `window_ms`: milliseconds to wait for more chunks. `batch_tokens`: tokens per merged batch,
+    which is sorted into micro-batches.
+    """
 
     window_ms: float | None = Field(None, ge=0, le=1000)
     batch_tokens: int | None = Field(None, ge=1)
 
     @staticmethod
     def of(user_config: Mapping[str, Any]) -> BatchOptions:
-        """Raises ValueError that names what is wrong."""
+        """Parse Ray Serve's `user_config`. Raises ValueError naming the wrong field."""
         try:
             return BatchOptions.model_validate(user_config)
         except ValidationError as error:
@@ -65,7 +68,7 @@ class BatchOptions(Frozen):
 
 @dataclass(slots=True)
 class _Limit:
-    """Tokens of a merged batch; what waits already sees it change."""
+    """Tokens per merged batch, shared by all jobs so that a change applies to waiting ones."""
 
     tokens: int
 
@@ -83,7 +86,7 @@ class _Job:
 class ModelReplica(ScoringReplica):
     """Scores pairs with one loaded model."""
 
-    # Another one in a subclass.
+    # Overridden in subclasses.
     load = staticmethod(load_scorer)
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
@@ -98,8 +101,8 @@ class ModelReplica(ScoringReplica):
     ) -> None:
         """Load the model.
 
-        `hang_s`: seconds that a forward pass may take before the process ends. `hub` knows what
-        an earlier replica found out of the model, learns what this one did, and gets its reports.
+        `hang_s`: seconds that a forward pass may take before the process exits. `hub` receives
+        this replica's model info and metrics, and provides the info of an earlier replica.
         """
         super().__init__()
         self._meter = Meter()
@@ -110,7 +113,7 @@ class ModelReplica(ScoringReplica):
             self._forwards, self.load, spec, warmup, await info_from_hub(hub, spec)
         )
         info = self._scorer.info
-        # A processor is busy for long with a chunk; a GPU would idle between two.
+        # A chunk keeps a CPU busy for long; a GPU would idle between chunks.
         shared, alone = (1, 2) if info.device == "cpu" else (4, 8)
         self._queue = FairQueue(info.token_budget // 8, shared=shared, alone=alone)
         self._limit = _Limit(1)
@@ -119,29 +122,29 @@ class ModelReplica(ScoringReplica):
         self._figures = ReplicaRecorder(info.name)
         self._hang_s = hang_s
         if hub is not None:
-            # Not awaited: at the first start the hub may be starting too.
+            # Not awaited, because the hub may still be starting.
             self._learned = hub.learn.remote(key_of(spec), info)
             self.start_reports(hub)
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Take `window_ms` and `batch_tokens` (of one merged batch) while requests go on.
+        """Change `window_ms` and `batch_tokens` while requests are running.
 
-        Ray Serve calls it with the deployment's `user_config`, at the start and whenever that
-        changes. Raises ValueError for what it does not know or can't take.
+        Called by Ray Serve with the deployment's `user_config`, at the start and on every change.
+        Raises ValueError for unknown or invalid options.
         """
         options = BatchOptions.of(user_config)
         if options.window_ms is not None:
             self._forward.set_batch_wait_timeout_s(options.window_ms / 1000)
         if options.batch_tokens is not None:
             self._merge_up_to(options.batch_tokens)
-        logger.info("model %s merges with %s", self._scorer.info.name, options)
+        logger.info("model %s: applied %r", self._scorer.info.name, options)
 
     def _merge_up_to(self, tokens: int) -> None:
         self._limit.tokens = tokens
         self._forward.set_max_batch_size(tokens)
 
     async def info(self) -> ModelInfo:
-        """What the loaded model is."""
+        """Return the description of the loaded model."""
         return self._scorer.info
 
     async def _score(
@@ -150,14 +153,14 @@ class ModelReplica(ScoringReplica):
         job = _Job(self._limit, work, CallTrace(self._figures, work.trace))
         loop = asyncio.get_running_loop()
         with self._meter.holding(query, documents) as load:
-            # Cancelled while it waits for the thread, it never gets there.
+            # If cancelled while waiting for the thread, the call never runs.
             encoded = await loop.run_in_executor(
                 self._encoders, job.call.encode, self._scorer.encode, query, documents, options
             )
             load.weigh(encoded.cost)
             async with self._queue.slot(query, encoded.cost):
                 job.encoded = encoded
-                # Serve leaves out of a batch what was cancelled before the batch's turn came.
+                # Serve leaves cancelled jobs out of a batch until the batch starts.
                 scores: list[Score] = await self._forward(job)
             job.call.finish(len(documents))
         return scores
@@ -165,14 +168,14 @@ class ModelReplica(ScoringReplica):
     async def embed(
         self, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Vectors:
-        """Vectors [documents, hidden]. Raises ScoringError where the model has no embeddings."""
+        """Embed the documents: vectors [documents, hidden]. Raises ScoringError if unsupported."""
         loop = asyncio.get_running_loop()
         with self._meter.holding("", documents) as load:
             encoded = await loop.run_in_executor(
                 self._encoders, self._scorer.encode_documents, documents, options
             )
             load.weigh(encoded.cost)
-            # Rows that are new are few: after a ranking by the same model there are none.
+            # Not batched: few rows are new, and none after a ranking by the same model.
             return await loop.run_in_executor(self._forwards, self._scorer.embed, encoded)
 
     async def snapshot(self) -> Snapshot:
@@ -182,7 +185,7 @@ class ModelReplica(ScoringReplica):
         return own
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """What the autoscaling policy counts; Ray Serve asks for it."""
+        """Return the metric of the autoscaling policy. Called by Ray Serve."""
         return {METRIC: float(self._meter.pending)}
 
     @serve.batch(batch_size_fn=lambda items: _cost(items))  # type: ignore[untyped-decorator]
@@ -199,6 +202,6 @@ class ModelReplica(ScoringReplica):
 
 
 def _cost(jobs: Sequence[_Job]) -> int:
-    """Tokens in a batch; a chunk alone always fits, since Serve refuses an item over the limit."""
+    """Return the tokens of a batch. A single chunk is capped, as Serve refuses larger items."""
     total = sum(job.encoded.cost for job in jobs)
     return min(total, jobs[0].limit.tokens) if len(jobs) == 1 else total

@@ -1,4 +1,4 @@
-"""What a local model's replica and a provider's have in common: the score call and its reports."""
+"""The base of local and remote replicas: the score call and metrics reports."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from serve_app.telemetry import Snapshot, tracing
 
 @dataclass(slots=True)
 class Work:
-    """One score call: its caller's span, if it is traced, and whether work on it has begun."""
+    """One score call: its caller's span, if it is traced, and whether scoring has begun."""
 
     trace: tracing.Carrier | None
     begun: bool = False
 
 
 class ScoringReplica(ABC):
-    """Scores pairs for the ingress, and reports what it counts to the hub."""
+    """Scores pairs for the ingress and reports its metrics to the hub."""
 
     def __init__(self) -> None:
         match_console_format()
@@ -40,7 +40,7 @@ class ScoringReplica(ABC):
 
     @abstractmethod
     async def info(self) -> ModelInfo:
-        """Describe the model."""
+        """Return the description of the model."""
 
     async def score(
         self,
@@ -53,8 +53,8 @@ class ScoringReplica(ABC):
         """Score the documents, in their order.
 
         `trace`: the caller's span, if it is traced. Raises DeadlineExceeded after `timeout_s`
-        seconds: work that has not begun by then is dropped. Raises ScoringError when a logit is
-        not finite, and a RerankError that says what went wrong at a provider.
+        seconds; work that has not begun by then is dropped. Raises ScoringError if a logit is not
+        finite, and a RerankError for a provider's failure.
         """
         if trace is not None:
             tracing.start()
@@ -70,11 +70,11 @@ class ScoringReplica(ABC):
     async def _score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions, work: Work
     ) -> list[Score]:
-        """Score the documents; sets `work.begun` once the work cannot be saved any more."""
+        """Score the documents. Sets `work.begun` once dropping the call would save no work."""
 
     @abstractmethod
     async def snapshot(self) -> Snapshot:
-        """Return what this replica has counted so far."""
+        """Return this replica's metrics."""
 
     def __del__(self) -> None:
         # Ray Serve calls it when the replica stops.

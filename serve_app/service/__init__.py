@@ -1,1 +1,1 @@
-"""A request's way to its answer in plain asyncio: no HTTP and no Ray."""
+"""Everything between a parsed request and its result, in plain asyncio: no HTTP and no Ray."""

@@ -1,4 +1,4 @@
-"""How many requests are worked on at once, how many may wait, and for how long."""
+"""Admission: how many requests run at once, how many may wait, and for how long."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager
 
 from serve_app.errors import Overloaded, QueueTimeout, RerankError, ShuttingDown
 
-# Longer than that no client should be told to wait: by then other replicas may have started.
+# Maximum Retry-After: by then other replicas may have started.
 MAX_RETRY_AFTER_S = 30
-# The newest request's part in what a slot is held for lately.
-RECENT = 0.05
+# Weight of the latest request in the moving average of how long a slot is held.
+RECENT_WEIGHT = 0.05
 
 
 class _Waiter:
-    """A place in the queue: less priority goes first, then who came first."""
+    """A place in the queue: lower priority numbers first, then first come, first served."""
 
     __slots__ = ("place", "ready")
 
@@ -32,7 +32,7 @@ class _Waiter:
 
 
 class Admission:
-    """By priority, then first come, first served; what is over a bound is refused at once."""
+    """A bounded number of slots and a bounded queue for them, ordered by priority and arrival."""
 
     def __init__(self, max_parallel: int, max_queue: int, queue_timeout_s: float) -> None:
         self.max_parallel = max_parallel
@@ -42,7 +42,7 @@ class Admission:
         self._timeout_s = queue_timeout_s
         self._waiters: list[_Waiter] = []  # a heap
         self._numbers = itertools.count()
-        self._held_s = 0.0  # how long a slot is held, lately
+        self._held_s = 0.0  # moving average of how long a slot is held
 
     @property
     def waiting(self) -> int:
@@ -54,14 +54,14 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self, priority: int = 0) -> AsyncIterator[float]:
-        """Hold one of the slots inside the block; yields the seconds waited for it.
+        """Hold a slot inside the block; yields the seconds waited for it.
 
-        `priority` 0 goes before 1 wherever requests wait. Raises Overloaded when the queue is
-        full of requests that go before this one, or gets full of them; QueueTimeout;
+        Requests with a lower `priority` number are served first. Raises Overloaded if the queue
+        is full, or if requests with a lower number displace this one; QueueTimeout;
         ShuttingDown. The error's `queued_s` has the seconds waited.
         """
         if self.closed:
-            raise ShuttingDown("the service is stopping; send the request to another one")
+            raise ShuttingDown("the service is shutting down; send the request to another instance")
         started = time.perf_counter()
         try:
             if self.active < self.max_parallel and not self._waiters:
@@ -76,22 +76,22 @@ class Admission:
         try:
             yield waited_s
         finally:
-            self._note(time.perf_counter() - held)
+            self._record_hold(time.perf_counter() - held)
             self._release()
 
     @property
     def retry_after_s(self) -> int:
-        """Whole seconds until the queue as it is now is worked off, as lately; 1 to 30."""
+        """Estimated seconds until the current queue is empty, from 1 to 30."""
         seconds = (self.waiting + 1) * self._held_s / self.max_parallel
         return min(MAX_RETRY_AFTER_S, max(1, math.ceil(seconds)))
 
-    def _note(self, held_s: float) -> None:
-        self._held_s += (held_s - self._held_s) * (RECENT if self._held_s else 1)
+    def _record_hold(self, held_s: float) -> None:
+        self._held_s += (held_s - self._held_s) * (RECENT_WEIGHT if self._held_s else 1)
 
     async def _wait(self, priority: int) -> None:
         waiter = _Waiter(priority, next(self._numbers))
         if len(self._waiters) >= self.max_queue:
-            self._make_room(waiter)
+            self._displace_last(waiter)
         heapq.heappush(self._waiters, waiter)
         try:
             await asyncio.wait_for(asyncio.shield(waiter.ready), self._timeout_s)
@@ -100,27 +100,27 @@ class Admission:
                 self._remove(waiter)
                 waiter.ready.cancel()
             elif waiter.ready.exception() is None:
-                # The slot was handed over in the same moment: give it on.
+                # The slot was handed over at the same moment: pass it on.
                 self._release()
             if isinstance(error, TimeoutError):
                 late = QueueTimeout(
-                    f"the request waited {self._timeout_s:g} s without being scored; try again"
+                    f"the request timed out after {self._timeout_s:g} s in the queue; try again"
                 )
                 late.retry_after_s = self.retry_after_s
                 raise late from None
             raise
 
     def refusal(self) -> Overloaded:
-        """What the next one is told while there is no room."""
+        """Return the error for a request that finds the queue full."""
         full = Overloaded(
-            f"{self.active} requests are scored and {self.waiting} wait, which is the limit; "
-            "try again in a moment"
+            f"the queue is full: {self.active} requests are being scored and {self.waiting} are "
+            "waiting; try again in a moment"
         )
         full.retry_after_s = self.retry_after_s
         return full
 
-    def _make_room(self, waiter: _Waiter) -> None:
-        """Refuse the last in the queue for one that goes before it."""
+    def _displace_last(self, waiter: _Waiter) -> None:
+        """Refuse the last request in the queue if `waiter` has priority over it, else `waiter`."""
         full = self.refusal()
         last = max(self._waiters, default=waiter)
         if last.place[0] <= waiter.place[0]:
@@ -134,17 +134,17 @@ class Admission:
 
     def _release(self) -> None:
         if self._waiters:
-            # The slot goes from hand to hand, so that no newcomer slips in between.
+            # Hand the slot over directly, so that a new request cannot take it first.
             heapq.heappop(self._waiters).ready.set_result(None)
         else:
             self.active -= 1
 
     def close(self) -> None:
-        """Refuse new requests; those that wait or are scored go on."""
+        """Refuse new requests; those waiting or running continue."""
         self.closed = True
 
     async def drain(self, timeout_s: float) -> bool:
-        """Wait until nothing is in flight; False when `timeout_s` passes first."""
+        """Wait until nothing is in flight. Returns False if that takes longer than `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while self.active or self._waiters:
             if time.monotonic() > deadline:

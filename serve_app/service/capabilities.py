@@ -1,4 +1,4 @@
-"""What a model supports of what a request asks for: anything else is refused, not ignored."""
+"""Checks that a model supports the options of a request: others are refused, not ignored."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from serve_app.errors import InvalidRequest
 from serve_app.request_options import OPTIONS, Capability
 from serve_app.types import RerankRequest
 
-# The options that not every model supports: field, name in ScoreOptions, and what it takes.
-LIMITED = [
+# Options that not every model supports: field, name in ScoreOptions, required capability.
+LIMITED_OPTIONS = [
     (name, option.attribute, option.capability)
     for name, option in OPTIONS.items()
     if option.attribute and option.capability
 ]
 
 
-def asked(options: ScoreOptions, attribute: str) -> bool:
-    """Whether the option is set."""
+def is_set(options: ScoreOptions, attribute: str) -> bool:
+    """Return whether the option differs from its default."""
     return bool(getattr(options, attribute) != getattr(DEFAULTS, attribute))
 
 
@@ -28,20 +28,20 @@ def supports(info: ModelInfo, capability: Capability) -> bool:
 
 
 def check(info: ModelInfo, request: RerankRequest) -> None:
-    """Raises InvalidRequest naming the field that the model does not support."""
+    """Raises InvalidRequest naming a field that the model does not support."""
     if not info.takes_images and any(isinstance(d, ImageDocument) for d in request.documents):
         raise InvalidRequest(
-            f"the model {info.name!r} reads text only; send documents without images",
+            f"the model {info.name!r} accepts text only; send documents without images",
             param="documents",
         )
-    for field, attribute, capability in LIMITED:
-        if asked(request.options, attribute) and not supports(info, capability):
+    for field, attribute, capability in LIMITED_OPTIONS:
+        if is_set(request.options, attribute) and not supports(info, capability):
             raise InvalidRequest(f"the model {info.name!r} {capability.lacks}", param=field)
 
 
 def supported(options: ScoreOptions, info: ModelInfo) -> ScoreOptions:
-    """Return the options without those that this model does not support."""
+    """Return the options, with those that the model does not support reset to their defaults."""
     if options == DEFAULTS:
         return options
-    unused = [attribute for _, attribute, needed in LIMITED if not supports(info, needed)]
+    unused = [attribute for _, attribute, needed in LIMITED_OPTIONS if not supports(info, needed)]
     return replace(options, **{name: getattr(DEFAULTS, name) for name in unused})

@@ -1,4 +1,4 @@
-"""Names that a request may use, and the model that each stands for."""
+"""Model names and aliases that requests may use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from serve_app.errors import UnknownModel
 
-# Names that the clients of hosted rerankers, and guides to open ones, have built in.
+# Model names that clients of hosted rerankers and tutorials of open ones use by default.
 HOSTED_ALIASES: tuple[str, ...] = (
     "rerank-english-v2.0",
     "rerank-multilingual-v2.0",
@@ -49,7 +49,7 @@ HOSTED_ALIASES: tuple[str, ...] = (
     "Alibaba-NLP/gte-reranker-modernbert-base",
     "cross-encoder/ms-marco-MiniLM-L-6-v2",
     "cross-encoder/ms-marco-MiniLM-L-12-v2",
-    # What infinity_client sends where no model is named.
+    # infinity_client sends this when no model is given.
     "default/not-specified",
     "nvidia/nv-rerankqa-mistral-4b-v3",
     "nvidia/llama-3.2-nv-rerankqa-1b-v2",
@@ -59,14 +59,14 @@ HOSTED_ALIASES: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The served models' names, which one is the default, and the aliases of each."""
+    """The names of the served models, the default, and aliases by name."""
 
     names: tuple[str, ...]
     default: str
     aliases: Mapping[str, str]
 
     def resolve(self, model: str | None) -> str:
-        """The served model's name for what a request asks for; UnknownModel if there is none."""
+        """Return the served model for a name or alias. Raises UnknownModel."""
         if model is None:
             return self.default
         if model in self.names:

@@ -1,4 +1,4 @@
-"""Until when an answer is of use to somebody, and what clients and proxies send to say so."""
+"""Deadlines: the time by which a request's result must be ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serve_app.errors import DeadlineExceeded, InvalidRequest
 
 
 class Deadline:
-    """A moment of this process's monotonic clock, which moves back when somebody joins in."""
+    """A time on this process's monotonic clock, which can be extended. Default: never."""
 
     __slots__ = ("at",)
 
@@ -23,34 +23,35 @@ class Deadline:
     def after(cls, seconds: float) -> Deadline:
         return cls(time.monotonic() + seconds)
 
-    def left(self) -> float:
-        """Seconds until then; negative once it has passed, infinite where there is none."""
+    def remaining(self) -> float:
+        """Return the seconds left: negative after the deadline, infinite without one."""
         return self.at - time.monotonic()
 
     def extend(self, at: float) -> None:
+        """Move the deadline to `at` if that is later."""
         self.at = max(self.at, at)
 
 
-def positive(seconds: float) -> float:
-    """The seconds that a handle's caller gives. Raises InvalidRequest where they are none."""
+def check_timeout(seconds: float) -> float:
+    """Return a handle call's timeout. Raises InvalidRequest unless it is finite and above 0."""
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not number or not 0 < seconds < math.inf:
-        raise InvalidRequest("timeout_s is a number of seconds above 0", param="timeout_s")
+        raise InvalidRequest("timeout_s must be a number of seconds above 0", param="timeout_s")
     return seconds
 
 
 @asynccontextmanager
 async def within(deadline: float, what: str = "the request") -> AsyncIterator[None]:
-    """Cancel what runs inside at that moment of the monotonic clock.
+    """Cancel the block at `deadline`, a time on the monotonic clock, and raise DeadlineExceeded.
 
-    Raises DeadlineExceeded then, and at once where the moment has passed already.
+    Raises at once if the deadline has already passed. `what` names the work in the message.
     """
     if deadline == math.inf:
         yield
         return
     left = deadline - time.monotonic()
     late = DeadlineExceeded(
-        f"{what} was not answered within the time that its client gives it; it was dropped"
+        f"{what} was dropped: it did not finish within the timeout set by the client"
     )
     if left <= 0:
         raise late

@@ -1,4 +1,4 @@
-"""Images by URL, where the service is allowed to fetch them."""
+"""Fetching images by URL, if the settings allow it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from models.types import Document
 from serve_app.errors import InvalidRequest
 
 TIMEOUT_S = 10.0
-AT_ONCE = 8
+MAX_PARALLEL = 8
 
 
 class ImageFetcher:
-    """Turns image documents by URL into data URIs; the rest passes untouched."""
+    """Replaces the URLs of image documents by data URIs."""
 
     def __init__(self) -> None:
         self._client = httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=True, max_redirects=3)
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_PARALLEL)
 
     async def resolve(self, documents: Sequence[Document]) -> tuple[Document, ...]:
-        """The documents in their order. Raises InvalidRequest naming one that can't be had."""
+        """Return all documents in their order. Raises InvalidRequest naming a failed one."""
         jobs = [self._resolve(i, document) for i, document in enumerate(documents)]
         return tuple(await asyncio.gather(*jobs))
 
@@ -38,7 +38,7 @@ class ImageFetcher:
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 reason = str(error) or type(error).__name__
                 raise InvalidRequest(
-                    f"documents[{index}].image can't be fetched: {reason}",
+                    f"documents[{index}].image cannot be fetched: {reason}",
                     param=f"documents[{index}].image",
                 ) from error
 
@@ -47,10 +47,10 @@ class ImageFetcher:
             answer.raise_for_status()
             kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
             if not kind.startswith("image/"):
-                raise ValueError(f"it is {kind or 'of no type'}, not an image")
+                raise ValueError(f"its content type is {kind or 'missing'}, not an image")
             content = bytearray()
             async for chunk in answer.aiter_bytes():
                 content += chunk
                 if len(content) > MAX_BYTES:
-                    raise ValueError(f"it has more than {MAX_BYTES} bytes")
+                    raise ValueError(f"it is larger than {MAX_BYTES} bytes")
         return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""One model's ranking of a request, or that of the fallback which stands in for the model."""
+"""Ranking by one model, or by its fallback if the model fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve_app.errors import REPLACEABLE, DocumentTooLong, InvalidRequest, Reran
 from serve_app.service.cache import PairKeys
 from serve_app.service.capabilities import check, supported
 from serve_app.service.images import ImageFetcher
-from serve_app.service.ranking import keys_of, ranked_by
+from serve_app.service.ranking import document_keys, rank_documents
 from serve_app.service.relevant_spans import Sentences
 from serve_app.service.retries import RetryingModel
 from serve_app.service.scoring import Found, Pairs, Scoring
@@ -25,14 +25,14 @@ logger = logging.getLogger("ray.serve")
 
 
 class Fallbacks:
-    """Which model stands in for which."""
+    """The fallback of each model or pipeline that has one."""
 
     def __init__(self, by_name: Mapping[str, str], telemetry: Telemetry) -> None:
         self._by_name = by_name
         self._telemetry = telemetry
 
     def after(self, name: str, failure: RerankError) -> str:
-        """Return the model to ask once `name` has failed. Raises the failure if there is none."""
+        """Return the fallback of `name`, which has failed. Raises the failure if it has none."""
         fallback = self._by_name.get(name)
         if fallback is None:
             raise failure
@@ -42,7 +42,7 @@ class Fallbacks:
 
 
 class ModelRanker:
-    """Ranks by a single model at a time."""
+    """Ranks requests by a single model."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class ModelRanker:
     async def add_spans(
         self, result: RerankResult, name: str, request: RerankRequest
     ) -> RerankResult:
-        """Add the documents' relevant spans by the model `name`, if the request asks for them."""
+        """Add the relevant spans found by the model `name`, if the request asks for them."""
         if (options := request.relevant_spans) is None:
             return result
         sentences = Sentences.of(result, request)
@@ -113,7 +113,7 @@ class ModelRanker:
         check(info, request)
         if self._images is not None:
             request = replace(request, documents=await self._images.resolve(request.documents))
-        order, by_key = await keys_of(
+        order, by_key = await document_keys(
             info, PairKeys(info, query, request.options), request.documents, clean
         )
         prepare_ms = _ms_since(started)
@@ -126,15 +126,15 @@ class ModelRanker:
     ) -> RerankResult:
         ranking = time.perf_counter()
         info, order, scores = pairs.info, pairs.order, found.scores
-        # Each stage of a large request takes milliseconds: let other requests run in between.
+        # Each stage of a large request takes milliseconds: yield to other requests in between.
         await asyncio.sleep(0)
         truncated = tuple(i for i, key in enumerate(order) if scores[key].truncated)
         if truncated and not request.truncate:
             raise DocumentTooLong(
-                f"document {truncated[0]} is longer than the model {name!r} reads",
+                f"documents[{truncated[0]}] exceeds the maximum length of the model {name!r}",
                 param="documents",
             )
-        ranked = await ranked_by(info, [scores[key] for key in order], request)
+        ranked = await rank_documents(info, [scores[key] for key in order], request)
         await asyncio.sleep(0)
         stages_ms = {**found.stages_ms, "rank": _ms_since(ranking)}
         stages_ms["lookup"] += prepare_ms

@@ -1,4 +1,4 @@
-"""A request's documents as keys of the score store, and scores as a ranking."""
+"""Keys of a request's documents, and the ranking of its scores."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from serve_app.service.cache import PairKeys
 from serve_app.types import RankedDocument, RerankRequest
 
 
-async def keys_of(
+async def document_keys(
     info: ModelInfo, keys: PairKeys, documents: Sequence[Document], clean: Callable[[str], str]
 ) -> tuple[list[bytes], dict[bytes, Document]]:
-    """The documents' keys in their order, and what each stands for."""
+    """Return the keys in the documents' order, and the cleaned documents by key."""
     texts: list[Document] = [
         clean(d) if isinstance(d, str) else replace(d, text=clean(d.text))
         async for d in paced(documents)
@@ -26,12 +26,12 @@ async def keys_of(
     return order, by_key
 
 
-async def ranked_by(
+async def rank_documents(
     info: ModelInfo, scores: Sequence[Score], request: RerankRequest
 ) -> tuple[RankedDocument, ...]:
-    """By falling raw score, equal ones by index; the activations keep that order."""
-    falling = [-score.logit for score in scores]
-    order = sorted(range(len(scores)), key=falling.__getitem__)  # stable: ties stay by index
+    """Rank by descending logit, ties by index. Activations are monotonic and keep the order."""
+    negated = [-score.logit for score in scores]
+    order = sorted(range(len(scores)), key=negated.__getitem__)  # stable: ties stay by index
     del order[len(order) if request.top_n is None else request.top_n :]
     if not request.sort:
         order.sort()

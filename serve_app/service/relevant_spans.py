@@ -1,7 +1,7 @@
-"""Which parts of a document answer the query: its sentences, scored by the same model.
+"""Relevant spans: the sentences of a document that match the query, scored by the same model.
 
-With late interaction a sentence's score is made of its tokens' similarities to the query's. The
-pairs go through the score store like any others.
+With late interaction, a sentence's score is computed from the similarities of its own tokens to
+those of the query. The sentences go through the score store like any other documents.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from models.types import ModelInfo, relevance
 from serve_app.errors import InvalidRequest
 from serve_app.types import RankedDocument, RelevantSpan, RerankRequest, RerankResult, SpanOptions
 
-# Sentences of one request.
+# Maximum number of sentences per request.
 MAX_SENTENCES = 10_000
-# A sentence ends after a stop and its closing quotes, where a space and no small letter or digit
-# follows ("e.g. this", "No. 5"); after a full-width stop; at an empty line or a line's end.
+# A sentence ends after a full stop (or ! ? …) and closing quotes, unless the next word starts with
+# a lower-case letter or digit ("e.g. this", "No. 5"); after a full-width stop; and at line ends.
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-z\d])|[。！？]+[”’」』）]*|\n+")
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Start and end of each sentence in code points, without white space around it."""
+    """Return start and end of each sentence in code points, without surrounding white space."""
     ends = [match.end() for match in _END.finditer(text)] + [len(text)]
     found = []
     start = 0
@@ -38,8 +38,10 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Sentences:
-    """The sentences of a result's documents, and where each lies: `places` has the document's
-    index and the sentence's start and end."""
+    """The sentences of a result's documents.
+
+    `places`: each sentence's document index, start and end.
+    """
 
     places: Sequence[tuple[int, tuple[int, int]]]
     texts: tuple[str, ...]
@@ -58,7 +60,7 @@ class Sentences:
         return cls(places, tuple([texts[i][start:end] for i, (start, end) in places]))
 
     def request(self, request: RerankRequest) -> RerankRequest:
-        """Return the request that scores each sentence as a document of its own."""
+        """Return a request that scores each sentence as a separate document."""
         return replace(
             request,
             documents=self.texts,
@@ -75,7 +77,7 @@ class Sentences:
     def add_spans(
         self, result: RerankResult, scored: RerankResult, options: SpanOptions, info: ModelInfo
     ) -> RerankResult:
-        """Return the result with each document's relevant spans, and the tokens that they cost."""
+        """Return the result with relevant spans, including the tokens used to score them."""
         by_document: dict[int, list[RelevantSpan]] = {}
         for (i, (start, end)), sentence in zip(self.places, scored.results, strict=True):
             score = _unit(sentence.logit, info)
@@ -101,12 +103,12 @@ def _text(request: RerankRequest, index: int) -> str | None:
 
 
 def _unit(logit: float, info: ModelInfo) -> float:
-    """A span's score is in [0, 1] whatever the model's own scores are."""
+    """Return a span's score in [0, 1], whatever the range of the model's own scores."""
     return relevance(logit, "sigmoid" if info.activation == "identity" else info.activation)
 
 
 def _with(
     ranked: RankedDocument, spans: Sequence[RelevantSpan], options: SpanOptions
 ) -> RankedDocument:
-    falling = sorted(spans, key=lambda span: (-span.score, span.start))
-    return replace(ranked, relevant_spans=tuple(falling[: options.max_spans]))
+    best_first = sorted(spans, key=lambda span: (-span.score, span.start))
+    return replace(ranked, relevant_spans=tuple(best_first[: options.max_spans]))

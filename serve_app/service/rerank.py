@@ -1,4 +1,4 @@
-"""The service: a request's way to its answer, by a model or by a pipeline. Plain asyncio."""
+"""The service: ranks each request by a model or by a pipeline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from serve_app.types import RerankRequest, RerankResult
 
 
 class RerankService:
-    """Ranks documents by named models and pipelines, over one score store."""
+    """Ranks documents by named models and pipelines that share one score store."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class RerankService:
         fallbacks: Mapping[str, str] | None = None,
         pipelines: Mapping[str, Pipeline] | None = None,
     ) -> None:
-        """`replicas`: each model's, by its name."""
+        """`replicas`: the replicas of each model, by model name."""
         self.catalog = catalog
         self.pipelines = pipelines or {}
         self._admission = admission
@@ -49,20 +49,20 @@ class RerankService:
         self._fallbacks = Fallbacks(fallbacks or {}, telemetry)
         models = {
             name: RetryingModel(
-                name, one, telemetry, max_retries=max_retries, timeout_s=worker_timeout_s
+                name, own, telemetry, max_retries=max_retries, timeout_s=worker_timeout_s
             )
-            for name, one in replicas.items()
+            for name, own in replicas.items()
         }
         scoring = Scoring(store, admission)
         self._ranker = ModelRanker(models, scoring, self._fallbacks, telemetry, images)
         self._served = ServedModels(catalog, self.pipelines, models, admission, self._ranker)
 
-    def crowded(self) -> RerankError:
-        """Return the error for a request whose body is not read, since too many are in flight."""
+    def overloaded(self) -> RerankError:
+        """Return the error for a request refused because too many are in flight."""
         return self._admission.refusal()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
-        """Score and rank. Raises a RerankError, whose status and message are for the client."""
+        """Score and rank the documents. Raises a RerankError, whose message is for the client."""
         started = time.perf_counter()
         name, status = "unknown", 200
         stages_ms: Mapping[str, float] = {}
@@ -102,13 +102,15 @@ class RerankService:
         if pipeline is not None:
             return await self._rank_by_pipeline(pipeline, name, request)
         if request.budget_ms is not None:
-            raise InvalidRequest("budget_ms is for pipelines; leave it out", param="budget_ms")
+            raise InvalidRequest(
+                "budget_ms applies only to pipelines; leave the field out", param="budget_ms"
+            )
         return await self._ranker.rank(name, request)
 
     async def _rank_by_pipeline(
         self, pipeline: Pipeline, name: str, request: RerankRequest
     ) -> RerankResult:
-        """Rank by the pipeline, or by the fallback of its name when it fails."""
+        """Rank by the pipeline, or by the fallback configured for its name if it fails."""
         try:
             return await self._run(pipeline, name, request)
         except REPLACEABLE as error:
@@ -118,7 +120,7 @@ class RerankService:
             try:
                 return await self._ranker.rank(fallback, request)
             except InvalidRequest:
-                # The fallback does not support what was asked of the pipeline.
+                # The fallback does not support the request: report the pipeline's failure.
                 raise error from None
 
     async def _run(self, pipeline: Pipeline, name: str, request: RerankRequest) -> RerankResult:

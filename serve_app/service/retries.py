@@ -1,4 +1,4 @@
-"""A model's replicas as the service calls them: each call is bounded in time, and retried."""
+"""Calls to a model's replicas, with a timeout and retries."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ PAUSE_S = 0.1
 
 
 class Replicas(Protocol):
-    """One model's replicas, wherever they run. Any exception may come out of a call."""
+    """One model's replicas, wherever they run. Calls may raise any exception."""
 
     async def info(self) -> ModelInfo: ...
 
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
-        """Raises DeadlineExceeded, and spends no forward pass, after `timeout_s` seconds."""
+        """Raises DeadlineExceeded after `timeout_s` seconds, and starts no forward pass then."""
         ...
 
     async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors: ...
 
 
 class RetryingModel:
-    """One model's replicas with bounded retries; only a RerankError comes out of a call.
+    """One model's replicas with retries. Calls raise only RerankErrors.
 
-    A call makes at most `max_retries` further attempts, and all of them together take at most
-    `timeout_s` seconds. Raises DeadlineExceeded, ModelUnavailable when the attempts are used up,
-    and ScoringFailed and InvalidRequest, which another attempt would not change.
+    A call is retried at most `max_retries` times; all attempts together take at most `timeout_s`
+    seconds. Raises DeadlineExceeded after that, ModelUnavailable after the last attempt, and
+    ScoringFailed or InvalidRequest for failures that a retry would not fix.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class RetryingModel:
         self._timeout_s = timeout_s
 
     async def info(self) -> ModelInfo:
-        """Describe the loaded model."""
+        """Return the description of the loaded model."""
         return await self._retried(lambda _: self._replicas.info(), Deadline())
 
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions, until: Deadline
     ) -> list[Score]:
-        """Score the documents, in their order. `until` may move back while the call runs."""
+        """Score the documents, in their order. `until` may be extended during the call."""
         scores = await self._retried(
             lambda left_s: self._replicas.score(query, documents, options, left_s), until
         )
@@ -89,17 +89,17 @@ class RetryingModel:
         return await self._retried(lambda _: self._replicas.embed(documents, options), until)
 
     async def _retried(self, attempt: Callable[[float], Awaitable[T]], until: Deadline) -> T:
-        """Return what `attempt` returns; it is called with the seconds it may take."""
+        """Call `attempt` with the seconds left, until it succeeds or retries are exhausted."""
         limit = Deadline.after(self._timeout_s)
         failures = 0
         while True:
             try:
-                async with asyncio.timeout(limit.left()):
-                    return await attempt(min(limit.left(), until.left()))
+                async with asyncio.timeout(limit.remaining()):
+                    return await attempt(min(limit.remaining(), until.remaining()))
             except DeadlineExceeded:
-                if until.left() <= 0:
+                if until.remaining() <= 0:
                     raise
-                continue  # the first caller has gone, but others that wait longer have joined
+                continue  # extended meanwhile: requests with a later deadline have joined
             except RerankError:
                 raise
             except ImageError as error:
@@ -114,12 +114,12 @@ class RetryingModel:
             except (Exception, asyncio.CancelledError) as error:
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-                    raise  # this request is cancelled, not only the call to the replica
+                    raise  # this request was cancelled, not just the call to the replica
                 failures += 1
-                logger.warning("model %s failed, attempt %d: %r", self.name, failures, error)
+                logger.warning("model %s: attempt %d failed: %r", self.name, failures, error)
             if failures > self._max_retries:
                 raise ModelUnavailable(
-                    f"the model {self.name!r} is not answering; try again in a moment"
+                    f"the model {self.name!r} is not responding; try again in a moment"
                 )
             self._telemetry.record_retry(self.name)
             await asyncio.sleep(PAUSE_S * 2 ** (failures - 1))

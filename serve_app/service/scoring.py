@@ -22,7 +22,7 @@ LOOKUP_KEYS = 64
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A query with each document under its key; `order` has the keys in the documents' order."""
+    """A query and its documents by key; `order` has the keys in the order of the documents."""
 
     model: RetryingModel
     info: ModelInfo
@@ -37,11 +37,11 @@ class Pairs:
 
 @dataclass(slots=True)
 class Found:
-    """Scores by key, and what it took to get them.
+    """Scores by key, and where they came from.
 
-    `known` were in the store, `shared` of them in the shared store only; `fresh` were scored for
-    the `missing` keys, `joined` of them by another request that asked first. `stages_ms` has the
-    milliseconds of the stages `lookup`, `queue` and `score`, as far as they ran.
+    `known`: scores found in the store, `shared` of them only in the shared store. `fresh`: scores
+    of the `missing` keys, `joined` of which another request was already scoring. `stages_ms`:
+    milliseconds of the stages `lookup`, `queue` and `score` that ran.
     """
 
     known: dict[bytes, Score]
@@ -57,7 +57,7 @@ class Found:
 
 
 class Scoring:
-    """Scores pairs over one score store; each pair is scored once, however many requests ask."""
+    """Scores pairs through the score store; concurrent requests score a pair only once."""
 
     def __init__(self, store: ScoreStore, admission: Admission) -> None:
         self._store = store
@@ -67,13 +67,13 @@ class Scoring:
     async def score(self, pairs: Pairs, request: RerankRequest) -> Found:
         """Return every pair's score. Raises a RerankError."""
         completed, started = self._flights.completed, time.perf_counter()
-        # Explanations are not kept: they would take more room than the scores.
+        # Explanations are not stored: they would take more memory than the scores.
         kept = not request.options.explain
         found = (
             await self._look_up(list(pairs.by_key)) if kept else Found({}, 0, list(pairs.by_key))
         )
         if pairs.listwise and found.missing:
-            # A listwise score means nothing without the others: score all of them again.
+            # A listwise score is invalid without the others: score all of them again.
             found = Found({}, 0, pairs.order)
         lookup_s = time.perf_counter() - started
         stages_ms = {"lookup": lookup_s * 1000}
@@ -83,7 +83,7 @@ class Scoring:
                 stages_ms["queue"] = queue_s * 1000
                 tracing.record_span("queue", queue_s)
                 if self._flights.completed != completed and kept and not pairs.listwise:
-                    # Other requests' scores came in while this one waited: use those.
+                    # Scores of other requests arrived while this one waited: use them.
                     late = await self._look_up(found.missing)
                     found = Found(
                         found.known | late.known, found.shared + late.shared, late.missing
@@ -98,7 +98,7 @@ class Scoring:
         return found
 
     async def _look_up(self, keys: Sequence[bytes]) -> Found:
-        """Look in this process's memory first, then in the shared store."""
+        """Look up keys in this process's memory, then in the shared store."""
         known: dict[bytes, Score] = {}
         async for start in paced(range(0, len(keys), LOOKUP_KEYS)):
             known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
@@ -110,7 +110,7 @@ class Scoring:
     async def _score_missing(
         self, pairs: Pairs, options: ScoreOptions, keys: Sequence[bytes], until: Deadline
     ) -> dict[bytes, Score]:
-        """Score what no store has; what is kept is scored by one server at a time."""
+        """Score the missing keys. Scores that are stored are computed by one server at a time."""
         score = partial(self._score_in_chunks, pairs, options, until)
         if options.explain:
             return await score(keys)

@@ -92,7 +92,7 @@ def test_an_instruction_only_changes_the_scores_of_a_prompted_model(running: Ser
     body = {"query": QUERY, "documents": DOCUMENTS, "model": "cross-encoder", "instruction": "x"}
     refused = httpx.post(f"{running.url}/v1/rerank", json=body, timeout=60)
     assert refused.status_code == 422
-    assert "takes no instruction" in refused.json()["message"]
+    assert "does not support instructions" in refused.json()["message"]
 
 
 def test_images_are_scored_by_a_multimodal_model(

@@ -1,4 +1,4 @@
-"""A backend that scores by shared words and counts what it is asked."""
+"""A fake backend, and services and HTTP routes on top of it, without Ray."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from serve_app.service.cache import MemoryStore, ScoreStore
 from serve_app.service.catalog import Catalog
 from serve_app.service.rerank import RerankService
 from serve_app.telemetry import Snapshot, Telemetry
+from serve_app.types import RerankRequest
+from tests.word_overlap import shared_words
 
 INFO = ModelInfo(
     name="words",
@@ -37,7 +39,7 @@ INFO = ModelInfo(
 
 
 class WordOverlap:
-    """Score: the number of the query's words that the document has."""
+    """Scores a document by the number of query words in it, and records its calls."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -69,9 +71,16 @@ class WordOverlap:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        words = set(query.split())
-        texts = [(d if isinstance(d, str) else d.text).split() for d in documents]
-        return [Score(float(len(words & set(t))), len(t), len(t) > 64) for t in texts]
+        texts = [d if isinstance(d, str) else d.text for d in documents]
+        lengths = [len(text.split()) for text in texts]
+        return [
+            Score(float(shared_words(query, text)), length, length > INFO.max_length)
+            for text, length in zip(texts, lengths, strict=True)
+        ]
+
+
+def ask(*documents: Document, query: str = "a b c", **fields: Any) -> RerankRequest:
+    return RerankRequest(query, documents, **fields)
 
 
 def make_service(
@@ -95,13 +104,13 @@ def make_service(
 async def answer(
     service: RerankService, dialect: Wire, body: Mapping[str, Any], limits: Limits
 ) -> tuple[bytes, Mapping[str, float]]:
-    """What a client without a key is answered in this dialect."""
+    """Return the response body and timings for a client without a key."""
     visit = Visit(Access(Telemetry()), "anonymous")
     return await Call(service, visit, math.inf).answer(dialect, body, limits)
 
 
 class FakeFrontend:
-    """What the routes need of a process, over the fake backend and without Ray."""
+    """What the routes need from their process, with the fake backend."""
 
     closing = False
     sets_request_id = True
@@ -133,7 +142,7 @@ class FakeFrontend:
 
 
 class Clock:
-    """A monotonic clock that moves when it is told to."""
+    """A monotonic clock that is advanced by setting `now`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -19,8 +19,9 @@ class Breaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
+        self._next_pause_s = FIRST_PAUSE_S
         self._retry_at = 0.0
+        self.pause_s = 0.0  # the current pause
         self.open = False
 
     def due(self) -> bool:
@@ -28,12 +29,12 @@ class Breaker:
         now = self._clock()
         if not self.open or now < self._retry_at:
             return False
-        self._retry_at = now + self._pause_s
+        self._retry_at = now + self._next_pause_s
         return True
 
     def succeeded(self) -> None:
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
+        self._next_pause_s = FIRST_PAUSE_S
         self.open = False
 
     def failed(self) -> bool:
@@ -53,5 +54,6 @@ class Breaker:
     def postpone(self) -> None:
         """Stay open after a failed retry, and double the pause."""
         self.open = True
-        self._retry_at = self._clock() + self._pause_s
-        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+        self.pause_s = self._next_pause_s
+        self._retry_at = self._clock() + self.pause_s
+        self._next_pause_s = min(LONGEST_PAUSE_S, 2 * self._next_pause_s)

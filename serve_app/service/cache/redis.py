@@ -275,7 +275,12 @@ class RedisStore:
     def _note_failure(self, breaker: Breaker, reason: str) -> None:
         if breaker.failed():
             action = "writing to" if breaker is self._writes else "reading from"
-            logger.warning("shared score store failed, paused %s it: %s", action, reason)
+            logger.warning(
+                "shared score store unavailable, not %s it for %.0f s: %s",
+                action,
+                breaker.pause_s,
+                reason,
+            )
 
     def _spawn(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(call)

@@ -1,4 +1,4 @@
-"""Pipelines: cascade, fusion, diversity, threshold and budget, over the models that are served."""
+"""Pipelines over the served models: cascades, fusion, diversity, thresholds and budgets."""
 
 from serve_app.pipeline_spec import UNNAMED, Pipeline
 

@@ -1,4 +1,4 @@
-"""A pipeline's way through its stages: each ranks what the one before it kept."""
+"""Running a pipeline: each stage ranks the documents kept by the one before it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from serve_app.service.pipelines.served_models import ServedModels, check_pipeli
 from serve_app.service.pipelines.state import Scored, State
 from serve_app.types import RerankRequest, RerankResult
 
-# A stage that may run out of time scores this many first, the best ones, then twice as many, and
-# so on: what is done when time is up is then always the best candidates.
+# With a budget, a stage first scores this many of the best candidates, then twice as many, and so
+# on, so that the best candidates are scored if time runs out.
 FIRST_GROUP = 8
-# MMR compares each choice with all that are left.
+# MMR compares each chosen document with all remaining ones.
 MAX_MMR_DOCUMENTS = 4096
 
 
 async def run(
     pipeline: Pipeline, name: str, request: RerankRequest, models: ServedModels, started: float
 ) -> RerankResult:
-    """The documents that the stages kept, in the last one's order.
+    """Return the documents kept by all stages, in the order of the last one.
 
-    `started` (time.perf_counter) is when the request came: its budget counts from there. The
-    first stage that scores runs to its end whatever that takes. Raises a RerankError.
+    `started`: arrival of the request by time.perf_counter; the budget counts from there. The
+    first stage always runs to its end. Raises a RerankError.
     """
     await check_pipeline(pipeline, request, models)
     budget = request.budget_ms or pipeline.budget_ms
@@ -38,16 +38,16 @@ async def run(
     for number, step in enumerate(pipeline.steps):
         state = runner.state
         if stopped is not None:
-            # What did not run still bounds how many documents there are.
+            # Stages that did not run still limit the number of documents.
             state.cut(step.keep)
             continue
         begun = time.perf_counter()
         before = len(state.order)
         if number == 0 or budget is None or isinstance(step, Threshold):
-            await runner.step(step, in_groups=False)
-        elif not await runner.within(budget / 1000 - (begun - started), step):
+            await runner.run_step(step, in_groups=False)
+        elif not await runner.run_within(budget / 1000 - (begun - started), step):
             stopped = step.label
-            runner.settle(step.label)
+            runner.apply_partial_scores(step.label)
         state.cut(step.keep)
         state.report(step.label, before, time.perf_counter() - begun)
         if not state.order:
@@ -57,12 +57,12 @@ async def run(
 
 
 def _warning(budget: int | None, stopped: str, reranked: int) -> tuple[str, ...]:
-    done = f"{reranked} documents got its scores" if reranked else "it changed nothing"
-    return (f"The budget of {budget} ms was used up in the stage {stopped!r}: {done}.",)
+    done = f"it scored {reranked} documents" if reranked else "it had no effect"
+    return (f"The budget of {budget} ms ran out in the stage {stopped!r}: {done}.",)
 
 
 class _Runner:
-    """One request's stages, run one at a time."""
+    """Runs the stages of one request, one at a time."""
 
     def __init__(self, request: RerankRequest, models: ServedModels) -> None:
         self.state = State(request)
@@ -71,24 +71,24 @@ class _Runner:
         self._found: dict[int, Scored] = {}
         self.reranked = 0
 
-    async def within(self, seconds: float, step: Rerank | Fuse | Mmr | Threshold) -> bool:
-        """Run the step; False where time was up before its end."""
+    async def run_within(self, seconds: float, step: Rerank | Fuse | Mmr | Threshold) -> bool:
+        """Run the step. Returns False if time ran out before its end."""
         self._found = {}
         if seconds <= 0:
             return False
         try:
             async with asyncio.timeout(seconds):
-                await self.step(step, in_groups=True)
+                await self.run_step(step, in_groups=True)
         except TimeoutError:
             return False
         return True
 
-    def settle(self, label: str) -> None:
-        """Put the candidates that the stage had scored when time was up before the others."""
+    def apply_partial_scores(self, label: str) -> None:
+        """Put the candidates that the interrupted stage had scored before the others."""
         self.reranked = len(self._found)
         self.state.put_first(label, self._found)
 
-    async def step(self, step: Rerank | Fuse | Mmr | Threshold, *, in_groups: bool) -> None:
+    async def run_step(self, step: Rerank | Fuse | Mmr | Threshold, *, in_groups: bool) -> None:
         match step:
             case Rerank():
                 await self._rerank(step, in_groups)
@@ -112,49 +112,49 @@ class _Runner:
             for group in groups:
                 result = await self._rank(step.rerank, group)
                 if model not in (None, result.model):
-                    # Another model stood in midway: a stage's scores are one model's.
+                    # A fallback took over midway: all scores of a stage come from one model.
                     found.clear()
                     result, group = await self._rank(result.model, order), order
                 model = result.model
-                found |= self.state.take(result, group)
+                found |= self.state.add_result(result, group)
                 if len(found) == len(order):
                     break
             info = await self._info(model or step.rerank)
             bounded = info is not None and info.activation != "identity"
-        self.state.rank_by(step.label, found, bounded=bounded)
+        self.state.order_by(step.label, found, bounded=bounded)
         self._found = {}
 
     async def _groups(self, model: str, order: Sequence[int]) -> Iterator[Sequence[int]]:
-        """The candidates in parts, best first; whole where the model wants them together."""
+        """Split the candidates into groups, best first; one group if the model needs them all."""
         info = await self._info(model)
-        whole = info is None or info.listwise or info.whole_requests
-        return iter([order]) if whole else _growing(order)
+        single = info is None or info.listwise or info.whole_requests
+        return iter([order]) if single else _doubling_groups(order)
 
     async def _fuse(self, step: Fuse) -> None:
         async def ranking(name: str) -> list[int]:
             if name == BM25:
                 scored = await self._bm25()
-                # A document that shares no word with the query is in no ranking of words.
+                # Documents that share no word with the query are not in the BM25 ranking.
                 found = {i: score for i, score in scored.items() if score.raw > 0}
             else:
                 order = self.state.order
-                found = self.state.take(await self._rank(name, order), order)
-            return self.state.record(name, found)
+                found = self.state.add_result(await self._rank(name, order), order)
+            return self.state.record_ranking(name, found)
 
         rankings = await together(ranking(name) for name in step.fuse)
         fused = fusion.rrf(rankings, step.k)
         found = {i: Scored(fused[i], fused[i]) for i in self.state.order}
-        self.state.rank_by(step.label, found, bounded=False)
+        self.state.order_by(step.label, found, bounded=False)
 
     async def _mmr(self, step: Mmr) -> None:
-        # Imported here: they bring numpy, which other requests do without.
+        # Imported here because only mmr needs numpy.
         from models.pipelines.diversity import mmr, unit_scale
 
         order = self.state.order
         if len(order) > MAX_MMR_DOCUMENTS:
             raise InvalidRequest(
-                f"mmr orders at most {MAX_MMR_DOCUMENTS} documents and got {len(order)}; "
-                "give the stage before it a keep",
+                f"mmr supports at most {MAX_MMR_DOCUMENTS} documents and got {len(order)}; "
+                "set keep on the stage before it",
                 param="pipeline",
             )
         info = await self._models.info(step.mmr)
@@ -163,7 +163,7 @@ class _Runner:
         relevance = scores if self.state.bounded else unit_scale(scores)
         count = len(order) if step.keep is None else step.keep
         chosen = await asyncio.to_thread(mmr, relevance, vectors, step.trade, count)
-        self.state.choose(step.label, [(order[i], value) for i, value in chosen])
+        self.state.set_order(step.label, [(order[i], value) for i, value in chosen])
 
     async def _bm25(self) -> dict[int, Scored]:
         order = self.state.order
@@ -177,14 +177,14 @@ class _Runner:
         return await self._models.rank(model, stage_request(self._request, order, info))
 
     async def _info(self, model: str) -> ModelInfo | None:
-        """None where the model does not answer: its stand-in may."""
+        """Return None if the model is unavailable: its fallback may still answer."""
         try:
             return await self._models.info(model)
         except REPLACEABLE:
             return None
 
 
-def _growing(order: Sequence[int]) -> Iterator[Sequence[int]]:
+def _doubling_groups(order: Sequence[int]) -> Iterator[Sequence[int]]:
     start, size = 0, FIRST_GROUP
     while start < len(order):
         yield order[start : start + size]

@@ -1,4 +1,4 @@
-"""The served models as a pipeline's stages use them: rank, describe and embed by name."""
+"""The served models as pipeline stages use them: rank, describe and embed by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.vectors import Vectors
 from serve_app.errors import InvalidRequest
 from serve_app.pipeline_spec import BM25, Pipeline
 from serve_app.service.admission import Admission
-from serve_app.service.capabilities import LIMITED, asked, check, supported, supports
+from serve_app.service.capabilities import LIMITED_OPTIONS, check, is_set, supported, supports
 from serve_app.service.catalog import Catalog
 from serve_app.service.deadline import Deadline
 from serve_app.service.model_ranker import ModelRanker
@@ -20,15 +20,15 @@ from serve_app.service.retries import RetryingModel
 from serve_app.types import RerankRequest, RerankResult
 
 # Documents per call for embeddings, so that other calls to the replica run in between.
-EMBEDDED_AT_ONCE = 256
-NO_BM25 = "bm25 is not installed here: pip install 'rerank-serve[pipelines]'"
+EMBED_BATCH_SIZE = 256
+NO_BM25 = "bm25 is not installed: pip install 'rerank-serve[pipelines]'"
 
 
 class ServedModels:
-    """The models by their names or aliases. Every method may raise a RerankError.
+    """The models by name or alias. Every method may raise a RerankError.
 
-    A stage holds one of the service's slots only while its pairs are scored, and a pipeline holds
-    none: otherwise requests could wait for each other's slots while holding one.
+    A stage holds a slot only while its pairs are scored, and a pipeline as a whole holds none:
+    otherwise requests could deadlock, each holding a slot while waiting for another.
     """
 
     def __init__(
@@ -46,14 +46,16 @@ class ServedModels:
         self._ranker = ranker
 
     def single(self, name: str) -> str:
-        """Resolve a model's name. Raises UnknownModel; InvalidRequest if it is a pipeline."""
+        """Resolve a model name. Raises UnknownModel, or InvalidRequest if it is a pipeline."""
         found = self._catalog.resolve(name)
         if found in self._pipelines:
-            raise InvalidRequest(f"{name!r} is a pipeline; a stage names a model", param="pipeline")
+            raise InvalidRequest(
+                f"{name!r} is a pipeline; a stage must name a model", param="pipeline"
+            )
         return found
 
     async def rank(self, name: str, request: RerankRequest) -> RerankResult:
-        """Rank by a single model, or by its fallback when it fails."""
+        """Rank by a single model, or by its fallback if it fails."""
         return await self._ranker.rank(self.single(name), request)
 
     async def info(self, name: str) -> ModelInfo:
@@ -68,26 +70,26 @@ class ServedModels:
         info = await model.info()
         if not info.embeds:
             raise InvalidRequest(
-                f"mmr needs a bi-encoder; the model {model.name!r} ({info.family}) gives no "
+                f"mmr needs a bi-encoder; the model {model.name!r} ({info.family}) has no "
                 "embeddings",
                 param="pipeline",
             )
         check(info, request)
         documents: list[Document] = list(request.documents)
         parts = [
-            documents[i : i + EMBEDDED_AT_ONCE] for i in range(0, len(documents), EMBEDDED_AT_ONCE)
+            documents[i : i + EMBED_BATCH_SIZE] for i in range(0, len(documents), EMBED_BATCH_SIZE)
         ]
         until = Deadline(request.deadline)
         async with self._admission.slot(request.priority):
             vectors = await together(model.embed(part, request.options, until) for part in parts)
-        # Imported here, since requests without mmr need no numpy.
+        # Imported here because only mmr needs numpy.
         import numpy as np
 
         return np.concatenate(vectors)
 
 
 async def check_pipeline(pipeline: Pipeline, request: RerankRequest, models: ServedModels) -> None:
-    """Raises the error of a request that this pipeline cannot answer, before anything is scored."""
+    """Raises a RerankError before scoring starts if the pipeline cannot serve the request."""
     names = [models.single(name) for name in pipeline.names if name != BM25]
     if BM25 in pipeline.names and not lexical.installed():
         raise InvalidRequest(NO_BM25, param="pipeline")
@@ -96,21 +98,21 @@ async def check_pipeline(pipeline: Pipeline, request: RerankRequest, models: Ser
             "relevant_spans needs a model, and this pipeline has none; leave the field out",
             param="relevant_spans",
         )
-    for field, attribute, capability in LIMITED:
-        if not asked(request.options, attribute):
+    for field, attribute, capability in LIMITED_OPTIONS:
+        if not is_set(request.options, attribute):
             continue
         if not any([supports(await models.info(name), capability) for name in names]):
             raise InvalidRequest(
-                f"no model of the pipeline {capability.has}; leave the field out", param=field
+                f"no model in the pipeline {capability.has}; leave the field out", param=field
             )
 
 
 def stage_request(
     request: RerankRequest, order: Sequence[int], info: ModelInfo | None
 ) -> RerankRequest:
-    """Return the request for one stage: the documents of these indices, in this order.
+    """Return the request for one stage, with the documents at these indices, in this order.
 
-    Options that the model does not support are left out; without `info` all options stay.
+    Options that the model does not support are removed; without `info` all options are kept.
     """
     return replace(
         request,

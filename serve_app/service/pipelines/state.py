@@ -1,4 +1,4 @@
-"""What a pipeline knows of a request's documents between two stages."""
+"""The state of a pipeline between two stages: the remaining documents and their scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serve_app.types import (
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A document's score as it is shown, raw, and the reason for it."""
+    """A document's score as reported, its raw score, and the explanation."""
 
     shown: float
     raw: float
@@ -27,9 +27,10 @@ class Scored:
 
 
 class State:
-    """`order`: indices of the documents that are left, best first; `scored`: by what.
+    """The remaining documents of one request.
 
-    `bounded`: whether the scores are a model's relevance in [0, 1].
+    `order`: their indices, best first. `scored`: their scores by index. `bounded`: whether the
+    scores are a model's relevance in [0, 1].
     """
 
     def __init__(self, request: RerankRequest) -> None:
@@ -46,8 +47,8 @@ class State:
         self._passages: dict[int, int] = {}
         self._timings: dict[str, float] = {}
 
-    def take(self, result: RerankResult, order: Sequence[int]) -> dict[int, Scored]:
-        """A model's scores by the request's own indices; what they took is added up."""
+    def add_result(self, result: RerankResult, order: Sequence[int]) -> dict[int, Scored]:
+        """Add up a model's tokens and timings; return its scores by the request's own indices."""
         self._tokens += result.tokens
         self._cached_tokens += result.cached_tokens
         self._truncated.update(order[i] for i in result.truncated)
@@ -59,34 +60,34 @@ class State:
             for hit in result.results
         }
 
-    def record(self, label: str, found: Mapping[int, Scored]) -> list[int]:
-        """Keep a ranking for the answer; gives its order. Equal scores: by index."""
+    def record_ranking(self, label: str, found: Mapping[int, Scored]) -> list[int]:
+        """Record a ranking for the report and return its order, ties by index."""
         order = sorted(found, key=lambda i: (-found[i].raw, i))
-        self._keep(label, [(i, self._value(found[i])) for i in order])
+        self._record_scores(label, [(i, self._reported(found[i])) for i in order])
         return order
 
-    def rank_by(self, label: str, found: Mapping[int, Scored], *, bounded: bool) -> None:
-        """Order by these scores, which all that is left has."""
-        self.order = self.record(label, found)
+    def order_by(self, label: str, found: Mapping[int, Scored], *, bounded: bool) -> None:
+        """Order by these scores; every remaining document has one."""
+        self.order = self.record_ranking(label, found)
         self.scored = dict(found)
         self.bounded = bounded
 
-    def choose(self, label: str, chosen: Sequence[tuple[int, float]]) -> None:
-        """Take an order as it is, with a value for each document that never rises."""
-        self._keep(label, chosen)
+    def set_order(self, label: str, chosen: Sequence[tuple[int, float]]) -> None:
+        """Set the order, with a non-increasing score for each document."""
+        self._record_scores(label, chosen)
         self.order = [i for i, _ in chosen]
         self.scored = {i: Scored(v, v, self.scored[i].explanation) for i, v in chosen}
         self.bounded = False
 
     def put_first(self, label: str, found: Mapping[int, Scored]) -> None:
-        """Put documents with a later stage's score before the others.
+        """Put the documents scored by an interrupted stage before the others.
 
-        The others keep their order, and their scores as far as those stay below: an answer's
-        order and its scores must agree.
+        The others keep their order. Their scores are capped at the lowest score before them,
+        because the order and the scores of a result must agree.
         """
         if not found:
             return
-        first = self.record(label, found)
+        first = self.record_ranking(label, found)
         lowest = found[first[-1]]
         rest = [i for i in self.order if i not in found]
         for i in rest:
@@ -109,7 +110,7 @@ class State:
     def result(
         self, name: str, stopped: str | None, warnings: tuple[str, ...], seconds: float
     ) -> RerankResult:
-        """The answer to the request."""
+        """Return the result of the request."""
         request = self._request
         order = self.order[: request.top_n]
         if not request.sort:
@@ -139,10 +140,10 @@ class State:
             warnings=warnings,
         )
 
-    def _value(self, scored: Scored) -> float:
+    def _reported(self, scored: Scored) -> float:
         return scored.raw if self._request.raw_scores else scored.shown
 
-    def _keep(self, label: str, ranking: Sequence[tuple[int, float]]) -> None:
+    def _record_scores(self, label: str, ranking: Sequence[tuple[int, float]]) -> None:
         self._labels[label] += 1
         name = label if self._labels[label] == 1 else f"{label}-{self._labels[label]}"
         for rank, (i, score) in enumerate(ranking, 1):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.training import Guide
+from tests.word_overlap import shared_words
 
 
 class WordGuide:
@@ -30,8 +31,10 @@ class WordGuide:
 
 
 def word_score(query: str, document: str) -> float:
-    shared = len(set(query.split()) & set(document.split()))
-    return shared / 2 + 2 * (zlib.crc32(f"{query}|{document}".encode()) % 1000) / 1000
+    return (
+        shared_words(query, document) / 2
+        + 2 * (zlib.crc32(f"{query}|{document}".encode()) % 1000) / 1000
+    )
 
 
 class ConstantGuide:

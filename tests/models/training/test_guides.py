@@ -22,6 +22,7 @@ from serve_app.api.dialects import NATIVE, Limits
 from serve_app.deployments.ingress import Ingress
 from tests.models.checkpoints import tiny_bert_cross_encoder
 from tests.serve_app.fakes import FakeFrontend
+from tests.word_overlap import shared_words
 
 QUERIES = ["pandas eat bamboo", "stock prices"]
 DOCUMENTS = [["pandas sleep", "pandas eat", "rain", "bamboo"], ["prices of stock", "rain"]]
@@ -225,7 +226,7 @@ def test_scorer_guide_rejects_a_listwise_model() -> None:
 
 def test_function_guide_scores_with_a_function() -> None:
     def shared(pairs: list[tuple[str, str]]) -> Sequence[float]:
-        return [float(len(set(q.split()) & set(d.split()))) for q, d in pairs]
+        return [float(shared_words(q, d)) for q, d in pairs]
 
     assert FunctionGuide(shared).score(QUERIES, DOCUMENTS) == WORDS
     with pytest.raises(GuideError, match="returned 1 scores for 6 pairs"):

@@ -194,7 +194,7 @@ async def test_an_image_query_is_accepted_only_by_models_that_take_one() -> None
     backend = _named("words")
     service = make_service(backend)
     asked = RerankRequest("", ("a",), options=ScoreOptions(query_image="https://x.org/a.png"))
-    with pytest.raises(InvalidRequest, match="no image as its query"):
+    with pytest.raises(InvalidRequest, match="does not support an image as the query"):
         await service.rerank(asked)
     backend.info_ = replace(backend.info_, takes_query_image=True)
     await service.rerank(asked)
@@ -221,7 +221,7 @@ async def test_explanations_are_returned_on_request_and_not_cached(path: str) ->
     async with front.client() as client:
         refused = await client.post(path, json=body)
         assert refused.status_code == 422
-        assert "gives no reasons" in refused.text
+        assert "does not support explanations" in refused.text
         backend.info_ = replace(INFO, explains=True)
         for rows in (2, 4):
             answer = (await client.post(path, json=body)).json()

@@ -1,4 +1,4 @@
-"""Slots are handed on first come, first served, and none is lost."""
+"""Admission: the order of the queue, its limits, and that no slot is ever lost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from serve_app.errors import Overloaded, QueueTimeout, ShuttingDown
 from serve_app.service.admission import Admission
+from tests.serve_app.fakes import WordOverlap, ask, make_service
 
 
 async def test_first_come_first_served() -> None:
@@ -26,7 +27,7 @@ async def test_first_come_first_served() -> None:
     assert seen == list(range(8))
 
 
-async def test_less_priority_goes_first() -> None:
+async def test_lower_priority_numbers_are_served_first() -> None:
     admission = Admission(1, 10, 5.0)
     seen: list[tuple[int, int]] = []
 
@@ -40,7 +41,7 @@ async def test_less_priority_goes_first() -> None:
     assert seen == [(0, 0), (0, 3), (0, 5), (2, 2), (5, 1), (5, 4)]
 
 
-async def test_a_full_queue_gives_up_its_last_for_one_that_goes_before_it() -> None:
+async def test_a_full_queue_displaces_its_last_request_for_one_with_priority() -> None:
     admission = Admission(1, 2, 5.0)
     seen: list[str] = []
 
@@ -53,7 +54,7 @@ async def test_a_full_queue_gives_up_its_last_for_one_that_goes_before_it() -> N
         low = [asyncio.create_task(work(f"low {i}", 9)) for i in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await work("no better", 9)
+            await work("same priority", 9)
         high = asyncio.create_task(work("high", 1))
         with pytest.raises(Overloaded):
             await low[1]
@@ -63,13 +64,13 @@ async def test_a_full_queue_gives_up_its_last_for_one_that_goes_before_it() -> N
     assert (admission.waiting, admission.active) == (0, 0)
 
 
-async def test_one_that_is_refused_and_cancelled_at_once_gives_no_slot_on() -> None:
+async def test_a_displaced_request_that_is_cancelled_does_not_release_a_slot() -> None:
     admission = Admission(1, 1, 5.0)
     async with admission.slot():
         low = asyncio.create_task(admission.slot(priority=9).__aenter__())
         await asyncio.sleep(0)
         high = asyncio.create_task(admission.slot(priority=0).__aenter__())
-        await asyncio.sleep(0)  # low is refused for it, and has not been told yet
+        await asyncio.sleep(0)  # low has been displaced, but has not run yet
         low.cancel()
         with pytest.raises((asyncio.CancelledError, Overloaded)):
             await low
@@ -81,7 +82,7 @@ async def test_one_that_is_refused_and_cancelled_at_once_gives_no_slot_on() -> N
     assert (admission.waiting, admission.active) == (0, 0)
 
 
-async def test_bounds_and_the_wait_that_a_refusal_took() -> None:
+async def test_a_queue_timeout_reports_the_time_waited() -> None:
     admission = Admission(1, 1, 0.05)
     async with admission.slot():
         waiting = asyncio.create_task(admission.slot().__aenter__())
@@ -96,7 +97,7 @@ async def test_bounds_and_the_wait_that_a_refusal_took() -> None:
     assert (admission.waiting, admission.active) == (0, 0)
 
 
-async def test_close_refuses_new_ones_and_drain_waits_for_the_rest() -> None:
+async def test_close_refuses_new_requests_and_drain_waits_for_running_ones() -> None:
     admission = Admission(1, 1, 5.0)
     async with admission.slot():
         admission.close()
@@ -108,7 +109,7 @@ async def test_close_refuses_new_ones_and_drain_waits_for_the_rest() -> None:
 
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(0, 12))
 @settings(max_examples=60, deadline=None)
-def test_cancelling_at_random_loses_no_slot(seed: int, parallel: int, queue: int) -> None:
+def test_random_cancellation_loses_no_slot(seed: int, parallel: int, queue: int) -> None:
     async def main() -> None:
         rng, admission, most = random.Random(seed), Admission(parallel, queue, 0.002), 0
 
@@ -131,3 +132,22 @@ def test_cancelling_at_random_loses_no_slot(seed: int, parallel: int, queue: int
             assert admission.active == 1
 
     asyncio.run(main())
+
+
+async def test_retry_after_is_estimated_from_recent_requests() -> None:
+    backend = WordOverlap()
+    service = make_service(backend, max_parallel=2)
+    admission = service._admission
+    admission._record_hold(10.0)
+    backend.gate.clear()
+    tasks = [asyncio.create_task(service.rerank(ask(f"{i}", query="q"))) for i in range(6)]
+    await asyncio.sleep(0.02)
+    with pytest.raises(Overloaded) as refusal:
+        await service.rerank(ask("x", query="q"))
+    assert refusal.value.retry_after_s == 25  # five requests, two at a time, 10 s each
+    admission._record_hold(1000.0)
+    assert admission.retry_after_s == 30
+    backend.gate.set()
+    started = asyncio.get_running_loop().time()
+    await asyncio.gather(*tasks)
+    assert asyncio.get_running_loop().time() - started < 5

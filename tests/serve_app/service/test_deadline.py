@@ -1,17 +1,17 @@
-"""A deadline's way: from the client's header into the queue, the flights and the replica."""
+"""Deadlines: how the client's timeout reaches the queue, concurrent scoring and the replica."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from serve_app.api.dialects import ROUTES
-from serve_app.errors import DeadlineExceeded, InvalidRequest, Overloaded
-from serve_app.service.deadline import Deadline, positive, within
+from serve_app.errors import DeadlineExceeded, InvalidRequest
+from serve_app.service.deadline import Deadline, check_timeout, within
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import FakeFrontend, WordOverlap, make_service
 
@@ -29,12 +29,13 @@ def soon(seconds: float, request: RerankRequest = REQUEST) -> RerankRequest:
     return replace(request, deadline=Deadline.after(seconds).at)
 
 
-def test_a_timeout_that_is_no_number_is_refused() -> None:
-    with pytest.raises(InvalidRequest):
-        positive(float("nan"))
+@pytest.mark.parametrize("timeout_s", [float("nan"), math.inf, 0, -1, True, "1"])
+def test_a_timeout_must_be_a_finite_number_above_zero(timeout_s: Any) -> None:
+    with pytest.raises(InvalidRequest, match="timeout_s must be a number of seconds above 0"):
+        check_timeout(timeout_s)
 
 
-async def test_what_is_late_is_not_begun_and_what_runs_is_cancelled() -> None:
+async def test_within_cancels_running_work_and_does_not_start_late_work() -> None:
     begun = []
     with pytest.raises(DeadlineExceeded):
         async with within(Deadline.after(-1).at):
@@ -50,7 +51,7 @@ async def test_what_is_late_is_not_begun_and_what_runs_is_cancelled() -> None:
     assert begun == [2]
 
 
-async def test_a_request_leaves_the_queue_when_its_time_is_up() -> None:
+async def test_a_request_leaves_the_queue_at_its_deadline() -> None:
     backend = WordOverlap()
     backend.gate.clear()
     service = make_service(backend, max_parallel=1)
@@ -64,7 +65,7 @@ async def test_a_request_leaves_the_queue_when_its_time_is_up() -> None:
     assert backend.rows == 3
 
 
-async def test_the_replica_is_told_how_long_somebody_waits() -> None:
+async def test_the_replica_gets_the_smaller_of_deadline_and_worker_timeout() -> None:
     backend = WordOverlap()
     service = make_service(backend, worker_timeout_s=4)
     await service.rerank(soon(2))
@@ -72,7 +73,7 @@ async def test_the_replica_is_told_how_long_somebody_waits() -> None:
     assert 1.5 < backend.timeouts[0] <= 2 < 3.5 < backend.timeouts[1] <= 4
 
 
-async def test_one_whose_time_is_up_takes_nobodys_scores_along() -> None:
+async def test_a_timed_out_request_does_not_affect_others_with_the_same_pairs() -> None:
     backend = WordOverlap()
     backend.gate.clear()
     service = make_service(backend)
@@ -85,9 +86,9 @@ async def test_one_whose_time_is_up_takes_nobodys_scores_along() -> None:
     assert (backend.rows, backend.cancelled) == (3, 0)
 
 
-async def test_a_chunk_that_the_replica_drops_for_the_first_is_asked_for_again() -> None:
+async def test_a_dropped_chunk_is_requested_again_if_somebody_still_waits() -> None:
     backend = WordOverlap()
-    # What a replica answers when the time that it was told is up.
+    # A replica raises this when its timeout has passed.
     backend.failures = [DeadlineExceeded("a chunk")]
     service = make_service(backend, max_retries=0)
     assert (await service.rerank(soon(2))).results
@@ -97,7 +98,7 @@ async def test_a_chunk_that_the_replica_drops_for_the_first_is_asked_for_again()
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_every_format_says_that_time_is_up_and_when_to_come_again(path: str) -> None:
+async def test_timeouts_and_full_queues_are_reported_in_every_format(path: str) -> None:
     front = FakeFrontend()
     front.backend.gate.clear()
     body = BODIES.get(path, {"query": "a", "documents": ["a"]})
@@ -118,10 +119,10 @@ async def test_every_format_says_that_time_is_up_and_when_to_come_again(path: st
         assert full.headers["retry-after"] == "1"
     assert "x-request-timeout-ms" in wrong.text
     assert wrong.status_code in (400, 422)
-    assert front.backend.cancelled == len(front.backend.timeouts)  # what began is cancelled
+    assert front.backend.cancelled == len(front.backend.timeouts)  # all calls cancelled
 
 
-async def test_too_many_at_once_are_refused_unread() -> None:
+async def test_requests_above_max_in_flight_are_refused_without_reading_the_body() -> None:
     front = FakeFrontend()
     front.max_in_flight = 0
     async with front.client() as client:
@@ -129,22 +130,3 @@ async def test_too_many_at_once_are_refused_unread() -> None:
         health = await client.get("/health")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
     assert health.status_code == 200
-
-
-async def test_a_refusal_says_how_long_the_queue_takes() -> None:
-    backend = WordOverlap()
-    service = make_service(backend, max_parallel=2)
-    admission = service._admission
-    admission._note(10.0)
-    backend.gate.clear()
-    tasks = [asyncio.create_task(service.rerank(RerankRequest("q", (f"{i}",)))) for i in range(6)]
-    await asyncio.sleep(0.02)
-    with pytest.raises(Overloaded) as refusal:
-        await service.rerank(RerankRequest("q", ("x",)))
-    assert refusal.value.retry_after_s == 25  # four wait and this one, two at a time, 10 s each
-    admission._note(1000.0)
-    assert admission.retry_after_s == 30
-    backend.gate.set()
-    started = time.perf_counter()
-    await asyncio.gather(*tasks)
-    assert time.perf_counter() - started < 5

@@ -1,4 +1,4 @@
-"""Images by URL: fetched where it is allowed, from a server on this machine."""
+"""Images by URL, fetched from a local server, and image documents in requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def url() -> Iterator[str]:
         yield address
 
 
-async def test_urls_become_data_uris_in_their_places(url: str) -> None:
+async def test_urls_are_replaced_by_data_uris(url: str) -> None:
     given = ["a text", ImageDocument(f"{url}/cat.png", "cat"), ImageDocument(f"{url}/moved")]
     text, cat, moved = await ImageFetcher().resolve(given)
     uri = "data:image/png;base64,dGhlIGJ5dGVzIG9mIGEgY2F0"
@@ -44,9 +44,9 @@ async def test_urls_become_data_uris_in_their_places(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "match"),
-    [("/page", "text/html, not an image"), ("/gone", "404"), ("/cat.png", "more than 5 bytes")],
+    [("/page", "text/html, not an image"), ("/gone", "404"), ("/cat.png", "larger than 5 bytes")],
 )
-async def test_what_can_not_be_fetched_names_the_document(
+async def test_a_failed_fetch_names_the_document(
     url: str, path: str, match: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 5)
@@ -54,7 +54,7 @@ async def test_what_can_not_be_fetched_names_the_document(
         await ImageFetcher().resolve(["d", ImageDocument(url + path)])
 
 
-async def test_an_address_where_nothing_answers() -> None:
+async def test_an_unreachable_server_names_the_document() -> None:
     with pytest.raises(InvalidRequest, match=r"documents\[0\]"):
         await ImageFetcher().resolve([ImageDocument("http://127.0.0.1:9/cat.png")])
 
@@ -68,13 +68,13 @@ async def test_an_address_where_nothing_answers() -> None:
         ("data:text/html;base64,AA", True, "must be a data URI"),
     ],
 )
-def test_images_that_are_refused(image: object, allowed: bool, match: str) -> None:
+def test_invalid_images_are_refused(image: object, allowed: bool, match: str) -> None:
     body = {"query": "q", "documents": ["d", {"image": image}]}
     with pytest.raises(InvalidRequest, match=rf"documents\[1\]\.image .*{match}"):
         NATIVE.parse(body, Limits(image_urls=allowed))
 
 
-def test_images_with_and_without_text() -> None:
+def test_images_are_accepted_with_and_without_text() -> None:
     uri = "data:image/png;base64,AAAA"
     sent = [{"image": uri}, {"image": uri, "text": "a cat"}, {"text": "t", "image": None}]
     request = NATIVE.parse({"query": "q", "documents": sent}, Limits())

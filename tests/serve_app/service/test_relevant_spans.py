@@ -1,4 +1,4 @@
-"""Relevant spans: sentences where they stand, scored like documents, the best first."""
+"""Relevant spans: splitting into sentences, scoring them and returning the best first."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def cut(text: str) -> list[str]:
         ("🐼 eats. 🐟 swims.", ["🐼 eats.", "🐟 swims."]),
     ],
 )
-def test_sentences(text: str, expected: list[str]) -> None:
+def test_text_is_split_into_sentences(text: str, expected: list[str]) -> None:
     assert cut(text) == expected
 
 
 @given(st.text())
-def test_nothing_but_white_space_is_left_out(text: str) -> None:
+def test_sentences_cover_everything_but_white_space(text: str) -> None:
     assert "".join("".join(cut(text)).split()) == "".join(text.split())
 
 
@@ -67,7 +67,7 @@ async def test_the_best_sentences_come_first() -> None:
     assert all(0 <= s.score <= 1 for s in best)
 
 
-async def test_threshold_and_number_bound_them() -> None:
+async def test_spans_are_limited_by_threshold_and_max_spans() -> None:
     service = make_service(WordOverlap())
     every = (await service.rerank(request(TEXT, threshold=0.0))).results[0].relevant_spans
     assert len(every) == 4
@@ -78,7 +78,7 @@ async def test_threshold_and_number_bound_them() -> None:
     assert (await service.rerank(request(TEXT, threshold=1.0))).results[0].relevant_spans == ()
 
 
-async def test_only_documents_that_come_back_are_looked_into() -> None:
+async def test_only_returned_documents_are_searched_for_spans() -> None:
     backend = WordOverlap()
     service = make_service(backend)
     asked = replace(request("Pandas eat. So.", "Ships sail. So."), top_n=1)
@@ -91,7 +91,7 @@ async def test_only_documents_that_come_back_are_looked_into() -> None:
     assert again.cached_tokens == again.tokens == result.tokens
 
 
-async def test_without_the_wish_nothing_more_is_scored() -> None:
+async def test_no_sentences_are_scored_unless_spans_are_requested() -> None:
     backend = WordOverlap()
     plain = await make_service(backend).rerank(RerankRequest("pandas eat", (TEXT,)))
     asked = await make_service(backend).rerank(request(TEXT))
@@ -99,7 +99,7 @@ async def test_without_the_wish_nothing_more_is_scored() -> None:
     assert plain.tokens < asked.tokens
 
 
-async def test_too_many_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_sentences_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relevant_spans, "MAX_SENTENCES", 3)
     with pytest.raises(InvalidRequest, match="lower top_n"):
         await make_service(WordOverlap()).rerank(request(TEXT))

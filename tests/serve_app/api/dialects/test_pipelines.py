@@ -82,7 +82,7 @@ async def test_coheres_warnings_report_that_the_budget_ran_out(
     kit.light.pause_s = 0.05
     answer = (await client.post("/v2/rerank", json=body(pipeline=CASCADE, budget_ms=1))).json()
     assert answer["meta"]["pipeline"]["stopped_early"] == "heavy"
-    assert answer["meta"]["warnings"][0].startswith("The budget of 1 ms was used up")
+    assert answer["meta"]["warnings"][0].startswith("The budget of 1 ms ran out")
     assert [hit["index"] for hit in answer["results"]] == [0, 1, 2]
 
 
@@ -111,7 +111,7 @@ async def test_scoring_pairs_rejects_a_pipeline_that_drops_documents(
         ({"pipeline": CASCADE, "model": "light"}, "pipeline", "model or pipeline"),
         ({"pipeline": [{"rerank": "both"}]}, "pipeline", "is a pipeline"),
         ({"pipeline": CASCADE, "budget_ms": 0}, "budget_ms", "positive integer"),
-        ({"model": "light", "budget_ms": 5}, "budget_ms", "for pipelines"),
+        ({"model": "light", "budget_ms": 5}, "budget_ms", "only to pipelines"),
     ],
 )
 async def test_errors_name_the_field_in_the_shape_of_the_format(

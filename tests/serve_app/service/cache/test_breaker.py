@@ -1,4 +1,4 @@
-"""The breaker opens after failures in a row, and is tried after pauses that double."""
+"""The circuit breaker opens after consecutive failures; its pauses double."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def opened(clock: Clock) -> Breaker:
     return breaker
 
 
-def test_a_success_in_between_starts_the_count_anew() -> None:
+def test_a_success_resets_the_failure_count() -> None:
     breaker = Breaker(Clock())
     for _ in range(5):
         breaker.failed()
@@ -21,7 +21,7 @@ def test_a_success_in_between_starts_the_count_anew() -> None:
     assert not breaker.open
 
 
-def test_one_caller_tries_after_each_pause_and_pauses_double() -> None:
+def test_one_caller_may_retry_after_each_pause_and_pauses_double() -> None:
     clock = Clock()
     breaker = opened(clock)
     pause_s, pauses = FIRST_PAUSE_S, []
@@ -33,10 +33,11 @@ def test_one_caller_tries_after_each_pause_and_pauses_double() -> None:
         breaker.postpone()
         pauses.append(pause_s)
         pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+        assert breaker.pause_s == pause_s
     assert pauses[-1] == LONGEST_PAUSE_S
 
 
-def test_once_closed_a_single_failure_opens_it_for_longer() -> None:
+def test_a_single_failure_after_closing_reopens_it_for_longer() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += FIRST_PAUSE_S

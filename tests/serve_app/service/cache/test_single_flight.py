@@ -1,24 +1,16 @@
-"""Pairs being scored are scored once: behind the queue, and when a replica cancels its call."""
+"""Concurrent requests for the same keys share one scoring task."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
-import pytest
-
 from models.types import Score
-from serve_app.errors import ModelUnavailable, QueueTimeout
 from serve_app.service.cache import SingleFlight
 from serve_app.service.deadline import Deadline
-from serve_app.types import RerankRequest
-from tests.serve_app.fakes import WordOverlap, make_service
-
-REQUEST = RerankRequest("a b", ("a", "b", "a b"))
 
 
-async def test_a_failure_reaches_everyone_and_leaves_nothing_behind() -> None:
+async def test_a_failure_reaches_every_waiter_and_the_key_can_be_scored_again() -> None:
     flights = SingleFlight()
 
     async def fail(keys: object, until: Deadline) -> dict[bytes, Score]:
@@ -33,45 +25,58 @@ async def test_a_failure_reaches_everyone_and_leaves_nothing_behind() -> None:
     )
     assert all(isinstance(outcome, ConnectionError) for outcome in outcomes)
     assert await flights.run([b"k"], work) == ({b"k": Score(1, 1)}, 0)
-    assert flights.landed == 2
+    assert flights.completed == 2
 
 
-async def test_what_was_scored_while_a_request_queued_is_not_scored_again() -> None:
-    backend = WordOverlap()
-    backend.gate.clear()
-    service = make_service(backend, max_parallel=1)
-    tasks = [asyncio.create_task(service.rerank(REQUEST)) for _ in range(4)]
-    await asyncio.sleep(0.02)
-    backend.gate.set()
-    results = await asyncio.gather(*tasks)
-    assert backend.rows == 3
-    assert sorted(r.cached_tokens for r in results) == [0, 4, 4, 4]
+async def test_requests_for_overlapping_keys_score_each_key_once() -> None:
+    flights, calls, gate = SingleFlight(), [], asyncio.Event()
+
+    async def score(keys: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
+        calls.append(list(keys))
+        await gate.wait()
+        return {key: Score(key[0], 1) for key in keys}
+
+    first = asyncio.create_task(flights.run([b"a", b"b"], score))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(flights.run([b"b", b"c"], score))
+    await asyncio.sleep(0.01)
+    gate.set()
+    assert (await first)[1] == 0
+    assert await second == ({b"b": Score(98, 1), b"c": Score(99, 1)}, 1)
+    assert calls == [[b"a", b"b"], [b"c"]]
 
 
-async def test_the_wait_of_a_request_that_timed_out_in_the_queue_counts() -> None:
-    backend = WordOverlap()
-    backend.gate.clear()
-    service = make_service(backend, max_parallel=1)
-    busy = asyncio.create_task(service.rerank(REQUEST))
-    await asyncio.sleep(0.02)
-    with pytest.raises(QueueTimeout):
-        await service.rerank(RerankRequest("z", ("z",)))
-    backend.gate.set()
-    await busy
-    assert service._telemetry.snapshot().wait["words"].sum_s >= 0.15
+async def test_a_task_is_cancelled_when_its_last_waiter_leaves() -> None:
+    flights, cancelled = SingleFlight(), []
+
+    async def score(keys: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            cancelled.append(list(keys))
+            raise
+        return {}
+
+    waiters = [asyncio.create_task(flights.run([b"a"], score)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    waiters[0].cancel()
+    await asyncio.sleep(0.01)
+    assert cancelled == []
+    waiters[1].cancel()
+    await asyncio.sleep(0.01)
+    assert cancelled == [[b"a"]]
 
 
-async def test_a_call_that_the_replica_cancelled_is_tried_again() -> None:
-    backend = WordOverlap()
-    service = make_service(backend)
-    backend.failures = [asyncio.CancelledError()]  # type: ignore[list-item]
-    assert (await service.rerank(REQUEST)).results[0].index == 2
+async def test_a_later_request_extends_the_deadline() -> None:
+    flights, deadlines, gate = SingleFlight(), [], asyncio.Event()
 
+    async def score(keys: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
+        deadlines.append(until)
+        await gate.wait()
+        return {key: Score(1, 1) for key in keys}
 
-async def test_no_pause_follows_the_last_try() -> None:
-    backend = WordOverlap()
-    backend.failures = [ConnectionError("gone")]
-    started = time.perf_counter()
-    with pytest.raises(ModelUnavailable):
-        await make_service(backend, max_retries=0).rerank(REQUEST)
-    assert time.perf_counter() - started < 0.08
+    tasks = [asyncio.create_task(flights.run([b"a"], score, at)) for at in (10.0, 30.0, 20.0)]
+    await asyncio.sleep(0.01)
+    assert [deadline.at for deadline in deadlines] == [30.0]
+    gate.set()
+    await asyncio.gather(*tasks)

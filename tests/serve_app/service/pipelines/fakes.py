@@ -1,4 +1,4 @@
-"""A service with a light and a heavy model and one with vectors, and no Ray."""
+"""A service with a light, a heavy and a bi-encoder model, without Ray."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.serve_app.fakes import INFO, WordOverlap
 
 
 class Numbers(WordOverlap):
-    """Scores a document by one of the numbers in it: `0.3 0.9` says 0.3 to the first model."""
+    """Scores a document by the number at `place`: `0.3 0.9` scores 0.3 at place 0."""
 
     def __init__(self, name: str, place: int, **info: Any) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class Numbers(WordOverlap):
         return [Score(float(text.split()[self.place]), 1) for text in texts]
 
     async def embed(self, documents: Sequence[Document], options: ScoreOptions) -> Vectors:
-        """The numbers from the third on."""
+        """Return the numbers from the third on as vectors."""
         texts = [str(document).split()[2:] for document in documents]
         return np.array([[float(n) for n in text] for text in texts], dtype=np.float32)
 
 
 class Kit:
-    """`ask` ranks by the stages given, or by a pipeline of that name."""
+    """A service over three fake models; `ask` ranks by the given stages."""
 
     def __init__(
         self,

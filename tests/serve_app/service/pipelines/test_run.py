@@ -1,4 +1,4 @@
-"""What each stage does to a request's documents."""
+"""What each kind of stage does to the documents of a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serve_app.telemetry import to_json
 from serve_app.types import RerankResult, SpanOptions
 from tests.serve_app.service.pipelines.fakes import Kit, order, pipeline_of
 
-# What the light model says, then the heavy one.
+# The score by the light model, then by the heavy one.
 DOCUMENTS = ["0.9 0.1", "0.8 0.7", "0.7 0.9", "0.1 1.0"]
 CASCADE = ({"rerank": "light", "keep": 3}, {"rerank": "heavy"})
 
@@ -27,12 +27,12 @@ def shown(result: RerankResult) -> list[float]:
     return [hit.relevance_score for hit in result.results]
 
 
-async def test_a_cascade_gives_what_the_light_model_kept_by_the_heavy_ones_scores() -> None:
+async def test_a_cascade_reranks_the_documents_kept_by_the_first_stage() -> None:
     kit = Kit()
     result = await kit.ask(DOCUMENTS, *CASCADE)
     assert order(result) == [2, 1, 0]
     assert shown(result) == [0.9, 0.7, 0.1]
-    assert kit.heavy.rows == 3, "the heavy model sees what the light one kept alone"
+    assert kit.heavy.rows == 3, "the heavy model scores only what the light one kept"
     best = result.results[0].stages
     assert {name: (s.score, s.rank) for name, s in best.items()} == {
         "light": (0.7, 3),
@@ -47,17 +47,17 @@ async def test_a_cascade_gives_what_the_light_model_kept_by_the_heavy_ones_score
 
     again = await kit.ask(DOCUMENTS, *CASCADE, top_n=1)
     assert (order(again), again.cached_tokens) == ([2], 7)
-    assert (kit.light.rows, kit.heavy.rows) == (4, 3), "pairs are kept as of any request"
+    assert (kit.light.rows, kit.heavy.rows) == (4, 3), "scores of stages are cached"
 
 
-async def test_fusion_is_of_ranks_and_of_words_that_match() -> None:
+async def test_fusion_adds_up_reciprocal_ranks() -> None:
     kit = Kit()
     documents = ["0.9 bamboo", "0.5 stocks", "0.7 bamboo bamboo", "0.1 shares"]
     result = await kit.ask(documents, {"fuse": ["bm25", "light"], "k": 10, "keep": 3})
     words = {
         i: s["bm25"].rank for i, s in ((h.index, h.stages) for h in result.results) if "bm25" in s
     }
-    assert set(words) == {0, 2}, "what shares no word is in no ranking of words"
+    assert set(words) == {0, 2}, "documents without a query word are not in the BM25 ranking"
     light = {0: 1, 2: 2, 1: 3}
     expected = {
         i: 1 / (10 + r) + (1 / (10 + words[i]) if i in words else 0) for i, r in light.items()
@@ -67,13 +67,13 @@ async def test_fusion_is_of_ranks_and_of_words_that_match() -> None:
     assert {"bm25", "light", "rrf"} == set(result.results[0].stages)
 
 
-async def test_bm25_alone_is_a_stage_too() -> None:
+async def test_bm25_can_be_the_only_ranking_stage() -> None:
     result = await Kit().ask(["bamboo", "x", "bamboo y"], {"rerank": "bm25"}, {"threshold": 0.01})
     assert order(result) == [0, 2]
     assert result.tokens == 0
 
 
-async def test_mmr_puts_the_same_thing_said_twice_later() -> None:
+async def test_mmr_moves_duplicates_down() -> None:
     documents = ["0.9 0 1 0", "0.8 0 1 0", "0.5 0 0 1"]
     kit = Kit()
     result = await kit.ask(documents, {"mmr": "dense", "lambda": 0.5})
@@ -81,12 +81,12 @@ async def test_mmr_puts_the_same_thing_said_twice_later() -> None:
     assert shown(result) == pytest.approx([0.45, 0.25, -0.1])
     assert set(result.results[0].stages) == {"dense", "mmr"}
     assert order(await kit.ask(documents, {"mmr": "dense", "lambda": 1})) == [0, 1, 2]
-    # Ranks' scores have no scale of their own: the best is 1 and the last 0.
+    # Scores of a fusion are rescaled: the best is 1 and the last 0.
     fused = await kit.ask(documents, {"fuse": ["light", "dense"]}, {"mmr": "dense", "keep": 2})
     assert (order(fused), shown(fused)) == ([0, 2], [0.5, 0.0])
 
 
-async def test_a_threshold_removes() -> None:
+async def test_a_threshold_removes_documents() -> None:
     kit = Kit()
     result = await kit.ask(DOCUMENTS, *CASCADE, {"threshold": 0.7})
     assert order(result) == [2, 1]
@@ -96,34 +96,34 @@ async def test_a_threshold_removes() -> None:
     assert [s.name for s in nothing.pipeline.stages] == ["light", "threshold"]
 
 
-async def test_one_name_twice_keeps_both_scores() -> None:
+async def test_a_model_used_twice_reports_both_scores() -> None:
     result = await Kit().ask(DOCUMENTS, *CASCADE, {"rerank": "light"})
     assert order(result) == [0, 1, 2]
     assert set(result.results[0].stages) == {"light", "heavy", "light-2"}
 
 
-async def test_raw_scores_sort_and_top_n_are_of_the_last_stage() -> None:
+async def test_sort_and_top_n_apply_to_the_last_stage() -> None:
     kit = Kit()
     result = await kit.ask(DOCUMENTS, *CASCADE, top_n=2, sort=False)
     assert order(result) == [1, 2]
 
 
-async def test_the_order_of_requests_does_not_change_answers() -> None:
+async def test_concurrent_pipelines_finish_with_one_slot() -> None:
     kit = Kit(max_parallel=1)
     stages = ({"fuse": ["light", "dense", "bm25"]}, {"rerank": "heavy"}, {"mmr": "dense"})
     documents = [f"{d} 1 0" for d in DOCUMENTS]
     many = [kit.ask(documents, *stages) for _ in range(20)]
-    # One slot, many stages at once: none holds a slot while it waits for another.
+    # One slot for many stages: none holds a slot while it waits for another.
     answers = await asyncio.wait_for(asyncio.gather(*many), 10)
     assert len({tuple(order(answer)) for answer in answers}) == 1
     assert kit.admission.active == 0
 
 
-async def test_a_stages_model_has_its_stand_in_and_a_pipeline_is_one_request() -> None:
+async def test_a_stage_uses_its_models_fallback_and_a_pipeline_counts_as_one_request() -> None:
     kit = Kit()
     kit.heavy.failures = [ConnectionError("gone")]
     result = await kit.ask(DOCUMENTS, *CASCADE)
-    assert order(result) == [0, 1, 2], "light stands in"
+    assert order(result) == [0, 1, 2], "light is the fallback of heavy"
     counts = to_json(kit.telemetry.snapshot())
     assert counts["requests_by_model"] == {"pipeline": {"200": 1}}
     kit.light.failures = [ConnectionError("gone")]
@@ -131,13 +131,13 @@ async def test_a_stages_model_has_its_stand_in_and_a_pipeline_is_one_request() -
         await kit.ask(["0.1 0.2"], {"rerank": "light"})
 
 
-async def test_a_configured_pipeline_is_a_model_with_a_stand_in() -> None:
+async def test_a_configured_pipeline_can_have_a_fallback() -> None:
     kit = Kit(both=pipeline_of(*CASCADE), fallbacks={"both": "dense"})
     result = await kit.ask(DOCUMENTS, model="both")
     assert (result.model, order(result)) == ("both", [2, 1, 0])
     kit.light.failures = [ConnectionError("gone")]
-    stood_in = await kit.ask(["0.3 0.1"], model="both")
-    assert (stood_in.model, stood_in.pipeline) == ("dense", None)
+    fallback = await kit.ask(["0.3 0.1"], model="both")
+    assert (fallback.model, fallback.pipeline) == ("dense", None)
 
 
 @pytest.mark.parametrize(
@@ -145,29 +145,29 @@ async def test_a_configured_pipeline_is_a_model_with_a_stand_in() -> None:
     [
         ([{"rerank": "nobody"}], UnknownModel, "'nobody' is not served here"),
         ([{"rerank": "both"}], InvalidRequest, "'both' is a pipeline"),
-        ([{"mmr": "light"}], InvalidRequest, "gives no embeddings"),
+        ([{"mmr": "light"}], InvalidRequest, "has no embeddings"),
     ],
 )
-async def test_a_request_for_what_is_not_there_is_refused(
+async def test_stages_with_unusable_models_are_refused(
     stages: list[dict[str, str]], kind: type[Exception], said: str
 ) -> None:
     with pytest.raises(kind, match=said):
         await Kit(both=pipeline_of(*CASCADE)).ask(DOCUMENTS, *stages)
 
 
-async def test_wishes_go_to_the_models_that_take_them() -> None:
+async def test_options_go_only_to_the_models_that_support_them() -> None:
     kit = Kit()
-    wish = ScoreOptions(instruction="find food", max_tokens_per_doc=5)
-    with pytest.raises(InvalidRequest, match="no model of the pipeline takes an instruction"):
-        await kit.ask(DOCUMENTS, *CASCADE, options=wish)
+    options = ScoreOptions(instruction="find food", max_tokens_per_doc=5)
+    with pytest.raises(InvalidRequest, match="no model in the pipeline supports instructions"):
+        await kit.ask(DOCUMENTS, *CASCADE, options=options)
     kit.heavy.info_ = replace(kit.heavy.info_, takes_instruction=True)
     documents = [f"{document} 1 0" for document in DOCUMENTS]
-    await kit.ask(documents, *CASCADE, {"mmr": "dense"}, options=wish)
+    await kit.ask(documents, *CASCADE, {"mmr": "dense"}, options=options)
     assert kit.light.options == [ScoreOptions(max_tokens_per_doc=5)]
-    assert kit.heavy.options == [wish]
+    assert kit.heavy.options == [options]
 
 
-async def test_spans_come_from_the_last_model_that_scores() -> None:
+async def test_spans_come_from_the_last_ranking_model() -> None:
     kit = Kit()
     spans = SpanOptions(threshold=0.5)
     result = await kit.ask(["0.9 0.8", "0.8 0.1"], *CASCADE, relevant_spans=spans)
@@ -177,11 +177,11 @@ async def test_spans_come_from_the_last_model_that_scores() -> None:
 
 
 async def test_a_budget_without_a_pipeline_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="budget_ms is for pipelines"):
+    with pytest.raises(InvalidRequest, match="budget_ms applies only to pipelines"):
         await Kit().ask(DOCUMENTS, budget_ms=5)
 
 
-async def test_a_document_that_may_not_be_cut_fails_in_any_stage() -> None:
+async def test_without_truncation_a_long_document_fails_in_any_stage() -> None:
     kit = Kit()
     long = "0.5 0.5 " + "word " * 100
 

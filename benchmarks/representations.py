@@ -31,7 +31,7 @@ def main() -> None:
             documents = texts(options.documents, seed=turn)
             new.append(_ms(scorer, f"mountains number {turn}", documents))
             known.append(_ms(scorer, f"rivers number {turn}", documents))
-        kept = scorer.stats()
+        kept = scorer.representation_stats()
         first, then = min(new), min(known)  # what else the machine does only adds
         print(
             f"{family:17} {scorer.info.backend} {scorer.info.dtype}, "

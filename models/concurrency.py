@@ -17,7 +17,7 @@ SLICE_S = 0.001
 STARTED_AT_ONCE = 8
 
 
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather_or_cancel(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """All results in order; the first error, once the others are cancelled.
 
     `work` is read as the coroutines are started, some at a time.
@@ -38,7 +38,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-async def paced(items: Iterable[T]) -> AsyncIterator[T]:
+async def yielding(items: Iterable[T]) -> AsyncIterator[T]:
     """The items, with a look at the event loop every SLICE_S."""
     since = time.perf_counter()
     for item in items:

@@ -61,7 +61,7 @@ BUCKETS: Mapping[str, tuple[float, ...]] = {
 }
 
 
-class Figures:
+class EngineStats:
     """An engine's figures. One thread may add while another copies."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from models.engine_stats import Figures
+from models.engine_stats import EngineStats
 from models.images import ImageDocument, ImageError
 from models.types import (
     DEFAULTS,
@@ -41,7 +41,7 @@ class _Family(Protocol):
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]: ...
 
     @property
-    def figures(self) -> Figures: ...
+    def engine_stats(self) -> EngineStats: ...
 
     def encode_documents(self, documents: Sequence[Any], options: ScoreOptions) -> Encoded: ...
 
@@ -49,7 +49,7 @@ class _Family(Protocol):
 
     def find_budget(self) -> None: ...
 
-    def stats(self) -> dict[str, int]: ...
+    def representation_stats(self) -> dict[str, int]: ...
 
 
 class LongDocuments:
@@ -64,8 +64,8 @@ class LongDocuments:
         return self._scorer.info
 
     @property
-    def figures(self) -> Figures:
-        return self._scorer.figures
+    def engine_stats(self) -> EngineStats:
+        return self._scorer.engine_stats
 
     def encode(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
@@ -92,8 +92,8 @@ class LongDocuments:
         """Find the token budget that is fastest here; `info` has it."""
         self._scorer.find_budget()
 
-    def stats(self) -> dict[str, int]:
-        return self._scorer.stats()
+    def representation_stats(self) -> dict[str, int]:
+        return self._scorer.representation_stats()
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         answers = self._scorer.forward(batch)

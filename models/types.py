@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from models.engine_stats import Figures
+from models.engine_stats import EngineStats
 from models.images import ImageDocument
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Scorer(Protocol):
         ...
 
     @property
-    def figures(self) -> Figures:
+    def engine_stats(self) -> EngineStats:
         """What the engine has run."""
         ...
 
@@ -207,7 +207,7 @@ class Scorer(Protocol):
         """Find the token budget that is fastest on this machine; `info` has it."""
         ...
 
-    def stats(self) -> dict[str, int]:
+    def representation_stats(self) -> dict[str, int]:
         """Hits, misses, saved_tokens, evictions, entries and bytes of the documents'
         representations that are kept; empty where none are."""
         ...

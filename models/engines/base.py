@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from models.batching import plan
-from models.engine_stats import Figures
+from models.engine_stats import EngineStats
 from models.types import TokenRow
 
 Ids = npt.NDArray[np.int64]
@@ -104,9 +104,9 @@ class Engine(ABC):
     packs: bool = False
 
     @cached_property
-    def figures(self) -> Figures:
+    def stats(self) -> EngineStats:
         """What was run so far."""
-        return Figures()
+        return EngineStats()
 
     def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
         """For each row, in order: logits [labels], or hidden states [tokens, hidden] or [hidden].
@@ -141,13 +141,13 @@ class Engine(ABC):
         tokens = sum(map(len, rows))
         packed = self.packs and all(row.attended is None for row in rows)
         padding = 0 if packed else len(rows) * max(map(len, rows)) - tokens
-        self.figures.add(rows=len(rows), tokens=tokens, padding=padding, seconds=seconds)
+        self.stats.add(rows=len(rows), tokens=tokens, padding=padding, seconds=seconds)
         return found
 
     def _shrink(self) -> None:
         """Half the budget from now on: what did not fit once will not fit again."""
         self.token_budget = max(1, self.token_budget // 2)
-        self.figures.out_of_memory()
+        self.stats.out_of_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         logger.warning("out of memory: the token budget is %d from now on", self.token_budget)

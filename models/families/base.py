@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.engine_stats import Figures
+from models.engine_stats import EngineStats
 from models.engines import Engine
 from models.text import normalize, well_formed
 from models.types import (
@@ -61,9 +61,9 @@ class Family(ABC):
         )
 
     @property
-    def figures(self) -> Figures:
+    def engine_stats(self) -> EngineStats:
         """What the engine has run."""
-        return self._engine.figures
+        return self._engine.stats
 
     def find_budget(self) -> None:
         """Find the token budget that is fastest here; `info` has it."""
@@ -80,7 +80,7 @@ class Family(ABC):
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         """Scores of each encoded request. Raises ScoringError for one that is not finite."""
 
-    def stats(self) -> dict[str, int]:
+    def representation_stats(self) -> dict[str, int]:
         """What is kept of documents; empty where nothing is."""
         return {}
 

@@ -112,5 +112,5 @@ class Embedding(Family):
         )
         return [next(new) if r is None else r for r in known]
 
-    def stats(self) -> dict[str, int]:
+    def representation_stats(self) -> dict[str, int]:
         return self._documents.stats()

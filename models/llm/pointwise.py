@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from models.concurrency import together
+from models.concurrency import gather_or_cancel
 from models.llm import prompts, reading
 from models.llm.chat import Chat, Completion
 from models.remote import cutting
@@ -46,7 +46,7 @@ class Pointwise(RemoteModel):
                 f"{spec.max_calls} are made for a request; send fewer"
             )
         deadline = asyncio.get_running_loop().time() + spec.timeout_s
-        return await together(
+        return await gather_or_cancel(
             self._judge(query, document, options, deadline) for document in documents
         )
 

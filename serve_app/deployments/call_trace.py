@@ -62,7 +62,7 @@ class Call:
 def told(scorer: Scorer, calls: Sequence[Call], figures: ReplicaFigures) -> Iterator[None]:
     """Around the forward pass of a merged batch: its times, and its line in the log."""
     started = time.time_ns()
-    halved = scorer.figures.counts()["out_of_memory"]
+    halved = scorer.engine_stats.counts()["out_of_memory"]
     try:
         yield
     finally:
@@ -70,7 +70,7 @@ def told(scorer: Scorer, calls: Sequence[Call], figures: ReplicaFigures) -> Iter
         for call in calls:
             call.forwarded, call.company = (started, ended), len(calls)
         figures.add("batch_calls", len(calls))
-        _log(calls, (ended - started) / 1e9, scorer.figures.counts()["out_of_memory"] > halved)
+        _log(calls, (ended - started) / 1e9, scorer.engine_stats.counts()["out_of_memory"] > halved)
 
 
 def _log(calls: Sequence[Call], seconds: float, out_of_memory: bool) -> None:

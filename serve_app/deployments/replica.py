@@ -204,7 +204,7 @@ class ModelReplica:
             return await loop.run_in_executor(self._forwards, self._scorer.embed, encoded)
 
     async def _report(self, hub: DeploymentHandle) -> None:
-        own = self._figures.snapshot(self._scorer.figures, self._scorer.stats())
+        own = self._figures.snapshot(self._scorer.engine_stats, self._scorer.representation_stats())
         if self._dropped:
             own.upstream[self._scorer.info.name, "dropped"] = self._dropped
         await asyncio.to_thread(self._ray_metrics.tell, own)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.concurrency import STARTED_AT_ONCE, together
+from models.concurrency import STARTED_AT_ONCE, gather_or_cancel
 
 
 async def test_results_come_in_order() -> None:
@@ -17,8 +17,8 @@ async def test_results_come_in_order() -> None:
         await asyncio.sleep(0.001 * (50 - number))
         return number
 
-    assert await together(one(i) for i in range(50)) == list(range(50))
-    assert await together(()) == []
+    assert await gather_or_cancel(one(i) for i in range(50)) == list(range(50))
+    assert await gather_or_cancel(()) == []
 
 
 async def test_others_have_their_turn_while_many_start() -> None:
@@ -36,7 +36,7 @@ async def test_others_have_their_turn_while_many_start() -> None:
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(other())
-    await together(one() for _ in range(10 * STARTED_AT_ONCE))
+    await gather_or_cancel(one() for _ in range(10 * STARTED_AT_ONCE))
     beside.cancel()
     steps = [after - before for before, after in pairwise(seen)]
     assert max(steps) <= STARTED_AT_ONCE
@@ -60,5 +60,5 @@ async def test_the_first_error_cancels_the_others() -> None:
             yield one(number)
 
     with pytest.raises(ValueError, match="three"):
-        await together(work())
+        await gather_or_cancel(work())
     assert sorted(ended) == list(range(made))

@@ -72,7 +72,7 @@ def test_known_documents_score_as_new_ones(spec: ModelSpec) -> None:
             # What is new is rounded as what is kept: only the forward pass's own noise is left.
             assert [s.logit for s in new] == pytest.approx([s.logit for s in kept], abs=1e-5)
     assert exact.info.detail != fresh.info.detail
-    assert fresh.stats()["entries"] == 0
+    assert fresh.representation_stats()["entries"] == 0
 
 
 def test_a_new_query_over_known_documents_runs_one_row(spec: ModelSpec) -> None:
@@ -82,7 +82,7 @@ def test_a_new_query_over_known_documents_runs_one_row(spec: ModelSpec) -> None:
     assert len(encoded.rows) == 2
     mixed = scorer.forward([encoded])[0]
     assert len(mixed) == len(TEXTS) + 1
-    told = scorer.stats()
+    told = scorer.representation_stats()
     assert (told["hits"], told["misses"]) == (len(TEXTS), len(TEXTS) + 1)
     assert told["entries"] == len(TEXTS) + 1
     assert 0 < told["saved_tokens"] < sum(score.tokens for score in mixed)
@@ -126,8 +126,8 @@ def test_what_is_given_up_meanwhile_is_still_there_for_its_request() -> None:
     encoded = scorer.encode("q", ["a first document"])
     assert len(encoded.rows) == 1
     scorer.score("q", [f"number {i}" for i in range(30)])
-    assert scorer.stats()["evictions"] > 0
-    assert scorer.stats()["bytes"] <= 40_000
+    assert scorer.representation_stats()["evictions"] > 0
+    assert scorer.representation_stats()["bytes"] <= 40_000
     assert len(scorer.encode("q", ["a first document"]).rows) == 2
     assert scorer.forward([encoded])[0][0].tokens > 0
 
@@ -142,7 +142,7 @@ def test_nan_is_refused_and_not_kept(tmp_path: Path) -> None:
     scorer = _load(ModelSpec("broken", source=str(made)), ROOM)
     with pytest.raises(ScoringError, match="broken"):
         scorer.score("q", ["d"])
-    assert scorer.stats()["entries"] == 0
+    assert scorer.representation_stats()["entries"] == 0
 
 
 def test_vectors_of_any_length_neither_overflow_nor_vanish() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from models.concurrency import together
+from models.concurrency import gather_or_cancel
 from models.pipelines import lexical
 from models.types import DEFAULTS, Document, ModelInfo, ScoreOptions
 from models.vectors import Vectors
@@ -121,7 +121,7 @@ class Served:
                 found: Vectors = await self._answer(name, lambda _: ask(), until)
                 return found
 
-            vectors = await together(one(part) for part in parts)
+            vectors = await gather_or_cancel(one(part) for part in parts)
         return _joined(vectors)
 
 

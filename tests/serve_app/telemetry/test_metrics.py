@@ -1,4 +1,4 @@
-"""Figures add up over processes, and Prometheus' own parser reads them."""
+"""Metrics add up over processes, and Prometheus' own parser reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.engine_stats import Distribution, Figures
+from models.engine_stats import Distribution, EngineStats
 from serve_app.deployments.metrics_hub import GONE_AFTER_S, MetricsHub
 from serve_app.telemetry import (
     Snapshot,
@@ -121,7 +121,7 @@ def test_what_ray_is_told_lands_in_the_same_buckets() -> None:
 
 
 async def test_replicas_figures_add_up_by_model() -> None:
-    hub, engine = MetricsHub(), Figures()
+    hub, engine = MetricsHub(), EngineStats()
     engine.add(rows=4, tokens=90, padding=10, seconds=0.02)
     figures = ReplicaFigures("m")
     figures.add("batch_calls", 2)

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from models.batching import plan
+from models.checkpoint import Checkpoint
 from models.engine_stats import EngineStats
 from models.types import TokenRow
 
 Ids = npt.NDArray[np.int64]
+# What an engine reads of a module's answer; see Engine.
+Output = Literal["logits", "last_hidden_state", "last_token"]
 # Times that a run may meet the end of the memory.
 MAX_HALVINGS = 5
 # Budgets that are tried, and the row that they are tried with.
@@ -48,6 +52,30 @@ CHECKED_TOKENS = 160
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05, "int8": 0.5}
 logger = logging.getLogger("ray.serve")
 Forward = Callable[[Sequence[TokenRow]], list[torch.Tensor]]
+
+
+class EngineError(Exception):
+    """An engine failed to load a checkpoint that it should be able to run; another one may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What an engine is chosen and built from.
+
+    `make` returns the torch module; it is loaded once however often it is called, and MLX reads
+    the weights itself instead. `types` is the module's name for a row's `type_ids`; `typed` says
+    whether rows have them. `portable`: the module is an encoder (no cache of keys and values, no
+    images). `longest`: the maximum number of tokens in a row.
+    """
+
+    checkpoint: Checkpoint
+    make: Callable[[], Any]
+    output: Output
+    types: str = "token_type_ids"
+    portable: bool = False
+    pad_token_id: int = 0
+    typed: bool = False
+    longest: int = CHECKED_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

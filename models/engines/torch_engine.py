@@ -9,14 +9,38 @@ from typing import Any
 
 import torch
 
-from models.engines.base import CHECKED_TOKENS, TOLERANCE, Engine, Forward, difference, pad
+from models.engines.base import (
+    CHECKED_TOKENS,
+    TOLERANCE,
+    Engine,
+    EngineRequest,
+    Forward,
+    difference,
+    pad,
+)
 from models.engines.packing import Packing, Past, pack, unpack
-from models.types import ModelLoadError, ModelSpec, TokenRow
+from models.types import ModelLoadError, TokenRow
 
 logger = logging.getLogger("ray.serve")
 # Of the largest answer, or of 1, in float32.
 PACKED_TOLERANCE = 1e-4
 DEFAULT_BUDGET = {"cpu": 2048, "mps": 8192, "cuda": 65536}
+TITLE = "torch"
+
+
+def needed_for(request: EngineRequest) -> str | None:
+    """None: nothing needs torch."""
+    return None
+
+
+def why_not(request: EngineRequest) -> str | None:
+    """None: torch runs every checkpoint that a family reads."""
+    return None
+
+
+def build(request: EngineRequest) -> Engine:
+    """Load the module. Its errors are the checkpoint's, since no other engine is left to try."""
+    return TorchEngine(request)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -56,25 +80,15 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 class TorchEngine(Engine):
-    """Runs rows through a torch module. `types` is the module's name for a row's `type_ids`.
+    """Runs rows through a torch module.
 
     Rows are packed end to end where the module's attention allows it, else padded.
     """
 
     name = "torch"
 
-    def __init__(
-        self,
-        module: Any,
-        spec: ModelSpec,
-        *,
-        pad_token_id: int,
-        output: str,
-        types: str = "token_type_ids",
-        typed: bool = False,
-        longest: int = CHECKED_TOKENS,
-    ) -> None:
-        """`longest`: tokens that a row may have."""
+    def __init__(self, request: EngineRequest) -> None:
+        spec, module = request.checkpoint.spec, request.make()
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         device = choose_device(spec.device)
@@ -82,28 +96,29 @@ class TorchEngine(Engine):
         self.device = str(device)
         self.dtype = str(dtype).removeprefix("torch.")
         self.token_budget = spec.token_budget or DEFAULT_BUDGET[device.type]
-        self.pad_token_id = pad_token_id
+        self.pad_token_id = request.pad_token_id
         self.max_rows = spec.batch_size
-        self._output = output
-        self._types = types
-        self.typed = typed
+        self._output = request.output
+        self._types = request.types
+        self.typed = request.typed
         self._module: Any = module.eval()
-        if not spec.compile and self._may_pack(module, types):
+        if not spec.compile and self._may_pack(module):
             # In float32, as it was loaded: lower precision would hide a small mistake.
             self._device = torch.device("cpu")
-            self._pack(longest, PACKED_TOLERANCE)
+            self._pack(request.longest, PACKED_TOLERANCE)
         self._device = device
         self._module = self._module.to(device=device, dtype=dtype)
         if self.packs and device.type == "cuda":
-            self._pack(longest, TOLERANCE[self.dtype])
+            self._pack(request.longest, TOLERANCE[self.dtype])
         if spec.compile:
             self._module = torch.compile(self._module, dynamic=True)
 
-    def _may_pack(self, module: Any, types: str) -> bool:
+    def _may_pack(self, module: Any) -> bool:
         """FlashAttention knows half precisions alone, and mps was never tried."""
         device = self.device.split(":")[0]
         fast = device == "cpu" or (device == "cuda" and self.dtype in ("bfloat16", "float16"))
-        return fast and hasattr(module, "set_attn_implementation") and types == "token_type_ids"
+        plain = self._types == "token_type_ids"
+        return fast and plain and hasattr(module, "set_attn_implementation")
 
     def _pack(self, longest: int, tolerance: float) -> None:
         """Pack rows from now on, where the answers stay those of padded rows."""

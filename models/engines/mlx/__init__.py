@@ -12,7 +12,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from models.checkpoint import Checkpoint
+from models.engines.base import Engine, EngineError, EngineRequest
 
+TITLE = "MLX"
 # Bits of a weight, by the spec's dtype.
 BITS = {"8bit": 8, "4bit": 4}
 ENCODERS = ("logits", "last_hidden_state")
@@ -55,12 +57,28 @@ def architecture(checkpoint: Checkpoint) -> Any:
     return import_module(f"models.engines.mlx.{name}")
 
 
-def why_not(checkpoint: Checkpoint, output: str) -> str | None:
-    """What stands in MLX's way; None where it can run the checkpoint."""
+def needed_for(request: EngineRequest) -> str | None:
+    """Weights that MLX quantized, the device `mlx`, and weights of 8 or 4 bits."""
+    spec = request.checkpoint.spec
+    if quantization_of(request.checkpoint) is not None:
+        return "its weights were quantized by MLX, and only MLX reads them"
+    if spec.device == "mlx":
+        return "only MLX runs on the device 'mlx'; see RERANKER_DEVICE"
+    if spec.dtype in BITS:
+        return f"only MLX runs {spec.dtype}; see RERANKER_QUANTIZATION"
+    return None
+
+
+def why_not(request: EngineRequest) -> str | None:
+    """`auto` takes MLX on Apple silicon only: elsewhere another engine is faster."""
+    checkpoint = request.checkpoint
     spec, config = checkpoint.spec, checkpoint.config
     _, outputs = ARCHITECTURES.get(checkpoint.model_type, ("", ()))
     given = quantization_of(checkpoint)
-    if output not in outputs:
+    asked_for = spec.backend == "mlx" or spec.device == "mlx" or given is not None
+    if not asked_for and not (apple_silicon() and spec.device != "cpu"):
+        return "RERANKER_BACKEND=auto takes it only on an Apple GPU; set RERANKER_BACKEND=mlx"
+    if request.output not in outputs:
         return f"it runs {', '.join(ARCHITECTURES)}, not {checkpoint.model_type!r} here"
     if spec.trust_remote_code and getattr(config, "auto_map", None):
         return "the checkpoint brings its own code"
@@ -68,12 +86,24 @@ def why_not(checkpoint: Checkpoint, output: str) -> str | None:
         return f"its devices are {', '.join(DEVICES)}; see RERANKER_DEVICE"
     if spec.compile:
         return "ENABLE_TORCH_COMPILE asks for torch"
+    if spec.dtype == "int8":
+        return "it has no int8; see RERANKER_QUANTIZATION"
     if given is not None and BITS.get(spec.dtype, given["bits"]) != given["bits"]:
         return f"its weights have {given['bits']} bits already; see RERANKER_QUANTIZATION"
     if not installed():
         return "it is not installed: pip install 'rerank-serve[mlx]'"
     try:
-        unlike: str | None = architecture(checkpoint).unlike(config)
+        unsupported: str | None = architecture(checkpoint).unsupported(config)
     except ImportError as error:  # on Linux its library is a package of its own
         return f"it can't be imported ({error}): pip install 'rerank-serve[mlx]'"
-    return unlike
+    return unsupported
+
+
+def build(request: EngineRequest) -> Engine:
+    """Read the weights. Every failure is an EngineError: torch may know other names of weights."""
+    from models.engines.mlx.engine import MLXEngine
+
+    try:
+        return MLXEngine(request)
+    except Exception as error:
+        raise EngineError(" ".join(str(error).split())[:300]) from error

@@ -17,8 +17,8 @@ from models.engines.mlx.layers import (
 )
 
 
-def unlike(config: Any) -> str | None:
-    """What of the config is not defined here."""
+def unsupported(config: Any) -> str | None:
+    """What the config asks for and this module does not define; None if nothing."""
     positions = getattr(config, "position_embedding_type", None) or "absolute"
     if positions != "absolute":
         return f"it has no {positions!r} position embeddings"

@@ -25,8 +25,8 @@ from models.engines.mlx.layers import (
 Past = list[tuple[mx.array, mx.array]]
 
 
-def unlike(config: Any) -> str | None:
-    """What of the config is not defined here."""
+def unsupported(config: Any) -> str | None:
+    """What the config asks for and this module does not define; None if nothing."""
     rope = config.rope_parameters["rope_type"]
     if rope != "default":
         return f"it has no rotary positions of type {rope!r}"

@@ -10,8 +10,7 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from models.checkpoint import Checkpoint
-from models.engines.base import Engine, Forward, pad
+from models.engines.base import Engine, EngineRequest, Forward, pad
 from models.engines.mlx import BITS, architecture, is_decoder, quantization_of
 from models.engines.mlx.weights import fill, head_rows
 from models.types import ModelLoadError, TokenRow
@@ -27,17 +26,16 @@ class MLXEngine(Engine):
 
     name = "mlx"
 
-    def __init__(
-        self, checkpoint: Checkpoint, *, pad_token_id: int, output: str, typed: bool
-    ) -> None:
+    def __init__(self, request: EngineRequest) -> None:
+        checkpoint = request.checkpoint
         spec, config = checkpoint.spec, checkpoint.config
         self._device = _choose_device(spec.device)
         self.device = "cpu" if self._device == mx.cpu else "gpu"
         self.token_budget = spec.token_budget or DEFAULT_BUDGET[self.device]
-        self.pad_token_id = pad_token_id
+        self.pad_token_id = request.pad_token_id
         self.max_rows = spec.batch_size
-        self.typed = typed
-        self._output = output
+        self.typed = request.typed
+        self._output = request.output
         self._checkpoint = checkpoint
         self._vocabulary = int(config.vocab_size)
         self._decoder = is_decoder(checkpoint)
@@ -47,7 +45,7 @@ class MLXEngine(Engine):
         self.dtype = f"{bits}bit" if bits is not None else floats
         mx.set_cache_limit(CACHE_BYTES)
         with mx.stream(self._device):
-            self._module = architecture(checkpoint).build(config, output)
+            self._module = architecture(checkpoint).build(config, request.output)
             fill(self._module, checkpoint, getattr(mx, floats), bits)
 
     def head(self, rows: Sequence[int]) -> torch.Tensor:

@@ -20,8 +20,8 @@ from models.engines.mlx.layers import (
 LOCAL = "sliding_attention"
 
 
-def unlike(config: Any) -> str | None:
-    """What of the config is not defined here."""
+def unsupported(config: Any) -> str | None:
+    """What the config asks for and this module does not define; None if nothing."""
     for kind in set(config.layer_types):
         rope = config.rope_parameters[kind]["rope_type"]
         if rope != "default":

@@ -10,7 +10,7 @@ import mlx.nn as nn
 from models.engines.mlx import bert
 from models.engines.mlx.layers import Weights, without_prefix
 
-unlike = bert.unlike
+unsupported = bert.unsupported
 
 
 def build(config: Any, output: str) -> nn.Module:

@@ -56,7 +56,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint, dtype: mx.Dtype, bits: int |
     if missing:
         raise ModelLoadError(
             f"{source!r} lacks weights for {', '.join(missing[:3])} ({len(missing)} in all): it "
-            "is not a finished reranker"
+            "is not a fine-tuned reranker"
         )
     for name, weight in wanted.items():
         if found[name].shape != weight.shape:

@@ -19,6 +19,7 @@ from transformers import AutoModel
 from models import hub
 from models.checkpoint import Checkpoint
 from models.engines import mlx
+from models.engines.base import EngineRequest, Output
 from models.engines.mlx.decoder import Decoder
 from models.engines.mlx.engine import MLXEngine
 from models.registry import load
@@ -154,10 +155,10 @@ def test_tokens_that_others_do_not_see(tmp_path: Path) -> None:
     assert [tuple(states.shape) for states in found] == [(5, 32), (2, 32)]
 
 
-def _engine(source: str, output: str = "last_hidden_state", **options: Any) -> MLXEngine:
+def _engine(source: str, output: Output = "last_hidden_state", **options: Any) -> MLXEngine:
     spec = ModelSpec("m", source=source, **{"dtype": "float32", "backend": "mlx", **options})
     checkpoint = Checkpoint(spec, hub.locate(spec))
-    return MLXEngine(checkpoint, pad_token_id=0, output=output, typed=False)
+    return MLXEngine(EngineRequest(checkpoint, lambda: None, output))
 
 
 def test_what_stands_before_the_documents_is_computed_once(
@@ -243,7 +244,7 @@ def test_auto_goes_on_where_it_fails(
     monkeypatch.setattr(mlx, "apple_silicon", lambda: True)
     with caplog.at_level(logging.WARNING):
         assert load(ModelSpec("m", backend="auto")).info.backend == "openvino"
-    assert "not run on MLX: no such operation" in caplog.text
+    assert "falls back from MLX: no such operation" in caplog.text
     with pytest.raises(ModelLoadError, match="can't run on MLX: no such operation"):
         _mlx("embedded")
 
@@ -251,7 +252,7 @@ def test_auto_goes_on_where_it_fails(
 def test_the_device_names_it_too(tmp_path: Path) -> None:
     assert load(ModelSpec("m", backend="auto", device="mlx")).info.backend == "mlx"
     assert load(ModelSpec("m", backend="mlx", device="cpu")).info.device == "cpu"
-    with pytest.raises(ModelLoadError, match="the device 'mlx' is not available"):
+    with pytest.raises(ModelLoadError, match="only MLX runs on the device 'mlx'"):
         load(ModelSpec("m", backend="torch", device="mlx"))
     with pytest.raises(ModelLoadError, match="can't run on MLX: it runs bert"):
         load(ModelSpec("m", source=str(t5(tmp_path)), backend="auto", device="mlx"))

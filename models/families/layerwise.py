@@ -88,7 +88,7 @@ def _decoder(checkpoint: Checkpoint, weights: dict[str, Any], layers: int) -> An
     if missing:
         raise ModelLoadError(
             f"{checkpoint.spec.source!r} lacks weights for {', '.join(missing[:3])} "
-            f"({len(missing)} in all): it is not a finished reranker"
+            f"({len(missing)} in all): it is not a fine-tuned reranker"
         )
     module.load_state_dict(own, strict=False)
     return module

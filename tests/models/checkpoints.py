@@ -46,7 +46,7 @@ def tiny_bert_cross_encoder(
 
 
 def tiny_bert_without_head(path: Path, *, positions: int = 128) -> Path:
-    """Encoder weights under a config that promises a classifier: an unfinished reranker."""
+    """Encoder weights under a config that promises a classifier: not a fine-tuned reranker."""
     _save(BertModel(_bert_config(positions, 1)), path)
     embedded_tokenizer(path, positions)
     edit_config(path, architectures=["BertForSequenceClassification"])

@@ -32,9 +32,9 @@ def _uri(content: bytes) -> ImageDocument:
     [
         (ImageDocument("https://example.org/cat.png"), "must be a data URI"),
         (ImageDocument("data:text/html;base64,AAAA"), "must be a data URI"),
-        (ImageDocument("data:image/png;base64,!!!"), "base64 is broken"),
-        (_uri(b"not an image"), "is none of"),
-        (_uri(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "is none of"),
+        (ImageDocument("data:image/png;base64,!!!"), "base64 is invalid"),
+        (_uri(b"not an image"), "in none of"),
+        (_uri(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "in none of"),
         (ImageDocument(document(picture(200, 200)).data_uri[:400]), "base64|can't be read"),
     ],
 )

@@ -106,7 +106,7 @@ def test_an_unknown_activation_is_refused() -> None:
 
 
 def test_a_checkpoint_without_a_head_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"classifier.*not a finished reranker"):
+    with pytest.raises(ModelLoadError, match=r"classifier.*not a fine-tuned reranker"):
         load(ModelSpec("m", source=str(tiny_bert_without_head(tmp_path))))
 
 

@@ -354,7 +354,7 @@ def test_jina_m0_as_it_is_published(tmp_path: Path) -> None:
 
 def test_a_model_that_reads_text_alone(tmp_path: Path) -> None:
     scorer = load(ModelSpec("m", source=str(qwen3(tmp_path))))
-    with pytest.raises(ImageError, match="m reads text alone"):
+    with pytest.raises(ImageError, match="m reads only text"):
         scorer.score(QUERY, [document(picture(32, 32))])  # type: ignore[list-item]
 
 

@@ -165,7 +165,7 @@ class OpenVINOEngine(Engine):
 
     def _prepare(self, prefix: Sequence[int]) -> Forward:
         if prefix:
-            raise ValueError("the OpenVINO engine keeps no prefix")
+            raise ValueError("the OpenVINO engine supports no prefix")
         return self._run
 
     def _run(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:

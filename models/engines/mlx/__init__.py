@@ -1,6 +1,6 @@
-"""Token rows through MLX: Apple's array library, on its GPUs; on Linux its CPU build.
+"""Token rows through MLX, Apple's array library: on Apple's GPUs, or on its CPU build for Linux.
 
-Nothing here imports MLX before `why_not` has found it.
+Nothing here imports MLX before `why_not` has checked that it is installed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from models.checkpoint import Checkpoint
 from models.engines.base import Engine, EngineError, EngineRequest
 
 TITLE = "MLX"
-# Bits of a weight, by the spec's dtype.
+# Bits per weight, by the spec's dtype.
 BITS = {"8bit": 8, "4bit": 4}
 ENCODERS = ("logits", "last_hidden_state")
 DECODERS = ("last_token", "last_hidden_state")
-# Model type to the module that defines it, and what can be read of it.
+# By model type: the module that defines the architecture, and the outputs it can give.
 ARCHITECTURES = {
     "bert": ("bert", ENCODERS),
     "roberta": ("roberta", ENCODERS),
@@ -42,7 +42,7 @@ def apple_silicon() -> bool:
 
 
 def quantization_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """What an MLX folder says of its quantized weights, which no other engine reads."""
+    """The config's entry about weights quantized by MLX, or None if there is none."""
     found = (checkpoint.part_json("config.json") or {}).get("quantization")
     return found if isinstance(found, dict) and "bits" in found else None
 
@@ -52,7 +52,7 @@ def is_decoder(checkpoint: Checkpoint) -> bool:
 
 
 def architecture(checkpoint: Checkpoint) -> Any:
-    """The module that defines the checkpoint's architecture; it imports MLX."""
+    """The module that defines the checkpoint's architecture. It imports MLX."""
     name, _ = ARCHITECTURES[checkpoint.model_type]
     return import_module(f"models.engines.mlx.{name}")
 
@@ -79,9 +79,10 @@ def why_not(request: EngineRequest) -> str | None:
     if not asked_for and not (apple_silicon() and spec.device != "cpu"):
         return "RERANKER_BACKEND=auto takes it only on an Apple GPU; set RERANKER_BACKEND=mlx"
     if request.output not in outputs:
-        return f"it runs {', '.join(ARCHITECTURES)}, not {checkpoint.model_type!r} here"
+        known = ", ".join(ARCHITECTURES)
+        return f"it runs {known}, but not {checkpoint.model_type!r} in this family"
     if spec.trust_remote_code and getattr(config, "auto_map", None):
-        return "the checkpoint brings its own code"
+        return "the checkpoint has its own code"
     if spec.device not in DEVICES:
         return f"its devices are {', '.join(DEVICES)}; see RERANKER_DEVICE"
     if spec.compile:
@@ -94,13 +95,13 @@ def why_not(request: EngineRequest) -> str | None:
         return "it is not installed: pip install 'rerank-serve[mlx]'"
     try:
         unsupported: str | None = architecture(checkpoint).unsupported(config)
-    except ImportError as error:  # on Linux its library is a package of its own
+    except ImportError as error:  # on Linux its library is a separate package
         return f"it can't be imported ({error}): pip install 'rerank-serve[mlx]'"
     return unsupported
 
 
 def build(request: EngineRequest) -> Engine:
-    """Read the weights. Every failure is an EngineError: torch may know other names of weights."""
+    """Load the weights. Every failure is an EngineError: torch may know other names of weights."""
     from models.engines.mlx.engine import MLXEngine
 
     try:

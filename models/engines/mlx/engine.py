@@ -1,4 +1,4 @@
-"""Token rows through a module of MLX."""
+"""Token rows through an MLX module."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from models.engines.mlx.weights import fill, head_rows
 from models.types import ModelLoadError, TokenRow
 
 DEFAULT_BUDGET = {"cpu": 1024, "gpu": 8192}
-# Freed memory that MLX keeps for the next arrays. Micro-batches have many shapes, and by default
-# what they leave behind may grow to all of the memory.
+# Maximum of freed memory that MLX keeps for later arrays. Micro-batches have many shapes, and by
+# default the kept memory may grow to fill the machine.
 CACHE_BYTES = 2**30
 
 
 class MLXEngine(Engine):
-    """Reads the checkpoint by itself: torch holds none of its weights."""
+    """Reads the checkpoint itself, so that its weights are not loaded by torch."""
 
     name = "mlx"
 
@@ -60,7 +60,7 @@ class MLXEngine(Engine):
         if not prefix:
             return partial(self._run, None)
         if not self._decoder:
-            raise ValueError("an encoder keeps no prefix")
+            raise ValueError("an encoder supports no prefix")
         self._check(np.array(prefix))
         with mx.stream(self._device):
             return partial(self._run, self._module.prefill(prefix))
@@ -68,7 +68,7 @@ class MLXEngine(Engine):
     def _run(self, past: Any, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
         batch = pad(rows, self.pad_token_id)
         self._check(batch.ids)
-        # Streams belong to threads, and the model may have been loaded in another one.
+        # A stream belongs to a thread, and the model may have been loaded in another one.
         with mx.stream(self._device):
             ids = mx.array(batch.ids.astype(np.int32))
             mask = mx.array(batch.mask.astype(np.bool_))
@@ -90,10 +90,10 @@ class MLXEngine(Engine):
         return list(values)
 
     def _check(self, ids: Any) -> None:
-        # MLX reads beyond an array's end without a word.
+        # MLX reads beyond the end of an array without an error.
         if ids.max() >= self._vocabulary:
             raise ValueError(
-                f"the token {ids.max()} is beyond the model's vocabulary of {self._vocabulary}"
+                f"token {ids.max()} is outside the model's vocabulary of {self._vocabulary}"
             )
 
 
@@ -101,12 +101,12 @@ def _choose_device(wanted: str) -> mx.Device:
     if wanted == "cpu":
         return mx.Device(mx.cpu)
     if wanted == "mps" and not mx.metal.is_available():
-        raise ModelLoadError("MLX has no Metal here; RERANKER_DEVICE may be auto, mlx or cpu")
+        raise ModelLoadError("MLX has no Metal here; set RERANKER_DEVICE to auto, mlx or cpu")
     return mx.default_device()
 
 
 def _choose_dtype(wanted: str, device: str, *, decoder: bool) -> str:
-    """What is computed in. `auto` on a GPU: float16, whose range is too small for decoders."""
+    """The dtype to compute in. `auto` on a GPU is float16, or bfloat16 for a decoder's range."""
     if wanted not in ("auto", *BITS):
         return wanted
     if device == "cpu":

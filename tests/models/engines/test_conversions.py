@@ -63,7 +63,7 @@ def test_what_cannot_be_read_is_converted_anew(
     (place,) = _kept(folder)
     (place / MODEL).write_text("<broken")
     assert _logits(source, folder) == first
-    assert "can't be read" in serve_log.text
+    assert "cannot read the converted model" in serve_log.text
     assert _logits(source, folder) == first
 
 

@@ -213,11 +213,11 @@ def test_the_end_of_the_memory_halves_the_budget(monkeypatch: pytest.MonkeyPatch
 
 def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
     engine = _engine(str(qwen3(tmp_path)), "last_token")
-    with pytest.raises(ValueError, match="token 9000 is beyond"):
+    with pytest.raises(ValueError, match="token 9000 is outside"):
         engine.run([TokenRow([1, 9000])])
-    with pytest.raises(ValueError, match="token 9000 is beyond"):
+    with pytest.raises(ValueError, match="token 9000 is outside"):
         engine.run([TokenRow([1])], prefix=[9000])
-    with pytest.raises(ValueError, match="keeps no prefix"):
+    with pytest.raises(ValueError, match="supports no prefix"):
         _engine("embedded").run([TokenRow([1])], prefix=[1])
 
 
@@ -272,9 +272,9 @@ def test_what_it_can_not_run_is_refused_with_the_reason(
     refused("lacks weights for classifier.bias", tiny_bert_without_head(tmp_path / "bare"))
     path = tiny_bert_cross_encoder(tmp_path / "bert")
     edit_config(path, hidden_act="quick_gelu")
-    refused("no activation 'quick_gelu'", path)
+    refused("does not support the activation 'quick_gelu'", path)
     edit_config(path, hidden_act="gelu", intermediate_size=48)
-    refused(r"intermediate.dense.weight is \[64, 32\], and \[48, 32\]", path)
+    refused(r"intermediate.dense.weight is \[64, 32\], but \[48, 32\]", path)
     scaled = qwen3(tmp_path / "scaled")
     edit_config(scaled, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
     refused("rotary positions of type 'linear'", scaled)

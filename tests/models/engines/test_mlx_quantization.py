@@ -150,7 +150,7 @@ def test_such_a_folder_is_read_by_mlx_alone(tmp_path: Path) -> None:
         with pytest.raises(ModelLoadError, match=r"quantized by MLX.*RERANKER_BACKEND=mlx"):
             _load(path, "auto", backend)
     edit_config(path, quantization={"group_size": 32, "bits": 8})
-    with pytest.raises(ModelLoadError, match=r"can't run on MLX.*by its config"):
+    with pytest.raises(ModelLoadError, match=r"can't run on MLX.*according to its config"):
         _load(path)
 
 

@@ -182,7 +182,7 @@ def test_the_family_can_be_chosen(tmp_path: Path) -> None:
     [
         ("config_sentence_transformers.json", {"similarity_fn_name": "euclidean"}, "euclidean"),
         ("1_Pooling/config.json", {"pooling_mode": "attention"}, "pooling 'attention'"),
-        ("1_Pooling/config.json", {"include_prompt": False}, "leaves the prompt out"),
+        ("1_Pooling/config.json", {"include_prompt": False}, "excludes the prompt"),
         ("2_Dense/config.json", {"activation_function": "torch.nn.Mish"}, "with Mish"),
         ("2_Dense/config.json", {"use_residual": True}, "a residual"),
     ],

@@ -250,7 +250,7 @@ def test_the_prompt_and_the_row_fit_the_positions(tmp_path: Path) -> None:
     path = qwen3(tmp_path)
     scorer = load(ModelSpec("m", source=str(path), dtype="float32", template="bge"))
     assert scorer.info.template == "bge"
-    with pytest.raises(ModelLoadError, match="beyond the model's 4096 positions"):
+    with pytest.raises(ModelLoadError, match="exceeds the model's 4096 positions"):
         load(ModelSpec("m", source=str(path), max_length=4097))
     assert load(ModelSpec("m", source=str(path))).info.max_length == 4096
 

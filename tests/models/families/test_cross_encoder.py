@@ -71,7 +71,7 @@ def test_bf16_keeps_close_to_fp32(folder: Path, scorer: Scorer) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "max_length", "match"),
-    [(3, None, "3 labels"), (1, 512, "beyond the model's 128 positions")],
+    [(3, None, "3 labels"), (1, 512, "exceeds the model's 128 positions")],
 )
 def test_refusals(tmp_path: Path, labels: int, max_length: int | None, match: str) -> None:
     path = tiny_bert_cross_encoder(tmp_path, labels=labels)

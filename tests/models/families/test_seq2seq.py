@@ -161,7 +161,9 @@ def test_the_recipe_is_found_by_name_and_type(tmp_path: Path) -> None:
     plain, named = t5(tmp_path / "plain"), t5(tmp_path / "RankT5-base")
     assert load(ModelSpec("m", source=str(plain))).info.template == "monot5"
     assert load(ModelSpec("m", source=str(named))).info.template == "rankt5"
-    with pytest.raises(ModelLoadError, match=r"'qwen3' is not known.*monot5, monomt5, rankt5"):
+    with pytest.raises(
+        ModelLoadError, match=r"no template 'qwen3' is known.*monot5, monomt5, rankt5"
+    ):
         load(ModelSpec("m", source=str(plain), template="qwen3"))
 
 

@@ -1,4 +1,4 @@
-"""Coroutines side by side: in order, all or none, and with a look at the event loop between."""
+"""Coroutines run concurrently: results in order, all or none, without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_results_come_in_order() -> None:
     assert await gather_or_cancel(()) == []
 
 
-async def test_others_have_their_turn_while_many_start() -> None:
+async def test_the_event_loop_is_free_while_many_coroutines_start() -> None:
     started = 0
     seen: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What engines count: every row, its padding, and when the memory ends."""
+"""What engines count: rows, padding and out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.types import TokenRow
 
 
 class Rows(Engine):
-    """Answers with each row's length; its memory takes `fits` rows."""
+    """Outputs each row's length; its memory holds `fits` rows."""
 
     name = "rows"
     device = "cpu"
@@ -36,7 +36,7 @@ def rows(*lengths: int) -> list[TokenRow]:
     return [TokenRow([1] * n) for n in lengths]
 
 
-def test_rows_tokens_and_padding_of_each_micro_batch() -> None:
+def test_rows_tokens_and_padding_of_each_micro_batch_are_counted() -> None:
     engine = Rows()
     engine.run(rows(32, 30, 8))
     assert engine.stats.counts() == {
@@ -60,7 +60,7 @@ def test_packed_rows_have_no_padding_unless_some_are_masked() -> None:
     assert engine.stats.counts()["padding_tokens"] == 2
 
 
-def test_the_end_of_the_memory_is_counted_and_no_row_twice() -> None:
+def test_out_of_memory_errors_are_counted_and_no_row_twice() -> None:
     engine = Rows()
     engine.fits = 1
     engine.run(rows(16, 16, 16, 16))
@@ -68,7 +68,7 @@ def test_the_end_of_the_memory_is_counted_and_no_row_twice() -> None:
     assert (counts["rows"], counts["out_of_memory"]) == (4, 2)
 
 
-def test_warming_up_is_forgotten() -> None:
+def test_clear_forgets_the_warm_up() -> None:
     engine = Rows()
     engine.run(rows(4))
     engine.stats.clear()
@@ -76,7 +76,7 @@ def test_warming_up_is_forgotten() -> None:
     assert engine.stats.distributions()["batch_rows"].total == 0
 
 
-def test_distributions_add_up_and_only_over_the_same_bounds() -> None:
+def test_distributions_merge_only_with_equal_bounds() -> None:
     one, other = Distribution((1, 2)), Distribution((1, 2))
     for value in (0.5, 1, 1.5):
         one.add(value)

@@ -1,4 +1,4 @@
-"""The table of engines: which one runs a checkpoint, and what is said if none can."""
+"""The table of engines: which one runs a checkpoint, and the errors if none can."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.types import ModelLoadError, ModelSpec
 
 
 class FakeEngine:
-    """A module of an engine; `build` returns the request, so that it can be looked at."""
+    """An engine's module; `build` returns the request for inspection."""
 
     def __init__(
         self,

@@ -163,9 +163,8 @@ def test_scores_equal_the_recipe(folder: Path, scorer: Scorer, query: str, count
     expected = Reference(folder).score(query, TEXTS[:count])
     found = [score.logit for score in scorer.score(query, TEXTS[:count])]
     assert found == pytest.approx(expected, abs=1e-4)
-    assert (
-        count == 1 or max(expected) - min(expected) > 0.01
-    )  # otherwise the test would show nothing
+    # otherwise the test would show nothing
+    assert count == 1 or max(expected) - min(expected) > 0.01
 
 
 def test_query_vectors_of_several_blocks_are_averaged(

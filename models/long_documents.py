@@ -26,7 +26,7 @@ from models.vectors import Vectors
 # Share of a passage that repeats the one before, so that no sentence is lost at a boundary.
 OVERLAP = 0.125
 MIN_PASSAGE_TOKENS = 16
-# Tokens reserved for special tokens, beside the query and the prompt.
+# Tokens reserved in addition to query and prompt, for special tokens and markers.
 MARGIN_TOKENS = 8
 
 

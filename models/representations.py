@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-# Memory per entry beside the values: the key, the tensor object and the dictionary's own.
+# Memory per entry in addition to the values: the key, the tensor object, the dictionary's own.
 ENTRY_BYTES = 1024
 
 

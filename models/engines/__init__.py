@@ -31,7 +31,7 @@ class EngineModule(Protocol):
     def why_not(self, request: EngineRequest) -> str | None:
         """Why the engine cannot run the checkpoint on this machine; None if it can.
 
-        With the backend `auto`, also why it would not be a good choice.
+        With the backend `auto`, also why it is not chosen automatically.
         """
         ...
 
@@ -79,8 +79,8 @@ def engine_for(
             except EngineError as error:
                 reason, cause = str(error), error
         if named is not None:
-            # torch, which runs everything, is a way out unless the spec needs this engine.
-            hint = "; try RERANKER_BACKEND=torch" if cause else ""
+            # torch runs everything, except what needs this engine.
+            hint = "; try RERANKER_BACKEND=torch" if cause is not None else ""
             hint = f" ({needs[needed]})" if needed is not None else hint
             raise ModelLoadError(
                 f"{spec.source!r} can't run on {engine.TITLE}: {reason}{hint}"

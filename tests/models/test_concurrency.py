@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from models.concurrency import STARTED_AT_ONCE, gather_or_cancel
+from models import concurrency
+from models.concurrency import STARTED_AT_ONCE, gather_or_cancel, yielding
 
 
 async def test_results_come_in_order() -> None:
@@ -62,3 +63,19 @@ async def test_the_first_error_cancels_the_others() -> None:
     with pytest.raises(ValueError, match="three"):
         await gather_or_cancel(work())
     assert sorted(ended) == list(range(made))
+
+
+async def test_a_long_loop_yields_to_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrency, "SLICE_S", 0.0)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    assert [item async for item in yielding(range(50))] == list(range(50))
+    beside.cancel()
+    assert turns >= 25

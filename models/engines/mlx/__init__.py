@@ -70,7 +70,7 @@ def needed_for(request: EngineRequest) -> str | None:
 
 
 def why_not(request: EngineRequest) -> str | None:
-    """`auto` takes MLX on Apple silicon only: elsewhere another engine is faster."""
+    """What stands in the way. `auto` takes MLX only on the GPU of Apple silicon."""
     checkpoint = request.checkpoint
     spec, config = checkpoint.spec, checkpoint.config
     _, outputs = ARCHITECTURES.get(checkpoint.model_type, ("", ()))

@@ -15,12 +15,13 @@ from models.remote.errors import RemoteConfigError
 from models.remote.forms import CHAT
 from models.remote.providers import PROVIDERS
 from models.remote.types import Judge, RemoteSpec, Scale, Structured
-from models.types import EMBEDDED, Backend, LongDocument, Precision
+from models.types import EMBEDDED, LongDocument, Precision
 from serve_app.pipeline_spec import Milliseconds, Pipeline, Stages
 from serve_app.settings.base import Frozen
 from serve_app.settings.scaling import ModelScaling
 
 Device = Literal["auto", "cuda", "mps", "mlx", "cpu"]
+Backend = Literal["auto", "torch", "openvino", "mlx"]
 Quantization = Literal["auto", "fp32", "bf16", "fp16", "int8", "8bit", "4bit"]
 DTYPES: Mapping[str, Precision] = {
     "auto": "auto",

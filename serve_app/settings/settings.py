@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from models.types import EMBEDDED, Backend, LongDocument, ModelSpec
+from models.types import EMBEDDED, LongDocument, ModelSpec
 from serve_app.service.catalog import HOSTED_ALIASES, Catalog
 from serve_app.service.pipelines import Pipeline
 from serve_app.settings.access import AccessSettings
@@ -21,6 +21,7 @@ from serve_app.settings.models import (
     DTYPES,
     PIPELINE,
     SHARED,
+    Backend,
     Conversions,
     Device,
     ModelFields,

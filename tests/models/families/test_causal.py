@@ -240,7 +240,7 @@ def test_a_tokenizer_without_a_pad_token_is_accepted(tmp_path: Path) -> None:
 def test_the_template_of_an_unknown_decoder_must_be_named(tmp_path: Path) -> None:
     path = qwen3(tmp_path)
     edit_config(path, model_type="llama", architectures=["LlamaForCausalLM"])
-    with pytest.raises(ModelLoadError, match=r"prompt of 'llama'.*qwen3, mxbai, bge"):
+    with pytest.raises(ModelLoadError, match=r"prompt for 'llama'.*qwen3, mxbai, bge"):
         load(ModelSpec("m", source=str(path)))
     with pytest.raises(ModelLoadError, match="template 'nonsense'"):
         load(ModelSpec("m", source=str(path), template="nonsense"))

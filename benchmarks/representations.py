@@ -36,7 +36,7 @@ def main() -> None:
             documents = texts(options.documents, seed=run)
             new.append(_ms(scorer, f"mountains number {run}", documents))
             cached.append(_ms(scorer, f"rivers number {run}", documents))
-        stats = scorer.stats()
+        stats = scorer.representation_stats()
         new_ms, cached_ms = min(new), min(cached)  # other load on the machine only adds time
         print(
             f"{family:17} {scorer.info.backend} {scorer.info.dtype}, "

@@ -1,1 +1,1 @@
-"""How a (query, document) pair becomes a score. Knows neither Ray nor HTTP."""
+"""Scores (query, document) pairs. Independent of Ray and HTTP."""

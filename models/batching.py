@@ -1,4 +1,4 @@
-"""Lengths to micro-batches under a token budget."""
+"""Groups rows into micro-batches under a token budget."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 def plan(
     lengths: Sequence[int], token_budget: int, max_rows: int | None = None, *, padded: bool = True
 ) -> list[list[int]]:
-    """Cut rows into micro-batches of row indices.
+    """Group rows, given by their lengths, into micro-batches of row indices.
 
-    Rows are taken longest first, so that rows of like length share a batch and padding is near
-    zero. A batch's size in tokens (rows × its longest, or where rows are not padded their sum)
-    stays within `token_budget`, and its rows within `max_rows`; a row over the budget is a batch
-    of its own.
+    Rows are taken longest first, so that rows of similar length share a batch and there is almost
+    no padding. A batch has at most `token_budget` tokens (rows × longest row if rows are padded,
+    otherwise the sum of lengths) and at most `max_rows` rows. A row over the budget gets a batch
+    to itself.
     """
     batches: list[list[int]] = []
     room = longest = 0

@@ -1,4 +1,4 @@
-"""A checkpoint's folder: its config, its tokenizer, its weights, each read when asked for."""
+"""A checkpoint's folder: its config, tokenizer and weights, each read on first use."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from models.types import EMBEDDED, ModelLoadError, ModelSpec
 
 
 class Checkpoint:
-    """What families are recognised by and built from."""
+    """A model's files, which a family is recognised by and built from."""
 
     def __init__(self, spec: ModelSpec, path: Path) -> None:
         self.spec = spec
         self.root = path
-        # A sentence-transformers folder may keep its encoder in a folder of its own.
+        # A sentence-transformers folder may keep its encoder in a subfolder.
         self.path = path / self.parts[0][1] if self.parts else path
         self._common: dict[str, Any] = {
             "trust_remote_code": spec.trust_remote_code,
@@ -27,7 +27,7 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> Any:
-        """The transformers config; a plain one where transformers does not know the type."""
+        """The transformers config; a generic one if transformers does not know the model type."""
         from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
         content = self.part_json("config.json")
@@ -38,7 +38,7 @@ class Checkpoint:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The transformers tokenizer, which must be a fast one."""
+        """The transformers tokenizer. Raises ModelLoadError if it is not a fast one."""
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self.path, **self._common)
@@ -58,27 +58,28 @@ class Checkpoint:
 
     @cached_property
     def parts(self) -> tuple[tuple[str, str], ...]:
-        """Class and folder of a sentence-transformers folder's modules; else nothing."""
+        """Class and folder of each module of a sentence-transformers folder; empty for others."""
         listed: list[dict[str, str]] = self.json("modules.json") or []
         return tuple((module["type"].rsplit(".", 1)[-1], module["path"]) for module in listed)
 
     @property
     def modules(self) -> tuple[str, ...]:
+        """The classes in `parts`."""
         return tuple(kind for kind, _ in self.parts)
 
     def json(self, name: str) -> Any:
-        """A JSON file of the folder; None where it has none."""
+        """A JSON file of the folder, or None if there is no such file."""
         return _read(self.root / name)
 
     def part_json(self, name: str) -> Any:
-        """The same of the folder in which the encoder lies."""
+        """A JSON file of the encoder's folder, or None if there is no such file."""
         return _read(self.path / name)
 
     def module(self, auto_class: Any, *, may_lack: tuple[str, ...] = (), **options: Any) -> Any:
-        """The torch module in float32, its weights read from safetensors alone.
+        """Load the torch module in float32, with weights from safetensors files only.
 
-        `may_lack` are parts of names of weights that no family reads. Raises ModelLoadError
-        when others are missing, or of another shape than the config says.
+        `may_lack`: substrings of the names of weights that no family uses. Raises ModelLoadError
+        if any other weight is missing or does not have the shape that the config gives.
         """
         import torch
 
@@ -97,12 +98,15 @@ class Checkpoint:
         if missing:
             raise ModelLoadError(
                 f"{self.spec.source!r} lacks weights for {', '.join(missing[:3])} "
-                f"({len(missing)} in all): it is not a finished reranker"
+                f"({len(missing)} in total): it is not a fine-tuned reranker"
             )
         return module
 
     def weights(self, part: str = "") -> dict[str, Any]:
-        """Every tensor of the safetensors files of the folder, or of a part's, by name."""
+        """All tensors by name, from the encoder's folder or from the subfolder `part`.
+
+        Raises ModelLoadError if the folder has no safetensors files.
+        """
         from safetensors.torch import load_file
 
         folder = self.root / part if part else self.path
@@ -116,11 +120,11 @@ class Checkpoint:
 
     @cached_property
     def revision(self) -> str:
-        """What tells one version of the weights from another, for the cache's keys."""
+        """Identifies this version of the weights in cache keys: a commit or a hash."""
         if self.spec.source == EMBEDDED:
             return embedded.WEIGHTS_SHA256[:12]
         if not hub.is_local(self.spec):
-            return self.root.name  # the hub's cache names a snapshot's folder by its commit
+            return self.root.name  # the hub's cache names a snapshot's folder after its commit
         digest = hashlib.blake2b(digest_size=6)
         for file in sorted(self.root.rglob("*")):
             if file.suffix in {".json", ".safetensors", ".txt", ".model"}:
@@ -130,7 +134,7 @@ class Checkpoint:
 
     @property
     def version(self) -> str:
-        """The same, and where the weights are from."""
+        """The revision, preceded by the source of the weights."""
         return f"{self.spec.source} {self.revision}"
 
 

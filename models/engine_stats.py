@@ -1,4 +1,4 @@
-"""What an engine has done: plain counts, and distributions that add up without loss."""
+"""Statistics of an engine: counts, and histograms that merge without loss."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# Upper bounds of the buckets, in seconds, rows and tokens.
+# Upper bounds of histogram buckets, in seconds, rows and tokens.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
-# What an engine counts.
+# Counters and their help texts.
 COUNTS: Mapping[str, str] = {
-    "rows": "Token rows that were run",
-    "tokens": "Tokens in them",
-    "padding_tokens": "Padding that was run beside them",
-    "out_of_memory": "Times that the memory ended and the token budget was halved",
+    "rows": "Number of token rows run",
+    "tokens": "Number of tokens in these rows, excluding padding",
+    "padding_tokens": "Number of padding tokens run",
+    "out_of_memory": "Number of out-of-memory errors, each of which halved the token budget",
 }
 
 
 @dataclass(slots=True)
 class Distribution:
-    """How often values were how large. `counts` has one place more than `bounds`: what is over."""
+    """A histogram. `bounds` are upper bounds, inclusive; the last count is of what exceeds them."""
 
     bounds: tuple[float, ...]
     counts: list[int] = field(default_factory=list)
@@ -35,17 +35,18 @@ class Distribution:
 
     @property
     def total(self) -> int:
+        """Number of values."""
         return sum(self.counts)
 
     def add(self, value: float) -> None:
-        """A value belongs to the first bucket whose bound it does not exceed."""
+        """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def merge(self, other: Distribution) -> None:
-        """Add what another process saw. Raises ValueError where the bounds are not the same."""
+        """Add another process's values. Raises ValueError if the bounds differ."""
         if self.bounds != other.bounds:
-            raise ValueError("distributions of other bounds do not add up")
+            raise ValueError("cannot merge distributions with different bounds")
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
 
@@ -53,7 +54,7 @@ class Distribution:
         return Distribution(self.bounds, list(self.counts), self.sum)
 
 
-# Of each micro-batch.
+# Distributions over micro-batches, with their buckets.
 BUCKETS: Mapping[str, tuple[float, ...]] = {
     "forward_seconds": SECONDS,
     "batch_rows": ROWS,
@@ -61,8 +62,8 @@ BUCKETS: Mapping[str, tuple[float, ...]] = {
 }
 
 
-class Figures:
-    """An engine's figures. One thread may add while another copies."""
+class EngineStats:
+    """Counts and distributions of one engine. One thread may add while another copies."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,13 +72,13 @@ class Figures:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was run to warm up."""
+        """Reset everything, for use after the warm-up."""
         with self._lock:
             self._counts = Counter(dict.fromkeys(COUNTS, 0))
             self._distributions = {name: Distribution(b) for name, b in BUCKETS.items()}
 
     def add(self, *, rows: int, tokens: int, padding: int, seconds: float) -> None:
-        """One micro-batch: its rows, their tokens, the padding between them, its forward pass."""
+        """Record one micro-batch: `seconds` is the time of its forward pass."""
         with self._lock:
             self._counts.update(rows=rows, tokens=tokens, padding_tokens=padding)
             self._distributions["forward_seconds"].add(seconds)
@@ -85,15 +86,16 @@ class Figures:
             self._distributions["batch_tokens"].add(tokens)
 
     def out_of_memory(self) -> None:
+        """Record an out-of-memory error."""
         with self._lock:
             self._counts["out_of_memory"] += 1
 
     def counts(self) -> Counter[str]:
-        """By name, as in COUNTS."""
+        """Counts by the names in COUNTS."""
         with self._lock:
             return self._counts.copy()
 
     def distributions(self) -> dict[str, Distribution]:
-        """By name, as in BUCKETS."""
+        """Copies of the distributions by the names in BUCKETS."""
         with self._lock:
             return {name: one.copy() for name, one in self._distributions.items()}

@@ -1,4 +1,4 @@
-"""Where a model's files are: the embedded package, a folder, or the Hugging Face hub."""
+"""Finds a model's files: in the embedded package, a folder, or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from models import embedded
 from models.types import EMBEDDED, ModelLoadError, ModelSpec
 
 FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "*.txt")
-# Exports for other runtimes, and the states of a training run.
+# Exports for other runtimes, and training checkpoints.
 IGNORED = ("onnx/*", "openvino/*", "checkpoint-*/*")
 
 
 def is_local(spec: ModelSpec) -> bool:
-    """Whether the model's files are on this machine without a hub."""
+    """Whether the model is embedded or a folder, so that no hub is needed."""
     return spec.source == EMBEDDED or Path(spec.source).expanduser().is_dir()
 
 
 def locate(spec: ModelSpec, *, progress: bool = False) -> Path:
-    """The folder of the model's files; downloaded first where they are on the hub.
+    """The folder with the model's files, downloaded from the hub if necessary.
 
-    `progress` shows a bar on standard error while files come. Only weights in safetensors,
-    tokenizers and configurations are fetched, and code only for a model that may run it.
-    `HF_HUB_OFFLINE`, `HF_ENDPOINT`, `HF_HOME` and `HF_TOKEN` are respected.
+    `progress` shows a progress bar on standard error during the download. Only safetensors
+    weights, tokenizers and configurations are downloaded, and code only with
+    `spec.trust_remote_code`. Respects `HF_HUB_OFFLINE`, `HF_ENDPOINT`, `HF_HOME` and `HF_TOKEN`.
 
-    Raises ModelLoadError, with what was tried, where, and what to do.
+    Raises ModelLoadError, which says what was tried, where, and what to do.
     """
     if spec.source == EMBEDDED:
         return embedded.folder()
@@ -33,8 +33,8 @@ def locate(spec: ModelSpec, *, progress: bool = False) -> Path:
         return Path(spec.source).expanduser()
     if spec.source.startswith((".", "/", "~")) or spec.source.count("/") > 1:
         raise ModelLoadError(
-            f"the folder {spec.source!r} does not exist: give a checkpoint's folder by "
-            "RERANKER_LOCAL_MODEL_PATH, or a Hugging Face name by RERANKER_MODEL"
+            f"the folder {spec.source!r} does not exist: set RERANKER_LOCAL_MODEL_PATH to a "
+            "checkpoint's folder, or RERANKER_MODEL to a Hugging Face name"
         )
     return _download(spec, progress)
 
@@ -55,12 +55,12 @@ def _download(spec: ModelSpec, progress: bool) -> Path:
         )
     except Exception as error:
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        tried = "offline" if _offline() else f"and at {endpoint}"
+        tried = "in offline mode" if _offline() else f"or at {endpoint}"
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelLoadError(
             f"{spec.source!r} was not found in the cache {HF_HUB_CACHE}, {tried}: {reason}. "
-            "Check the name and the network, or download the model and give its folder by "
-            "RERANKER_LOCAL_MODEL_PATH."
+            "Check the name and the network, or download the model and set "
+            "RERANKER_LOCAL_MODEL_PATH to its folder."
         ) from error
     return Path(folder)
 

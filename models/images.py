@@ -1,4 +1,4 @@
-"""Image documents. Imports neither torch nor an image library before an image is read."""
+"""Image documents. Imports no torch, and an image library only when an image is read."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_BYTES = 20 * 2**20
-# Refused before decoding: a small file can hold an image that fills the memory.
+# Checked before decoding, because a small file can hold an image that fills the memory.
 MAX_PIXELS = 50_000_000
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
-# What an image weighs beside characters of text when documents are cut into chunks.
+# Characters of text that count as much as an image when documents are cut into chunks.
 _WEIGHT = 2000
 
 
 class ImageError(ValueError):
-    """An image can't be read; the message says why."""
+    """An image cannot be read. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDocument:
-    """An image as a data URI (`data:image/png;base64,…`), with text where it has some."""
+    """An image as a data URI (`data:image/png;base64,…`), optionally with text."""
 
     data_uri: str
     text: str = ""
@@ -34,15 +34,15 @@ class ImageDocument:
 
     @property
     def identity(self) -> str:
-        """What tells it from other documents, for the cache's keys."""
+        """Identifies the document in cache keys."""
         return f"{self.data_uri}\0{self.text}"
 
 
 def decode(document: ImageDocument, *, upright: bool = False, over_white: bool = False) -> Any:
-    """The image, as PIL reads it, in RGB. Raises ImageError.
+    """Decode the image to a PIL image in RGB. Raises ImageError.
 
-    `upright` turns it as its EXIF orientation says. `over_white` lays one with transparency over
-    white; otherwise transparency is left out.
+    `upright` applies the EXIF orientation. `over_white` puts a transparent image on a white
+    background; otherwise the alpha channel is dropped.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -53,11 +53,11 @@ def decode(document: ImageDocument, *, upright: bool = False, over_white: bool =
         raise ImageError(f"an image has more than {MAX_BYTES} bytes")
     try:
         content = base64.b64decode(document.data_uri[found.end() :], validate=True)
-        # Opening reads the header alone.
+        # Opening reads only the header.
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(
-                f"an image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read"
+                f"an image has {image.width} x {image.height} pixels; the maximum is {MAX_PIXELS}"
             )
         seen: Image.Image = ImageOps.exif_transpose(image) if upright else image
         if over_white and seen.mode == "RGBA":
@@ -66,12 +66,12 @@ def decode(document: ImageDocument, *, upright: bool = False, over_white: bool =
             return white
         return seen.convert("RGB")
     except binascii.Error as error:
-        raise ImageError(f"an image's base64 is broken: {error}") from None
+        raise ImageError(f"an image's base64 is invalid: {error}") from None
     except UnidentifiedImageError:
-        raise ImageError(f"an image is none of {', '.join(FORMATS)}") from None
+        raise ImageError(f"an image is in none of the formats {', '.join(FORMATS)}") from None
     except ImageError:
         raise
-    # Between its two limits PIL warns, and a warning may be an error.
+    # PIL warns between its two size limits, and warnings may be errors.
     except (
         OSError,
         ValueError,

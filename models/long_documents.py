@@ -1,7 +1,7 @@
-"""Documents longer than the model reads: cut, or scored passage by passage.
+"""Documents longer than the model reads: truncated, or scored passage by passage.
 
-The best passage stands for its document: MaxP of Dai and Callan, "Deeper Text Understanding for
-IR with Contextual Neural Language Modeling" (SIGIR 2019), with overlapping passages.
+A document gets the score of its best passage: MaxP of Dai and Callan, "Deeper Text Understanding
+for IR with Contextual Neural Language Modeling" (SIGIR 2019), with overlapping passages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from models.engine_stats import Figures
+from models.engine_stats import EngineStats
 from models.images import ImageDocument, ImageError
 from models.types import (
     DEFAULTS,
@@ -23,15 +23,15 @@ from models.types import (
 )
 from models.vectors import Vectors
 
-# A passage repeats this share of the one before it, so that no sentence is lost at a seam.
+# Share of a passage that repeats the one before, so that no sentence is lost at a boundary.
 OVERLAP = 0.125
 MIN_PASSAGE_TOKENS = 16
-# What a prompt or special tokens may take beside query and passage.
+# Tokens reserved in addition to query and prompt, for special tokens and markers.
 MARGIN_TOKENS = 8
 
 
 class _Family(Protocol):
-    """A family, which may or may not read images."""
+    """A family that may or may not read images."""
 
     @property
     def info(self) -> ModelInfo: ...
@@ -41,7 +41,7 @@ class _Family(Protocol):
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]: ...
 
     @property
-    def figures(self) -> Figures: ...
+    def engine_stats(self) -> EngineStats: ...
 
     def encode_documents(self, documents: Sequence[Any], options: ScoreOptions) -> Encoded: ...
 
@@ -49,7 +49,7 @@ class _Family(Protocol):
 
     def find_budget(self) -> None: ...
 
-    def stats(self) -> dict[str, int]: ...
+    def representation_stats(self) -> dict[str, int]: ...
 
 
 class LongDocuments:
@@ -64,16 +64,19 @@ class LongDocuments:
         return self._scorer.info
 
     @property
-    def figures(self) -> Figures:
-        return self._scorer.figures
+    def engine_stats(self) -> EngineStats:
+        return self._scorer.engine_stats
 
     def encode(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """As the scorer's; a document in several passages has several rows' worth of scores."""
+        """Encode with the family; a document split into passages counts as several documents.
+
+        Raises ImageError for images if the model reads only text.
+        """
         images = [d for d in documents if isinstance(d, ImageDocument)]
         if images and not self.info.takes_images:
-            raise ImageError(f"the model {self.info.name} reads text alone, no images")
+            raise ImageError(f"the model {self.info.name} reads only text, not images")
         limit = options.max_tokens_per_doc or self.info.max_tokens_per_doc
         shortened = [False] * len(documents)
         if limit is not None:
@@ -89,11 +92,11 @@ class LongDocuments:
         return replace(encoded, extra={**encoded.extra, "passages": (counts, shortened)})
 
     def find_budget(self) -> None:
-        """Find the token budget that is fastest here; `info` has it."""
+        """Find the fastest token budget on this machine and put it into `info`."""
         self._scorer.find_budget()
 
-    def stats(self) -> dict[str, int]:
-        return self._scorer.stats()
+    def representation_stats(self) -> dict[str, int]:
+        return self._scorer.representation_stats()
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         answers = self._scorer.forward(batch)
@@ -105,7 +108,7 @@ class LongDocuments:
     def encode_documents(
         self, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """Documents cut to `max_tokens_per_doc`; one vector stands for all of a long one."""
+        """Encode documents, cut to `max_tokens_per_doc`; a long one still gets a single vector."""
         limit = options.max_tokens_per_doc or self.info.max_tokens_per_doc
         if limit is not None:
             documents, _ = self._shorten(documents, limit)
@@ -134,15 +137,15 @@ class LongDocuments:
     ) -> list[list[Document]]:
         if not documents:
             return []
-        # What query and prompt take is seen from the shortest document.
+        # An empty document's row shows how many tokens the query and the prompt take.
         around = self._scorer.encode(query, [""], options).tokens[0] + MARGIN_TOKENS
         if self.info.family in ("late-interaction", "bi-encoder"):
-            around = MARGIN_TOKENS  # query and document are rows of their own
+            around = MARGIN_TOKENS  # query and document are separate rows
         size = max(MIN_PASSAGE_TOKENS, self.info.max_length - around)
         step = max(1, round(size * (1 - OVERLAP)))
         split: list[list[Document]] = []
         for document, spans in zip(documents, self._offsets(documents), strict=True):
-            # The last passage reaches the end; one wholly inside the one before is not made.
+            # The last passage ends with the document; none lies wholly inside the one before it.
             starts = range(0, max(1, len(spans) - size + step), step)
             if len(spans) <= size or not isinstance(document, str):
                 split.append([document])
@@ -155,7 +158,7 @@ class LongDocuments:
         return split
 
     def _offsets(self, documents: Sequence[Document]) -> list[list[tuple[int, int]]]:
-        """For each document, where each of its tokens stands in it; an image has none."""
+        """Character offsets [start, end) of each document's tokens; empty for an image."""
         if not documents:
             return []
         texts = [document if isinstance(document, str) else "" for document in documents]

@@ -1,6 +1,6 @@
-"""A spec to the scorer it describes: a local checkpoint read by its family, or a provider's model.
+"""Loads the scorer that a spec describes: a local checkpoint or a provider's model.
 
-Importing this module loads neither torch nor transformers.
+Importing this module imports neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from models.remote.scorer import EndpointScorer
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import ModelLoadError, ModelSpec, Scorer
 
-# Family to module and what builds it, in the order in which a checkpoint is offered to them. Each
-# module has `matches(checkpoint)`, and is imported only here, so that the ingress pays for none.
+# Each family's module and the class or function that builds it, in the order in which they are
+# asked whether `matches(checkpoint)`. Modules are imported only when needed, because they import
+# torch and the ingress does without it.
 FAMILIES = {
     "listwise": ("models.families.listwise", "Listwise"),
     "multimodal": ("models.families.multimodal", "load"),
@@ -42,9 +43,9 @@ SUPPORTED = (
 
 
 def load(spec: ModelSpec) -> Scorer:
-    """Load a model on the device and at the precision that the spec asks for.
+    """Load a local model on the device and in the precision that the spec gives.
 
-    Raises ModelLoadError, with what was tried, where, and what to do.
+    Raises ModelLoadError, which says what was tried, where, and what to do.
     """
     path = hub.locate(spec)
     try:
@@ -55,7 +56,7 @@ def load(spec: ModelSpec) -> Scorer:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelLoadError(
             f"{spec.source!r} could not be loaded from {path}: {reason} "
-            "Check that the folder holds config.json, a tokenizer and *.safetensors."
+            "Check that the folder contains config.json, a tokenizer and *.safetensors."
         ) from error
 
 
@@ -73,20 +74,20 @@ def _family(checkpoint: Checkpoint) -> str:
     if spec.family != "auto":
         if spec.family not in FAMILIES:
             raise ModelLoadError(
-                f"{spec.name}: {spec.family!r} is not a family; there are {', '.join(FAMILIES)}"
+                f"{spec.name}: unknown family {spec.family!r}; choose one of {', '.join(FAMILIES)}"
             )
         return spec.family
     for family, (module, _) in FAMILIES.items():
         if import_module(module).matches(checkpoint):
             return family
     named = ", ".join(checkpoint.architectures) or "no architecture"
-    raise ModelLoadError(f"{spec.source!r} is not a known kind of reranker ({named}): {SUPPORTED}")
+    raise ModelLoadError(f"{spec.source!r} is not a supported reranker ({named}): {SUPPORTED}")
 
 
 def load_remote(spec: RemoteSpec, environ: Mapping[str, str] = os.environ) -> RemoteScorer:
-    """Make a provider's model ready, without calling the provider.
+    """Set up a provider's model, without calling the provider.
 
-    Raises RemoteConfigError for wrong settings, RemoteUnauthorized if the key is missing.
+    Raises RemoteConfigError for invalid settings and RemoteUnauthorized if the key is missing.
     """
     connection = Connection(spec, environ)
     if connection.provider.form == EMBEDDINGS:

@@ -1,4 +1,4 @@
-"""What documents became in the model, kept for later queries: bounded in bytes, in float16."""
+"""A cache of documents' representations for later queries: bounded in bytes, in float16."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import torch
 
-# Beside the values: the key, the tensor's own object and what the dictionary keeps of both.
+# Memory per entry in addition to the values: the key, the tensor object, the dictionary's own.
 ENTRY_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """A document's `vectors`, [hidden] or [its tokens, hidden], to be multiplied by `scale`.
+    """A document's `vectors`, [hidden] or [tokens, hidden], to be multiplied by `scale`.
 
-    `tokens`: of the row that was run; `truncated`: whether the document was cut for it.
+    `tokens`: length of the document's row; `truncated`: whether the document was cut to fit it.
     """
 
     vectors: torch.Tensor
@@ -29,12 +29,12 @@ class Representation:
 
 
 def key_of(document: str) -> bytes:
-    """16 bytes; `document` is what the model reads, cut and cleaned, without lone surrogates."""
+    """A 16-byte key for `document`: text as the model reads it, without lone surrogates."""
     return hashlib.blake2b(document.encode(), digest_size=16).digest()
 
 
 class Representations:
-    """The least recently used go first once `max_bytes` is reached; 0 keeps nothing.
+    """An LRU cache of at most `max_bytes`; with 0 it keeps nothing.
 
     One thread may look up while another adds.
     """
@@ -51,7 +51,7 @@ class Representations:
         return self._max_bytes > 0
 
     def get_many(self, documents: Sequence[str]) -> list[Representation | None]:
-        """What is kept of each document."""
+        """The kept representation of each document, or None."""
         if not self.enabled:
             return [None] * len(documents)
         keys = [key_of(document) for document in documents]
@@ -65,10 +65,10 @@ class Representations:
     def make(
         self, vectors: torch.Tensor, *, tokens: int, truncated: bool, scaled: bool = False
     ) -> Representation:
-        """A representation of float32 `vectors`, rounded where representations are kept.
+        """Make a representation of float32 `vectors`, rounded to float16 if the cache is enabled.
 
-        New ones are rounded as well, so that a score is the same whether its document was known.
-        `scaled`: the vectors may have any length; else none is longer than 1.
+        It is rounded even before it is kept, so that a score does not depend on whether the
+        document was cached. `scaled`: vectors may have any norm; otherwise at most 1.
         """
         if not self.enabled:
             return Representation(vectors, 1.0, tokens, truncated)
@@ -77,7 +77,7 @@ class Representations:
         return Representation((vectors / scale).half(), scale, tokens, truncated)
 
     def put(self, document: str, representation: Representation) -> None:
-        """Keep it, unless it is not finite or larger than all the room."""
+        """Keep a representation, unless it has non-finite values or exceeds `max_bytes` alone."""
         size = _bytes(representation)
         if size > self._max_bytes or not bool(representation.vectors.isfinite().all()):
             return
@@ -92,11 +92,11 @@ class Representations:
                 self._counts["evictions"] += 1
 
     def count(self, *, hits: int, misses: int, saved_tokens: int) -> None:
-        """Documents of one request: known, run, and the tokens that the known ones have."""
+        """Count one request's documents: cached, run, and the tokens of the cached ones."""
         self._counts.update(hits=hits, misses=misses, saved_tokens=saved_tokens)
 
     def stats(self) -> dict[str, int]:
-        """Counts since the start, entries and bytes; empty where nothing is kept."""
+        """Counts since the start, current entries and bytes; empty if the cache is disabled."""
         if not self.enabled:
             return {}
         with self._lock:

@@ -1,4 +1,4 @@
-"""The nouns of scoring: what a model is, what goes in, what comes out."""
+"""The types of scoring: what a model is, its input and its output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from models.engine_stats import Figures
+from models.engine_stats import EngineStats
 from models.images import ImageDocument
 
 if TYPE_CHECKING:
@@ -17,31 +17,32 @@ Document = str | ImageDocument
 Activation = Literal["identity", "sigmoid", "clamp"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8", "8bit", "4bit"]
 LongDocument = Literal["truncate", "max_passage"]
+Backend = Literal["auto", "torch", "openvino", "mlx"]
 EMBEDDED = "embedded"
 
 
 class ModelLoadError(Exception):
-    """A model can't be loaded. The message says what was tried, where, and what to do."""
+    """A model cannot be loaded. The message says what was tried, where, and what to do."""
 
 
 class ScoringError(Exception):
-    """A loaded model gave no usable score (NaN logits, for example). Names the model."""
+    """A loaded model gave no usable score (NaN logits, for example). The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What a served model name stands for.
 
-    `source` is `embedded`, a Hugging Face model name, or a folder on disk. `max_length` is in
-    tokens, special tokens included; None takes the checkpoint's own. `family`, `template`: `auto`
-    takes them from the checkpoint's config. `dtype`: what is computed in; `8bit` and `4bit` are of
-    the weights, on MLX alone. `label`: the relevant one of a head with several,
-    by number or name. `layer`: where a layerwise model is read. `instruction`: the task, for
-    models that are prompted. `max_tokens_per_doc` cuts each document before it is scored;
-    `long_document` says what happens to one that is longer than the model reads.
-    `conversions`: a folder where models converted for OpenVINO are kept; None: nowhere.
-    `representation_cache_bytes`: how much of documents' representations is kept, for models that
-    have them.
+    `source`: `embedded`, a Hugging Face model name, or a folder on disk. `max_length`: in tokens,
+    including special tokens; None means the checkpoint's own. `family`, `template`: `auto` derives
+    them from the checkpoint's config. `backend`: the engine, one of `models.engines.ENGINES`, or
+    `auto`. `dtype`: the precision of the computation; `8bit` and `4bit` are precisions of the
+    weights, on MLX only. `label`: the relevant label of a head with several, by number or name.
+    `layer`: the layer at which a layerwise model is read. `instruction`: the task, for models with
+    a prompt. `max_tokens_per_doc`: each document is cut to it before scoring. `long_document`: what
+    happens to a document longer than the model reads. `conversions`: a folder for models converted
+    to OpenVINO; None keeps none. `representation_cache_bytes`: size of the cache of documents'
+    representations, for models that have them; 0 disables it.
     """
 
     name: str
@@ -56,7 +57,7 @@ class ModelSpec:
     token_budget: int | None = None
     batch_size: int | None = None
     threads: int | None = None
-    backend: Literal["auto", "torch", "openvino", "mlx"] = "torch"
+    backend: Backend = "torch"
     family: str = "auto"
     template: str = "auto"
     instruction: str | None = None
@@ -70,10 +71,10 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """What a request may ask of the scoring; None is the model's own setting.
+    """A request's options for scoring; None means the model's own setting.
 
-    `query_image`: an image, by URL or as a data URI, in place of the query's text. `explain`: the
-    reason for each score, from a model that gives one.
+    `query_image`: an image, as a URL or data URI, that replaces the query's text. `explain`: asks
+    for the reason for each score, from models that give one.
     """
 
     instruction: str | None = None
@@ -88,13 +89,13 @@ DEFAULTS = ScoreOptions()
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a loaded model turned out to be; plain data, safe to send between processes.
+    """Describes a loaded model. Plain data, safe to send between processes.
 
-    `listwise`: a document's score depends on the others in its request. `template` names the
-    prompt, where there is one, and `takes_instruction` says whether an instruction has a place
-    in it. `detail` is what else scores depend on: the label or layer that is read.
-    `whole_requests`: it cuts a request by itself, to what its provider takes in a call.
-    `explains`: it can give the reason for a score. `embeds`: it can hand out documents' vectors.
+    `listwise`: a document's score depends on the other documents of its request. `template`: the
+    name of the prompt, if there is one. `takes_instruction`: the prompt has a place for an
+    instruction. `detail`: what else scores depend on, such as the label or layer that is read.
+    `whole_requests`: the model itself splits a request into calls that its provider accepts.
+    `explains`: it can give the reason for a score. `embeds`: it can return documents' vectors.
     """
 
     name: str
@@ -124,10 +125,10 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One pair's raw score (before the activation) and the tokens that it took.
+    """One pair's raw score (before the activation) and its number of tokens.
 
-    `passages`: how many parts of the document were scored; the score is the best one's.
-    `explanation`: the reason for the score, where it was asked for.
+    `passages`: number of passages of the document that were scored; the score is the best one's.
+    `explanation`: the reason for the score, if it was asked for.
     """
 
     logit: float
@@ -139,9 +140,9 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """An image as a vision model takes it: pixels [patches, values], and how they lie.
+    """An image as input to a vision model: `pixels` [patches, values].
 
-    `grid` is (times, rows, columns) of patches.
+    `grid`: number of patches as (times, rows, columns).
     """
 
     pixels: Any
@@ -150,11 +151,11 @@ class Patches:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One row of token ids as the engine runs it, special tokens included.
+    """One row of token ids as the engine runs it, including special tokens.
 
-    `attended`: how many of the first tokens are attended to; None is all of them. `read`: the
-    positions whose hidden states are wanted, where a family reads hidden states; None is all.
-    `images`: what stands at the row's places for images, in their order.
+    `attended`: only this many of the first tokens are attended to; None means all. `read`: the
+    positions whose hidden states the family reads, if it reads hidden states; None means all.
+    `images`: the images for the row's image tokens, in order.
     """
 
     input_ids: Sequence[int]
@@ -169,10 +170,10 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A query and its documents after tokenising: the rows to run and what to read out.
+    """A query and its documents after tokenising.
 
-    `rows` are what the engine runs; `tokens[i]` and `truncated[i]` belong to document i.
-    `extra` is the family's own (where the query's row is, for example).
+    `rows` is what the engine runs; `tokens[i]` and `truncated[i]` describe document i. `extra` is
+    private to the family.
     """
 
     rows: Sequence[TokenRow]
@@ -182,12 +183,12 @@ class Encoded:
 
     @property
     def cost(self) -> int:
-        """Tokens that a forward pass of these rows takes, padding aside."""
+        """Tokens in a forward pass of these rows, excluding padding."""
         return sum(len(row) for row in self.rows)
 
 
 class Scorer(Protocol):
-    """A loaded model. `encode` may run in one thread while `forward` runs in another."""
+    """A loaded model. `encode` and `forward` may run at the same time in different threads."""
 
     @property
     def info(self) -> ModelInfo: ...
@@ -195,52 +196,57 @@ class Scorer(Protocol):
     def encode(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """Tokenise one query with its documents."""
+        """Tokenise a query and its documents."""
         ...
 
     @property
-    def figures(self) -> Figures:
-        """What the engine has run."""
+    def engine_stats(self) -> EngineStats:
+        """Counts and distributions of what the engine has run."""
         ...
 
     def find_budget(self) -> None:
-        """Find the token budget that is fastest on this machine; `info` has it."""
+        """Find the fastest token budget on this machine and put it into `info`."""
         ...
 
-    def stats(self) -> dict[str, int]:
-        """Hits, misses, saved_tokens, evictions, entries and bytes of the documents'
-        representations that are kept; empty where none are."""
+    def representation_stats(self) -> dict[str, int]:
+        """Statistics of the cache of documents' representations; empty if there is none.
+
+        They are hits, misses, saved_tokens, evictions, entries and bytes.
+        """
         ...
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        """Score several encoded requests together; one list of scores for each.
+        """Score several encoded requests in one batch; return a list of scores for each.
 
-        Raises ScoringError when a logit is not finite.
+        Raises ScoringError if a logit is not finite.
         """
         ...
 
     def score(
         self, query: str, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
-        """Encode and run in one call."""
+        """Encode and score in one call."""
         ...
 
     def encode_documents(
         self, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """Tokenise documents alone, for `embed`. Raises ScoringError unless `info.embeds`."""
+        """Tokenise documents without a query, for `embed`.
+
+        Raises ScoringError unless `info.embeds`.
+        """
         ...
 
     def embed(self, encoded: Encoded) -> Vectors:
-        """Vectors [documents, hidden] of what `encode_documents` gave, as they are compared."""
+        """Vectors [documents, hidden] of encoded documents, ready to be compared."""
         ...
 
 
 def relevance(logit: float, activation: Activation) -> float:
-    """The relevance score that a client sees for a raw score.
+    """Turn a raw score into the relevance score that a client sees.
 
-    `sigmoid` for cross-encoders with one label (sentence-transformers' default), `clamp`
-    to [0, 1] for mean cosine similarities, `identity` where the reference applies nothing.
+    `sigmoid` is for cross-encoders with one label (sentence-transformers' default), `clamp` to
+    [0, 1] for mean cosine similarities, `identity` for models whose reference applies nothing.
     """
     if activation == "sigmoid":
         if logit >= 0:

@@ -1,4 +1,4 @@
-"""Vectors as they go between processes: no torch."""
+"""The type of vectors passed between processes. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,16 +1,15 @@
-"""How a forward pass runs: the choice of an engine for a checkpoint's module."""
+"""How a forward pass runs: the engines, and the choice of one for a checkpoint."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Protocol
 
 from models.checkpoint import Checkpoint
-from models.engines import int8, mlx, openvino_engine
-from models.engines.base import CHECKED_TOKENS, Engine
-from models.engines.torch_engine import TorchEngine, choose_device
+from models.engines import mlx, openvino_engine, torch_engine
+from models.engines.base import CHECKED_TOKENS, Engine, EngineError, EngineRequest, Output
 from models.lengths import position_limit
 from models.types import ModelLoadError
 
@@ -19,118 +18,91 @@ __all__ = ["Engine", "engine_for"]
 logger = logging.getLogger(__name__)
 
 
+class EngineModule(Protocol):
+    """What each engine's module offers. It imports its library only inside these functions."""
+
+    # The engine's name in messages.
+    TITLE: str
+
+    def needed_for(self, request: EngineRequest) -> str | None:
+        """Why no other engine can run the checkpoint as the spec asks; None if others can."""
+        ...
+
+    def why_not(self, request: EngineRequest) -> str | None:
+        """Why the engine cannot run the checkpoint on this machine; None if it can.
+
+        With the backend `auto`, also why it is not chosen automatically.
+        """
+        ...
+
+    def build(self, request: EngineRequest) -> Engine:
+        """Load the checkpoint. Raises EngineError if another engine may still be able to."""
+        ...
+
+
+# By the spec's `backend`, in the order in which `auto` tries them.
+ENGINES: Mapping[str, EngineModule] = {
+    "mlx": mlx,
+    "openvino": openvino_engine,
+    "torch": torch_engine,
+}
+
+
 def engine_for(
     checkpoint: Checkpoint,
     make: Callable[[], Any],
-    output: str,
+    output: Output,
     *,
     types: str = "token_type_ids",
     portable: bool = False,
 ) -> Engine:
-    """The engine that the spec's `backend` names.
+    """Build the engine that the spec's `backend` names, or with `auto` the first that can run it.
 
-    `make` gives the torch module; MLX reads the weights by itself, and does not call it. `auto` is
-    MLX on Apple Silicon, OpenVINO on a processor where the module is `portable` (an encoder: no
-    cache of keys and values, no images), each where it is installed and has the architecture, else
-    torch. Raises ModelLoadError where the named one can't run it.
+    The parameters are described in EngineRequest. Raises ModelLoadError if the engine that the
+    spec names, or that its precision, device or weights need, cannot run the checkpoint.
     """
+    request = _request(checkpoint, make, output, types, portable)
     spec = checkpoint.spec
-    typed = types != "token_type_ids" or types in checkpoint.tokenizer.model_input_names
-    # A tokenizer may lack a pad token; what is padded is masked.
-    pads = (checkpoint.tokenizer.pad_token_id, getattr(checkpoint.config, "pad_token_id", None))
-    pad = next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0)
-    found = _mlx_engine(checkpoint, output, pad, typed)
-    if found is not None:
-        return found
-    make = cache(make)
-    reason = _why_not_openvino(checkpoint, portable)
-    only = spec.backend == "openvino" or spec.dtype == "int8"
-    if only and reason is not None:
-        raise ModelLoadError(f"{spec.source!r} can't run on OpenVINO: {reason}")
-    longest = position_limit(checkpoint.config) or CHECKED_TOKENS
-    if spec.backend != "torch" and reason is None:
-        try:
-            return openvino_engine.OpenVINOEngine(
-                spec,
-                make,
-                pad_token_id=pad,
-                output=output,
-                typed=typed,
-                longest=longest,
-                calibration=partial(int8.calibration_rows, checkpoint.tokenizer),
-                # Code that comes with a checkpoint is not part of its version.
-                version=None if spec.trust_remote_code else checkpoint.version,
-            )
-        except ModelLoadError:
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split())[:300]
-            if only:
-                raise ModelLoadError(
-                    f"{spec.source!r} could not be converted for OpenVINO: {text}; "
-                    "try RERANKER_BACKEND=torch"
-                ) from error
-            logger.warning("%s stays on torch, OpenVINO can't take it: %s", spec.name, text)
-    return TorchEngine(
-        make(),
-        spec,
-        pad_token_id=pad,
+    needs = {name: need for name, engine in ENGINES.items() if (need := engine.needed_for(request))}
+    needed = next(iter(needs), None)
+    if needed is not None and spec.backend not in ("auto", needed):
+        raise ModelLoadError(
+            f"{spec.source!r} can't run on {ENGINES[spec.backend].TITLE}: {needs[needed]}; set "
+            f"RERANKER_BACKEND={needed}"
+        )
+    named = needed if spec.backend == "auto" else spec.backend
+    for engine in ENGINES.values() if named is None else [ENGINES[named]]:
+        reason, cause = engine.why_not(request), None
+        if reason is None:
+            try:
+                return engine.build(request)
+            except EngineError as error:
+                reason, cause = str(error), error
+        if named is not None:
+            # torch runs everything, except what needs this engine.
+            hint = "; try RERANKER_BACKEND=torch" if cause is not None else ""
+            hint = f" ({needs[needed]})" if needed is not None else hint
+            raise ModelLoadError(
+                f"{spec.source!r} can't run on {engine.TITLE}: {reason}{hint}"
+            ) from cause
+        if cause is not None:
+            logger.warning("%s falls back from %s: %s", spec.name, engine.TITLE, reason)
+    raise ModelLoadError(f"no engine can run {spec.source!r}")
+
+
+def _request(
+    checkpoint: Checkpoint, make: Callable[[], Any], output: Output, types: str, portable: bool
+) -> EngineRequest:
+    tokenizer, config = checkpoint.tokenizer, checkpoint.config
+    # A tokenizer may lack a pad token. Any id will do then, because padding is masked.
+    pads = (tokenizer.pad_token_id, getattr(config, "pad_token_id", None))
+    return EngineRequest(
+        checkpoint=checkpoint,
+        make=cache(make),
         output=output,
         types=types,
-        typed=typed,
-        longest=longest,
+        portable=portable,
+        pad_token_id=next((int(pad) for pad in pads if isinstance(pad, int) and pad >= 0), 0),
+        typed=types != "token_type_ids" or types in tokenizer.model_input_names,
+        longest=position_limit(config) or CHECKED_TOKENS,
     )
-
-
-def _mlx_engine(checkpoint: Checkpoint, output: str, pad: int, typed: bool) -> Engine | None:
-    """MLX where the spec or the weights call for it, or where it is the fastest here."""
-    spec = checkpoint.spec
-    quantized = mlx.quantization_of(checkpoint) is not None
-    if quantized and spec.backend not in ("auto", "mlx"):
-        raise ModelLoadError(
-            f"{spec.source!r} has weights that MLX quantized, which {spec.backend} can't read; "
-            "set RERANKER_BACKEND=mlx"
-        )
-    named = spec.backend == "mlx" or (spec.backend == "auto" and spec.device == "mlx")
-    usual = spec.backend == "auto" and spec.device != "cpu" and mlx.apple_silicon()
-    usual = usual and spec.dtype != "int8"
-    if not (named or quantized or usual):
-        if spec.dtype in mlx.BITS:
-            raise ModelLoadError(
-                f"{spec.source!r} can be run in {spec.dtype} on MLX alone; set "
-                "RERANKER_BACKEND=mlx, or another RERANKER_QUANTIZATION"
-            )
-        return None
-    reason = mlx.why_not(checkpoint, output)
-    cause: Exception | None = None
-    if reason is None:
-        from models.engines.mlx.engine import MLXEngine
-
-        try:
-            return MLXEngine(checkpoint, pad_token_id=pad, output=output, typed=typed)
-        except Exception as error:
-            cause, reason = error, " ".join(str(error).split())[:300]
-            if not (named or quantized):
-                logger.warning("%s is not run on MLX: %s", spec.name, reason)
-    if named or quantized or spec.dtype in mlx.BITS:
-        raise ModelLoadError(f"{spec.source!r} can't run on MLX: {reason}") from cause
-    return None
-
-
-def _why_not_openvino(checkpoint: Checkpoint, portable: bool) -> str | None:
-    spec = checkpoint.spec
-    if spec.dtype == "int8" and spec.backend == "torch":
-        return "int8 needs it, and RERANKER_BACKEND asks for torch"
-    if not portable:
-        return "only encoders do"
-    if choose_device(spec.device).type != "cpu":
-        return "it runs on cpu only; see RERANKER_DEVICE"
-    if spec.dtype not in ("auto", "int8", *openvino_engine.PRECISIONS):
-        return f"it has no {spec.dtype}; see RERANKER_QUANTIZATION"
-    if spec.compile:
-        return "ENABLE_TORCH_COMPILE asks for torch"
-    if not openvino_engine.installed():
-        return "it is not installed: pip install 'rerank-serve[openvino]'"
-    if spec.dtype == "int8" and not int8.installed():
-        return "NNCF is not installed: pip install 'rerank-serve[int8]'"
-    return None

@@ -1,4 +1,4 @@
-"""What an engine is: token rows in, in micro-batches of like length; logits or states out."""
+"""The base class of engines: token rows in, logits or hidden states out."""
 
 from __future__ import annotations
 
@@ -9,50 +9,79 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from models.batching import plan
-from models.engine_stats import Figures
+from models.checkpoint import Checkpoint
+from models.engine_stats import EngineStats
 from models.types import TokenRow
 
 Ids = npt.NDArray[np.int64]
-# Times that a run may meet the end of the memory.
+# What an engine reads of a module's answer; see Engine.
+Output = Literal["logits", "last_hidden_state", "last_token"]
+# Out-of-memory errors that one run may recover from.
 MAX_HALVINGS = 5
-# Budgets that are tried, and the row that they are tried with.
+# Token budgets to try, by device.
 BUDGETS = {
     "cpu": (512, 1024, 2048, 4096),
     "mps": (2048, 4096, 8192, 16384),
     "cuda": (8192, 16384, 32768, 65536, 131072),
-    # MLX's name of its own.
+    # MLX's name for its device.
     "gpu": (2048, 4096, 8192, 16384, 32768),
 }
-# As torch says it, and as MLX does.
+# Messages of torch and of MLX.
 OUT_OF_MEMORY = (
     "out of memory",
     "Insufficient Memory",
     "Unable to allocate",
     "Attempting to allocate",
 )
+# Length of the rows that budgets are tried with.
 TYPICAL_TOKENS = 128
 FIND_LIMIT_S = 4.0
-# Budgets whose rates are so close do not differ by more than noise.
+# Relative difference below which two budgets count as equally fast.
 NOISE = 0.05
-# A micro-batch should not keep others waiting for longer than this, unless it pays.
+# A micro-batch should take no longer than this, unless a longer one is faster per token.
 SHORT_S = 0.15
-# Longer than half of ModernBERT's local attention, beyond which padding sees padding alone.
+# Longer than half of ModernBERT's local attention, where padding attends only to padding.
 CHECKED_TOKENS = 160
-# Of the largest answer, or of 1: a wrong way of running is off by far more.
+# Allowed error relative to the largest expected value, at least 1. Real mistakes are far larger.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05, "int8": 0.5}
 logger = logging.getLogger("ray.serve")
 Forward = Callable[[Sequence[TokenRow]], list[torch.Tensor]]
 
 
+class EngineError(Exception):
+    """An engine failed to load a checkpoint that it should be able to run; another one may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What an engine is chosen and built from.
+
+    `make` returns the torch module; it is loaded once however often it is called, and MLX reads
+    the weights itself instead. `types` is the module's name for a row's `type_ids`; `typed` says
+    whether rows have them. `portable`: the module is an encoder (no cache of keys and values, no
+    images). `longest`: the maximum number of tokens in a row.
+    """
+
+    checkpoint: Checkpoint
+    make: Callable[[], Any]
+    output: Output
+    types: str = "token_type_ids"
+    portable: bool = False
+    pad_token_id: int = 0
+    typed: bool = False
+    longest: int = CHECKED_TOKENS
+
+
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """A micro-batch as arrays [rows, longest]; `types` only where the rows have type ids."""
+    """A micro-batch as arrays [rows, longest]; `types` is None if rows have no type ids."""
 
     ids: Ids
     mask: Ids
@@ -60,12 +89,12 @@ class Padded:
 
     @property
     def arrays(self) -> list[Ids]:
-        """What there is, in the order of a module's inputs."""
+        """The arrays that are present, in the order of a module's inputs."""
         return [self.ids, self.mask] + ([] if self.types is None else [self.types])
 
 
 def pad(rows: Sequence[TokenRow], pad_token_id: int) -> Padded:
-    """Rows filled up on their right."""
+    """Pad rows on the right."""
     shape = (len(rows), max(len(row) for row in rows))
     ids = np.full(shape, pad_token_id, dtype=np.int64)
     mask = np.zeros(shape, dtype=np.int64)
@@ -79,17 +108,18 @@ def pad(rows: Sequence[TokenRow], pad_token_id: int) -> Padded:
 
 
 def difference(found: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> float:
-    """The largest difference, as a share of the largest value expected or of 1."""
+    """The largest difference, relative to the largest expected value or 1."""
     pairs = list(zip(found, expected, strict=True))
     largest = max(float(wanted.abs().max()) for _, wanted in pairs)
     return max(float((got - wanted).abs().max()) for got, wanted in pairs) / max(largest, 1.0)
 
 
 class Engine(ABC):
-    """Runs rows through a module; `output` names what is read of its answer.
+    """Runs rows through a module and reads its `output`.
 
-    `logits`: one vector of labels for each row. `last_hidden_state`: one vector for each token,
-    or for each position in `row.read`. `last_token`: the hidden state at each row's last token.
+    `logits`: for each row one vector [labels]. `last_hidden_state`: for each row the hidden states
+    [tokens, hidden], or only those at the positions in `row.read`. `last_token`: the hidden state
+    of each row's last token, [hidden].
     """
 
     name: str
@@ -98,24 +128,25 @@ class Engine(ABC):
     token_budget: int
     pad_token_id: int
     max_rows: int | None
-    # Whether the module takes type ids.
+    # Whether rows have type ids.
     typed: bool
-    # Whether rows lie end to end, so that no row is padded to another's length.
+    # Whether rows are packed end to end, without padding.
     packs: bool = False
 
     @cached_property
-    def figures(self) -> Figures:
-        """What was run so far."""
-        return Figures()
+    def stats(self) -> EngineStats:
+        """Counts and distributions of what was run."""
+        return EngineStats()
 
     def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
-        """For each row, in order: logits [labels], or hidden states [tokens, hidden] or [hidden].
+        """Run all rows in micro-batches; return each row's output in float32, in order.
 
-        All in float32. `prefix`: token ids that stand before every row of a causal model; its
-        keys and values are computed once. Raises ValueError where the engine takes none.
+        `prefix`: token ids before every row of a causal model, whose keys and values are computed
+        once. Raises ValueError if the engine supports no prefix. On an out-of-memory error the
+        token budget is halved and the remaining rows are run again, up to MAX_HALVINGS times.
         """
         forward = self._prepare(prefix)
-        # A row costs its attention to the prefix too.
+        # Attention to the prefix counts towards a row's cost.
         lengths = [len(prefix) + len(row) for row in rows]
         outputs: dict[int, torch.Tensor] = {}
         for halving in range(MAX_HALVINGS + 1):
@@ -134,29 +165,30 @@ class Engine(ABC):
         return [outputs[i] for i in range(len(rows))]
 
     def _timed(self, forward: Forward, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
-        """A micro-batch's outputs; each engine has them in the processor's memory by then."""
+        """Run a micro-batch and record it. Outputs are in CPU memory, so the time is complete."""
         started = perf_counter()
         found = forward(rows)
         seconds = perf_counter() - started
         tokens = sum(map(len, rows))
         packed = self.packs and all(row.attended is None for row in rows)
         padding = 0 if packed else len(rows) * max(map(len, rows)) - tokens
-        self.figures.add(rows=len(rows), tokens=tokens, padding=padding, seconds=seconds)
+        self.stats.add(rows=len(rows), tokens=tokens, padding=padding, seconds=seconds)
         return found
 
     def _shrink(self) -> None:
-        """Half the budget from now on: what did not fit once will not fit again."""
+        """Halve the budget for good: what did not fit once will not fit later."""
         self.token_budget = max(1, self.token_budget // 2)
-        self.figures.out_of_memory()
+        self.stats.out_of_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        logger.warning("out of memory: the token budget is %d from now on", self.token_budget)
+        logger.warning("out of memory: token budget reduced to %d", self.token_budget)
 
     def find_budget(self, longest: int, limit_s: float = FIND_LIMIT_S) -> None:
-        """Set the token budget to the one with the most tokens a second, within `limit_s`.
+        """Set the token budget to the one with the most tokens per second, within `limit_s`.
 
-        `longest`: tokens that a row may have. Of budgets that are equally fast it is the largest
-        that is short, since rows shorter than those tried here gain by company; else the smallest.
+        `longest`: the maximum row length in tokens. Of equally fast budgets it is the largest whose
+        micro-batch takes at most SHORT_S, because rows shorter than those tried here benefit from
+        larger batches; if there is none, the smallest.
         """
         length = min(longest, TYPICAL_TOKENS)
         row = TokenRow([self.pad_token_id] * length, [0] * length if self.typed else None)
@@ -168,16 +200,16 @@ class Engine(ABC):
             self.run(rows)
             took, now = self._time(rows, deadline)
             if self.token_budget != budget:
-                break  # it does not fit
+                break  # out of memory
             found[budget] = (len(rows) * len(row) / took, took)
-            # The next one takes twice as long, three times over.
+            # The next one takes twice as long, and runs three times.
             if now + 6 * took > deadline:
                 break
         if found:
             self.token_budget = _best(found)
 
     def _time(self, rows: Sequence[TokenRow], deadline: float) -> tuple[float, float]:
-        """Seconds of the faster of two runs, or of one where time is short; and the time now."""
+        """Seconds of the faster of two runs (one if time is short), and the current time."""
         times: list[float] = []
         now = time.monotonic()
         while not times or (len(times) < 2 and now + times[0] < deadline):
@@ -188,29 +220,29 @@ class Engine(ABC):
         return min(times), now
 
     def run_once(self, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
-        """As `run`; equal rows are run once (chunks of one request share their query)."""
+        """As `run`, but equal rows are run once: chunks of one request share their query."""
         unique = {(tuple(row.input_ids), row.attended): row for row in rows}
         place = {key: i for i, key in enumerate(unique)}
         outputs = self.run(list(unique.values()))
         return [outputs[place[tuple(row.input_ids), row.attended]] for row in rows]
 
     def head(self, rows: Sequence[int]) -> torch.Tensor | None:
-        """Rows of a decoder's last layer, [rows, hidden], where the engine read the weights."""
+        """Rows of a decoder's output layer, [rows, hidden]; None if torch read the weights."""
         return None
 
     @abstractmethod
     def _prepare(self, prefix: Sequence[int]) -> Forward:
-        """A function that runs one micro-batch after the prefix."""
+        """Return a function that runs one micro-batch after the prefix."""
 
 
 def _best(found: Mapping[int, tuple[float, float]]) -> int:
-    """The budget to take, by each one's tokens a second and seconds."""
+    """Choose among budgets, given (tokens per second, seconds per micro-batch) of each."""
     enough = max(rate for rate, _ in found.values()) * (1 - NOISE)
     fast = [budget for budget, (rate, _) in found.items() if rate >= enough]
     return max((budget for budget in fast if found[budget][1] <= SHORT_S), default=min(fast))
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # mps and MLX say it by a plain RuntimeError.
+    # mps and MLX raise a plain RuntimeError.
     said = any(words in str(error) for words in OUT_OF_MEMORY)
     return said or isinstance(error, torch.OutOfMemoryError)

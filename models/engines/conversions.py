@@ -1,4 +1,4 @@
-"""Converted models on disk, so that a later start need not read and convert the checkpoint."""
+"""Converted models kept on disk, so that later starts skip the conversion."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 logger = logging.getLogger("ray.serve")
 
-# Beyond these many bytes the conversions that were not read for the longest time go.
+# Beyond this size the least recently read conversions are deleted.
 MAX_BYTES = 16 * 2**30
 MODEL = "model.xml"
 
 
 class Conversions:
-    """A folder of converted models, each under a key of all that it depends on."""
+    """A folder of converted models, each under a hash of everything that it depends on."""
 
     def __init__(self, folder: str | Path, max_bytes: int = MAX_BYTES) -> None:
         self._folder = Path(folder).expanduser()
@@ -29,26 +29,26 @@ class Conversions:
 
     @staticmethod
     def key(parts: Mapping[str, Any]) -> str:
-        """A name for the conversion of a checkpoint that `parts` describe."""
+        """The key of a conversion that depends on `parts`."""
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def read(self, key: str, load: Callable[[Path], Any]) -> Any:
-        """What `load` makes of the kept file; None where there is none that can be read."""
+        """Load a kept model with `load`; return None if there is none or it cannot be read."""
         place = self._folder / key
         if not (place / MODEL).is_file():
             return None
         try:
             model = load(place / MODEL)
             os.utime(place)
-        except Exception as error:  # converted anew instead
-            logger.warning("the converted model in %s can't be read: %s", place, error)
+        except Exception as error:  # it is converted again
+            logger.warning("cannot read the converted model in %s: %s", place, error)
             shutil.rmtree(place, ignore_errors=True)
             return None
         return model
 
     def write(self, key: str, save: Callable[[Path], None]) -> None:
-        """Keep what `save` writes to the path that it is given; a full disk is no failure."""
+        """Keep the model that `save` writes to the given path. Errors are only logged."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._aside() as place:
@@ -57,11 +57,11 @@ class Conversions:
                     os.replace(place, self._folder / key)
             self._make_room(key)
         except Exception as error:
-            logger.warning("the converted model is not kept in %s: %s", self._folder, error)
+            logger.warning("cannot keep the converted model in %s: %s", self._folder, error)
 
     @contextmanager
     def _aside(self) -> Iterator[Path]:
-        # Another start may write the same: each is whole when it gets its name.
+        # Renamed when complete, because another process may write the same conversion.
         place = Path(tempfile.mkdtemp(dir=self._folder, prefix=".new-"))
         try:
             yield place

@@ -1,4 +1,4 @@
-"""Weights and activations in 8 bits, by NNCF's post-training quantization, for OpenVINO."""
+"""Quantizes weights and activations to 8 bits for OpenVINO: NNCF, post-training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 from models.engines.base import pad
 from models.types import TokenRow
 
-# Ranges of activations are taken from these many pairs; more change little.
+# Number of pairs that ranges of activations are taken from; more make little difference.
 PAIRS, BATCH = 64, 4
 MAX_TOKENS = 192
-# Prose that is on every machine: what the standard library says of itself.
+# Modules whose docstrings serve as text, because they are on every machine.
 SOURCES = ("argparse", "asyncio", "email.message", "http.client", "json", "logging", "pathlib")
 
 
@@ -27,7 +27,7 @@ def installed() -> bool:
 
 
 def calibration_rows(tokenizer: Any) -> list[TokenRow]:
-    """Rows of a query and a document, of many lengths."""
+    """Rows of a query and a document, in many lengths."""
     rows = []
     for name, text in _documents():
         encoded = tokenizer(name, text, truncation=True, max_length=MAX_TOKENS)
@@ -47,14 +47,14 @@ def _documents() -> Iterator[tuple[str, str]]:
 
 
 def quantize(model: Any, rows: Sequence[TokenRow], pad_token_id: int) -> Any:
-    """The OpenVINO model with its multiplications in 8 bits, calibrated on `rows`."""
-    os.environ.setdefault("NNCF_CI", "1")  # else it reports its use
+    """Quantize an OpenVINO model's multiplications to 8 bits, calibrated on `rows`."""
+    os.environ.setdefault("NNCF_CI", "1")  # otherwise it reports its use
     import nncf
 
     nncf.set_log_level(logging.ERROR)
     ordered = sorted(rows, key=len)
     parts = [ordered[i : i + BATCH] for i in range(0, len(ordered), BATCH)]
-    # Its progress bars go to standard output.
+    # NNCF prints progress bars to standard output.
     with contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(
             model,

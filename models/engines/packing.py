@@ -1,8 +1,7 @@
-"""Rows end to end in one sequence, without padding, through a transformers module.
+"""Packs rows end to end into one sequence, without padding, for a transformers module.
 
-Linear layers see each token once; attention is told where rows begin. It reaches every module
-whose attention goes through transformers' attention interface, which the engine finds out by
-comparing with padded rows.
+Linear layers see each token once; attention gets the rows' boundaries. This works for every module
+that uses transformers' attention interface. The engine finds out by comparing with padded rows.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ Past = list[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass
 class Packing:
-    """Where rows lie in the packed sequence. `past`: keys and values that stand before each row.
+    """The positions of rows in the packed sequence.
 
-    `widths`: the tokens that each row takes up, its length or a few more. `reached`: whether an
-    attention layer was told.
+    `past`: keys and values before each row. `widths`: the number of tokens that each row takes up,
+    its length or a few more. `reached`: set once an attention layer has received the packing.
     """
 
     lengths: Sequence[int]
@@ -39,18 +38,18 @@ class Packing:
     reached: bool = False
 
     def __post_init__(self) -> None:
-        # On a processor an attention call for each length costs more than a little padding.
+        # On a CPU one attention call per length costs more than a little padding.
         exact = self.device.type == "cuda"
         self.widths = self.lengths if exact else common_widths(self.lengths)
 
     @property
     def before(self) -> int:
-        """Tokens that stand before each row."""
+        """Number of tokens before each row."""
         return self.past[0][0].shape[2] if self.past else 0
 
     @cached_property
     def places(self) -> torch.Tensor:
-        """Of each token, its index in the padded rows laid end to end."""
+        """Each token's index in the flattened padded rows; [tokens]."""
         longest = max(self.lengths)
         parts = [
             torch.arange(i * longest, i * longest + width) for i, width in enumerate(self.widths)
@@ -59,15 +58,16 @@ class Packing:
 
     @cached_property
     def positions(self) -> torch.Tensor:
-        """Of each token, its position in its row, from `before`; [1, tokens]."""
+        """Each token's position in its row, counted from `before`; [1, tokens]."""
         parts = [torch.arange(self.before, self.before + width) for width in self.widths]
         return torch.cat(parts)[None].to(self.device)
 
     @cached_property
     def runs(self) -> list[tuple[int, int, int, torch.Tensor | None]]:
-        """First token, rows, width, and what tells padding, of each run of rows of one width.
+        """Runs of rows of the same width: (first token, number of rows, width, mask).
 
-        That is [rows, 1, 1, before + width], True for a row's own tokens; None where all are.
+        The mask is [rows, 1, 1, before + width], True for a row's own tokens and False for
+        padding; None if there is no padding.
         """
         found, first, row = [], 0, 0
         for width, group in groupby(self.widths):
@@ -87,7 +87,7 @@ class Packing:
 
     @cached_property
     def key_ends(self) -> torch.Tensor:
-        """The same with what stands before each row."""
+        """The same, including the tokens before each row."""
         return self._ends(self.before)
 
     def _ends(self, more: int) -> torch.Tensor:
@@ -96,7 +96,7 @@ class Packing:
 
     @cached_property
     def key_places(self) -> torch.Tensor:
-        """Of each row's keys, their index in what stands before followed by the packed rows."""
+        """Index of each row's keys in the sequence of `past` followed by the packed rows."""
         parts, first = [], self.before
         for length in self.lengths:
             parts += [torch.arange(self.before), torch.arange(first, first + length)]
@@ -105,7 +105,7 @@ class Packing:
 
 
 def common_widths(lengths: Sequence[int]) -> list[int]:
-    """A width for each row, shared by rows next to each other that are nearly as long."""
+    """A width for each row; neighbouring rows of similar length share one."""
     widths: list[int] = []
     for length in lengths:
         last = widths[-1] if widths else 0
@@ -115,13 +115,13 @@ def common_widths(lengths: Sequence[int]) -> list[int]:
 
 
 class Packed(torch.nn.Module):
-    """A base module that takes padded rows and gives padded states, and packs in between."""
+    """Wraps a base module: padded rows in, padded states out, packed in between."""
 
     def __init__(self, base: Any) -> None:
         super().__init__()
         self.base = base
         embeddings: Any = getattr(base, "embeddings", None)
-        # RoBERTa's kind counts positions from the padding token's id, over tokens that are not it.
+        # RoBERTa-like models number positions from the padding id, over tokens other than padding.
         counts = hasattr(embeddings, "create_position_ids_from_input_ids")
         self._padding_id: int | None = embeddings.padding_idx if counts else None
 
@@ -173,12 +173,12 @@ def _attention(
     packing: Packing | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """`query`, `key`, `value` are [1, heads, tokens, head size] where rows are packed."""
+    """Attention function for transformers; packed inputs are [1, heads, tokens, head size]."""
     if packing is None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return output, None
     if any(options.get(name) is not None for name in ("softcap", "s_aux", "position_bias")):
-        raise ValueError("packed attention has no caps, sinks or position biases")
+        raise ValueError("packed attention supports no caps, sinks or position biases")
     packing.reached = True
     causal = options.get("is_causal")
     causal = bool(getattr(module, "is_causal", False) if causal is None else causal)
@@ -198,7 +198,7 @@ def _by_runs(
     window: int | None,
     scaling: float | None,
 ) -> torch.Tensor:
-    """Rows of one width at once: few calls, and next to no padding."""
+    """Attention for each run of rows of one width: few calls and little padding."""
     outputs = []
     for first, count, width, own in packing.runs:
         query, key, value = (
@@ -215,7 +215,7 @@ def _by_runs(
             )
         mask = _mask(width, packing.before, causal, window, query.device)
         if own is not None and not causal:
-            # Padding attends to all: what sees nothing is not a number, and would spread.
+            # Padding attends to everything: attention to nothing gives NaN, which would spread.
             padding = ~own[..., packing.before :].transpose(-1, -2)
             mask = own if mask is None else (mask & own) | padding
         output, _ = sdpa_attention_forward(
@@ -228,9 +228,9 @@ def _by_runs(
 def _mask(
     length: int, before: int, causal: bool, window: int | None, device: torch.device
 ) -> torch.Tensor | None:
-    """[1, 1, length, before + length], True where a token attends; None where SDPA knows by itself.
+    """[1, 1, length, before + length], True where a token attends; None if SDPA needs no mask.
 
-    `window` counts as transformers hands it to FlashAttention: the token itself included.
+    `window` is counted as in transformers' FlashAttention: including the token itself.
     """
     wide = window is None or before + length <= window
     if wide and not (causal and before):
@@ -254,7 +254,7 @@ def _on_cuda(
     window: int | None,
     scaling: float | None,
 ) -> torch.Tensor:
-    """All rows at once, by FlashAttention for rows of many lengths."""
+    """All rows in one call of FlashAttention for rows of different lengths."""
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = (tensor[0].transpose(0, 1) for tensor in heads)
@@ -283,14 +283,14 @@ def _on_cuda(
 
 
 def _no_mask(*args: Any, attention_mask: torch.Tensor | None = None, **options: Any) -> Any:
-    """Packed rows come without a mask, padded ones with one."""
+    """Mask function for transformers: none for packed rows, SDPA's for padded ones."""
     if attention_mask is None:
         return None
     return sdpa_mask(*args, attention_mask=attention_mask, **options)
 
 
 def pack(module: Any) -> Any:
-    """The module, or one around it, that also takes `packing`; one that does is left as it is."""
+    """Return the module, or a wrapper around it, with support for `packing`."""
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, _no_mask)
     base = module.base_model
@@ -304,7 +304,7 @@ def pack(module: Any) -> Any:
 
 
 def unpack(module: Any) -> Any:
-    """What `pack` was given, as it was."""
+    """Undo `pack`."""
     packed = module if isinstance(module, Packed) else module.base_model
     if not isinstance(packed, Packed):
         return module

@@ -9,18 +9,42 @@ from typing import Any
 
 import torch
 
-from models.engines.base import CHECKED_TOKENS, TOLERANCE, Engine, Forward, difference, pad
+from models.engines.base import (
+    CHECKED_TOKENS,
+    TOLERANCE,
+    Engine,
+    EngineRequest,
+    Forward,
+    difference,
+    pad,
+)
 from models.engines.packing import Packing, Past, pack, unpack
-from models.types import ModelLoadError, ModelSpec, TokenRow
+from models.types import ModelLoadError, TokenRow
 
 logger = logging.getLogger("ray.serve")
-# Of the largest answer, or of 1, in float32.
+# As base.TOLERANCE, for packed rows in float32.
 PACKED_TOLERANCE = 1e-4
 DEFAULT_BUDGET = {"cpu": 2048, "mps": 8192, "cuda": 65536}
+TITLE = "torch"
+
+
+def needed_for(request: EngineRequest) -> str | None:
+    """None: nothing needs torch."""
+    return None
+
+
+def why_not(request: EngineRequest) -> str | None:
+    """None: torch runs every checkpoint that a family reads."""
+    return None
+
+
+def build(request: EngineRequest) -> Engine:
+    """Load the module. Its errors are the checkpoint's, since no other engine is left to try."""
+    return TorchEngine(request)
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto` is cuda, then mps, then cpu. Raises ModelLoadError for a device that is not here."""
+    """`auto` takes cuda, then mps, then cpu. Raises ModelLoadError for an absent device."""
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -31,14 +55,18 @@ def choose_device(wanted: str) -> torch.device:
     if not present.get(wanted.split(":")[0], False):
         here = [name for name, is_here in present.items() if is_here]
         raise ModelLoadError(
-            f"the device {wanted!r} is not available here; RERANKER_DEVICE may be auto, "
-            f"{', '.join(here)}"
+            f"the device {wanted!r} is not available here; set RERANKER_DEVICE to auto or "
+            f"{' or '.join(here)}"
         )
     return torch.device(wanted)
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies it, float16 on mps, else float32."""
+    """The dtype to compute in.
+
+    `auto` is float16 on mps, otherwise bfloat16 if the hardware multiplies it; if not, float16 on
+    cuda and float32 on cpu.
+    """
     if wanted != "auto":
         dtype: torch.dtype = getattr(torch, wanted)
         return dtype
@@ -50,31 +78,21 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def _cpu_multiplies_bf16() -> bool:
-    # The probes are private to torch and not in every build.
+    # These functions are private to torch and missing from some builds.
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in probes)
 
 
 class TorchEngine(Engine):
-    """Runs rows through a torch module. `types` is the module's name for a row's `type_ids`.
+    """Runs rows through a torch module.
 
-    Rows are packed end to end where the module's attention allows it, else padded.
+    Rows are packed end to end if the module's attention allows it, otherwise padded.
     """
 
     name = "torch"
 
-    def __init__(
-        self,
-        module: Any,
-        spec: ModelSpec,
-        *,
-        pad_token_id: int,
-        output: str,
-        types: str = "token_type_ids",
-        typed: bool = False,
-        longest: int = CHECKED_TOKENS,
-    ) -> None:
-        """`longest`: tokens that a row may have."""
+    def __init__(self, request: EngineRequest) -> None:
+        spec, module = request.checkpoint.spec, request.make()
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         device = choose_device(spec.device)
@@ -82,44 +100,45 @@ class TorchEngine(Engine):
         self.device = str(device)
         self.dtype = str(dtype).removeprefix("torch.")
         self.token_budget = spec.token_budget or DEFAULT_BUDGET[device.type]
-        self.pad_token_id = pad_token_id
+        self.pad_token_id = request.pad_token_id
         self.max_rows = spec.batch_size
-        self._output = output
-        self._types = types
-        self.typed = typed
+        self._output = request.output
+        self._types = request.types
+        self.typed = request.typed
         self._module: Any = module.eval()
-        if not spec.compile and self._may_pack(module, types):
-            # In float32, as it was loaded: lower precision would hide a small mistake.
+        if not spec.compile and self._may_pack(module):
+            # Checked in float32, as loaded: lower precision would hide small mistakes.
             self._device = torch.device("cpu")
-            self._pack(longest, PACKED_TOLERANCE)
+            self._pack(request.longest, PACKED_TOLERANCE)
         self._device = device
         self._module = self._module.to(device=device, dtype=dtype)
         if self.packs and device.type == "cuda":
-            self._pack(longest, TOLERANCE[self.dtype])
+            self._pack(request.longest, TOLERANCE[self.dtype])
         if spec.compile:
             self._module = torch.compile(self._module, dynamic=True)
 
-    def _may_pack(self, module: Any, types: str) -> bool:
-        """FlashAttention knows half precisions alone, and mps was never tried."""
+    def _may_pack(self, module: Any) -> bool:
+        """On cuda only in half precision, which FlashAttention needs; mps is untested."""
         device = self.device.split(":")[0]
         fast = device == "cpu" or (device == "cuda" and self.dtype in ("bfloat16", "float16"))
-        return fast and hasattr(module, "set_attn_implementation") and types == "token_type_ids"
+        plain = self._types == "token_type_ids"
+        return fast and plain and hasattr(module, "set_attn_implementation")
 
     def _pack(self, longest: int, tolerance: float) -> None:
-        """Pack rows from now on, where the answers stay those of padded rows."""
+        """Pack rows from now on, if outputs stay the same as with padded rows."""
         try:
             self._module = pack(self._module)
             off = max(map(self._packing_error, self._checks(longest)))
             if not off < tolerance:
-                raise RuntimeError(f"packed rows' answers differ by {off:.2%}")
+                raise RuntimeError(f"outputs of packed rows differ by {off:.2%}")
             self.packs = True
         except Exception as error:
             self.packs = False
             self._module = unpack(self._module)
-            logger.info("rows are padded: %s", " ".join(str(error).split())[:300])
+            logger.info("rows are padded, not packed: %s", " ".join(str(error).split())[:300])
 
     def _checks(self, longest: int) -> list[tuple[list[int], list[TokenRow]]]:
-        """Prefixes, and rows after them: some of one length, and some longer than a window."""
+        """Prefixes with rows to try: several of one length, and one longer than a window."""
         windows = ("sliding_window", "local_attention")
         windowed = any(getattr(self._module.config, name, None) for name in windows)
         lengths = (min(longest, CHECKED_TOKENS if windowed else 24), 4, 4, 3)
@@ -173,13 +192,13 @@ class TorchEngine(Engine):
             more = {"past_key_values": _repeat(past, len(rows)), "use_cache": True}
         answer = self._module(**{name: self._moved(t) for name, t in inputs.items()}, **more)
         if packing is not None and not packing.reached:
-            raise RuntimeError("the module does not hand packing on to its attention")
+            raise RuntimeError("the module does not pass `packing` on to its attention")
         return self._read(answer, rows)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         if self._device.type != "cuda":
             return tensor.to(self._device)
-        # From pinned memory the copy does not wait for the work before it.
+        # A copy from pinned memory does not wait for earlier work on the GPU.
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def _read(self, answer: Any, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
@@ -196,7 +215,7 @@ class TorchEngine(Engine):
 
 
 def _repeat(past: Past, rows: int) -> Any:
-    """A cache in which every row has the prefix's keys and values; views, until it grows."""
+    """A cache that gives every row the prefix's keys and values, as views."""
     from transformers import DynamicCache
 
     return DynamicCache([(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in past])

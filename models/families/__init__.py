@@ -1,1 +1,1 @@
-"""How a kind of checkpoint is prompted, tokenised, and read out."""
+"""How each kind of checkpoint is prompted, tokenised and read out."""

@@ -1,4 +1,4 @@
-"""What the families share: what they say of themselves, clean text, scores that are numbers."""
+"""The base class of families: model info, text cleaning, tokenising, checked scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.engine_stats import Figures
+from models.engine_stats import EngineStats
 from models.engines import Engine
 from models.text import normalize, well_formed
 from models.types import (
@@ -26,7 +26,7 @@ from models.vectors import Vectors
 
 
 class Family(ABC):
-    """A loaded model: text to token rows, outputs to scores."""
+    """A loaded model: turns text into token rows, and the engine's outputs into scores."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class Family(ABC):
         )
 
     @property
-    def figures(self) -> Figures:
-        """What the engine has run."""
-        return self._engine.figures
+    def engine_stats(self) -> EngineStats:
+        """Counts and distributions of what the engine has run."""
+        return self._engine.stats
 
     def find_budget(self) -> None:
-        """Find the token budget that is fastest here; `info` has it."""
+        """Find the fastest token budget on this machine and put it into `info`."""
         self._engine.find_budget(self.info.max_length)
         self.info = replace(self.info, token_budget=self._engine.token_budget)
 
@@ -74,37 +74,37 @@ class Family(ABC):
     def encode(
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """Tokenise one query with its documents."""
+        """Tokenise a query and its documents."""
 
     @abstractmethod
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        """Scores of each encoded request. Raises ScoringError for one that is not finite."""
+        """Score each encoded request. Raises ScoringError if a score is not finite."""
 
-    def stats(self) -> dict[str, int]:
-        """What is kept of documents; empty where nothing is."""
+    def representation_stats(self) -> dict[str, int]:
+        """Statistics of the cache of documents' representations; empty if there is none."""
         return {}
 
     def score(
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> list[Score]:
-        """Encode and run in one call."""
+        """Encode and score in one call."""
         return self.forward([self.encode(query, documents, options)])[0]
 
     def encode_documents(
         self, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """Tokenise documents alone. Raises ScoringError where the model has no embeddings."""
+        """Tokenise documents without a query. Raises ScoringError if the model does not embed."""
         raise ScoringError(f"{self.info.name} gives no embeddings")
 
     def embed(self, encoded: Encoded) -> Vectors:
-        """Vectors [documents, hidden]. Raises ScoringError where the model has no embeddings."""
+        """Vectors [documents, hidden]. Raises ScoringError if the model does not embed."""
         raise ScoringError(f"{self.info.name} gives no embeddings")
 
     def _clean(self, text: str) -> str:
         return normalize(text) if self.info.normalize_text else well_formed(text)
 
     def _tokenize(self, texts: Sequence[str], **options: Any) -> tuple[list[TokenRow], list[bool]]:
-        """Rows, and which of the texts were cut; a text without any token is one padding token."""
+        """Rows, and which texts were truncated. A text without tokens becomes a padding token."""
         if not texts:
             return [], []
         full = self._tokenizer(list(texts), **options)
@@ -115,16 +115,16 @@ class Family(ABC):
             else TokenRow([self._engine.pad_token_id], [0] if types is not None else None)
             for i, ids in enumerate(full["input_ids"])
         ]
-        # The fast tokenizer keeps what it cut off beside each encoding.
+        # A fast tokenizer keeps the truncated part beside each encoding.
         return rows, [bool(encoding.overflowing) for encoding in full.encodings]
 
     def _tokenize_pairs(
         self, query: str, documents: Sequence[str], max_length: int
     ) -> tuple[list[TokenRow], list[bool]]:
-        """Rows of query and document, the longer of the two cut first; the query is read once.
+        """Rows of query and document, and which were truncated, the longer text first.
 
-        What `tokenizer([query] * n, documents, truncation="longest_first")` gives, without
-        tokenising the query n times, and without offsets, which nobody reads.
+        The same as `tokenizer([query] * n, documents, truncation="longest_first")`, but without
+        tokenising the query n times and without computing offsets, which nobody reads.
         """
         backend = self._tokenizer.backend_tokenizer
         backend.no_padding()
@@ -143,14 +143,14 @@ class Family(ABC):
         return rows, [bool(pair.overflowing) for pair in pairs]
 
     def _ids(self, text: str) -> list[int]:
-        """Token ids of a piece of a prompt, without special tokens around it."""
+        """Token ids of a part of a prompt, without added special tokens."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def _scores(self, values: Sequence[float], encoded: Encoded) -> list[Score]:
         if not all(map(math.isfinite, values)):
             raise ScoringError(
-                f"{self.info.name} gave a score that is not finite; try "
+                f"{self.info.name} returned a score that is not finite; try "
                 "RERANKER_QUANTIZATION=fp32, or check the checkpoint's weights"
             )
         parts = zip(values, encoded.tokens, encoded.truncated, strict=True)

@@ -1,8 +1,8 @@
-"""Bi-encoders: query and document are embedded apart, each as one vector.
+"""Bi-encoders: query and document are embedded separately, each as one vector.
 
-A folder of sentence-transformers (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019): an encoder,
-a pooling of its token embeddings, dense layers and normalisation where the folder has them, and
-the prompts that its config names for queries and documents.
+Reads sentence-transformers folders (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019): an encoder,
+a pooling of its token embeddings, optional dense layers and normalisation, and the prompts that
+the config gives for queries and documents.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from models.vectors import Vectors
 
 Layer = Callable[[torch.Tensor], torch.Tensor]
 
-# [tokens, hidden] of one text to [hidden], by sentence-transformers' names.
+# By sentence-transformers' names: one text's [tokens, hidden] to [hidden].
 POOLINGS: dict[str, Layer] = {
     "cls": lambda tokens: tokens[0],
     "max": lambda tokens: tokens.amax(dim=0),
@@ -41,7 +41,7 @@ POOLINGS: dict[str, Layer] = {
     "weightedmean": lambda tokens: _weighted_mean(tokens),
     "lasttoken": lambda tokens: tokens[-1],
 }
-# How versions before 6 wrote them, in the order in which several are joined.
+# Names in versions before 6, in the order in which several poolings are concatenated.
 _OLD_NAMES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -50,7 +50,7 @@ _OLD_NAMES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-# The encoder's settings; the first name is today's, early versions named the file by the model.
+# Files with the encoder's settings: the current name first, then early ones, named by model.
 _SETTINGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -66,7 +66,7 @@ _ACTIVATIONS: dict[str, Layer] = {
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """A folder that pools; a CrossEncoder of sentence-transformers 6 may pool too."""
+    """A folder with pooling that is not a CrossEncoder, which may pool since version 6."""
     if "Pooling" not in checkpoint.modules or checkpoint.spec.source == EMBEDDED:
         return False
     saved = checkpoint.json("config_sentence_transformers.json") or {}
@@ -79,7 +79,7 @@ def _weighted_mean(tokens: torch.Tensor) -> torch.Tensor:
 
 
 class BiEncoder(Embedding):
-    """The raw score is the similarity that the folder names: cosine, or dot product."""
+    """The raw score is the similarity that the folder names: cosine or dot product."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoModel
@@ -88,11 +88,12 @@ class BiEncoder(Embedding):
         similarity = saved.get("similarity_fn_name") or "cosine"
         if similarity not in ("cosine", "dot"):
             raise ModelLoadError(
-                f"{checkpoint.spec.source!r} compares by {similarity!r}; cosine and dot are known"
+                f"{checkpoint.spec.source!r} uses the similarity {similarity!r}; supported are "
+                "cosine and dot"
             )
         prompts = saved.get("prompts") or {}
-        # SentenceTransformer adds an empty `document` where it is not named, and so never comes
-        # to the other names that its encode_document would take, `passage` and `corpus`.
+        # SentenceTransformer adds an empty `document` prompt if there is none, so that the other
+        # names that its encode_document accepts, `passage` and `corpus`, are never used.
         self._query_prompt = prompts.get("query") or ""
         self._document_prompt = prompts.get("document") or ""
         self._layers = list(_layers(checkpoint))
@@ -118,11 +119,11 @@ class BiEncoder(Embedding):
     def encode_documents(
         self, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """Rows of the documents that are not known, under the document's prompt."""
+        """Rows of the documents that are not cached, with the document prompt."""
         return self._encode_documents(documents)
 
     def embed(self, encoded: Encoded) -> Vectors:
-        """Vectors [documents, hidden], as they are compared with a query's."""
+        """Vectors [documents, hidden], as they are compared with the query's."""
         outputs = iter(self._engine.run_once(encoded.rows) if encoded.rows else [])
         documents = self._represented(encoded, encoded.rows, outputs)
         vectors: Vectors = self._stack(documents).numpy()
@@ -149,7 +150,7 @@ class BiEncoder(Embedding):
     def _compare(self, query: torch.Tensor, documents: Sequence[Representation]) -> torch.Tensor:
         vectors = torch.stack([document.vectors for document in documents]).float()
         scales = torch.tensor([document.scale for document in documents])
-        # Row by row: a matrix product may round equal documents differently.
+        # Row by row, because a matrix product may round equal documents differently.
         return (vectors * query).sum(dim=1) * scales
 
     def _stack(self, documents: Sequence[Representation]) -> torch.Tensor:
@@ -162,7 +163,7 @@ class BiEncoder(Embedding):
 
 
 def encoder_settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the folder says of its encoder; where that is lower case, the tokenizer is told."""
+    """The folder's settings of its encoder; sets the tokenizer to lower case if they say so."""
     found = (checkpoint.part_json(name) for name in _SETTINGS)
     saved: dict[str, Any] = next((settings for settings in found if settings), {})
     if saved.get("do_lower_case"):
@@ -173,7 +174,7 @@ def encoder_settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _layers(checkpoint: Checkpoint) -> Iterator[Layer]:
-    """What comes after the encoder, in the folder's order."""
+    """The layers after the encoder, in the folder's order."""
     for kind, folder in checkpoint.parts[1:]:
         config: dict[str, Any] = checkpoint.json(f"{folder}/config.json") or {}
         if kind == "Pooling":
@@ -184,8 +185,8 @@ def _layers(checkpoint: Checkpoint) -> Iterator[Layer]:
             yield lambda x: torch.nn.functional.normalize(x, dim=-1)
         else:
             raise ModelLoadError(
-                f"{checkpoint.spec.source!r} has a module {kind!r}; Pooling, Dense and Normalize "
-                "are known after the encoder"
+                f"{checkpoint.spec.source!r} has a module {kind!r}; supported after the encoder "
+                "are Pooling, Dense and Normalize"
             )
 
 
@@ -196,21 +197,21 @@ def _pooling(checkpoint: Checkpoint, config: dict[str, Any]) -> Layer:
     modes = [named] if isinstance(named, str) else list(named)
     unknown = [mode for mode in modes if mode not in POOLINGS]
     if unknown or config.get("include_prompt") is False:
-        what = f"pooling {unknown[0]!r}" if unknown else "pooling that leaves the prompt out"
+        what = f"pooling {unknown[0]!r}" if unknown else "pooling that excludes the prompt"
         raise ModelLoadError(
-            f"{checkpoint.spec.source!r} has {what}; known are {', '.join(POOLINGS)}"
+            f"{checkpoint.spec.source!r} has {what}; supported are {', '.join(POOLINGS)}"
         )
     return lambda tokens: torch.cat([POOLINGS[mode](tokens) for mode in modes])
 
 
 def dense(checkpoint: Checkpoint, folder: str, config: dict[str, Any]) -> Layer:
-    """A dense layer of the folder. Raises ModelLoadError for one that is not known."""
+    """A dense layer of the folder. Raises ModelLoadError if it is not supported."""
     name = str(config.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
     if name not in _ACTIVATIONS or config.get("use_residual"):
         raise ModelLoadError(
-            f"{checkpoint.spec.source!r} has a dense layer with {name} "
-            f"{'and a residual ' if config.get('use_residual') else ''}which is not known; known "
-            f"are {', '.join(_ACTIVATIONS)}"
+            f"{checkpoint.spec.source!r} has a dense layer with {name}"
+            f"{' and a residual' if config.get('use_residual') else ''}; supported are layers "
+            f"without a residual, with {', '.join(_ACTIVATIONS)}"
         )
     weights = checkpoint.weights(folder)
     needed = ["linear.weight", *["linear.bias"] * bool(config.get("bias", True))]

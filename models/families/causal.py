@@ -1,4 +1,4 @@
-"""Decoder rerankers: a prompt asks whether the document answers the query; the answer is read."""
+"""Decoder rerankers: a prompt asks whether the document answers the query."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def recipe_of(checkpoint: Checkpoint) -> Recipe:
-    """The prompt: the spec's `template`, or the one of the checkpoint's model type.
+    """The recipe named by the spec's `template`, or the one for the checkpoint's model type.
 
-    Raises ModelLoadError where neither is known.
+    Raises ModelLoadError if there is no such recipe.
     """
     wanted, kind = checkpoint.spec.template, checkpoint.model_type
     recipe = BY_MODEL_TYPE.get(kind) if wanted == "auto" else RECIPES.get(wanted)
     if recipe is None:
-        asked = f"the template {wanted!r}" if wanted != "auto" else f"the prompt of {kind!r}"
+        what = f"template {wanted!r}" if wanted != "auto" else f"prompt for {kind!r}"
         raise ModelLoadError(
-            f"{checkpoint.spec.source!r}: {asked} is not known; set the model's `template` to "
-            f"one of {', '.join(RECIPES)}"
+            f"{checkpoint.spec.source!r}: no {what} is known; set the model's `template` to one of "
+            f"{', '.join(RECIPES)}"
         )
     return recipe
 
 
 class Causal(Family):
-    """A causal checkpoint under a recipe. The raw score is logit(yes) - logit(no)."""
+    """A causal checkpoint with a recipe. The raw score is logit(yes) - logit(no)."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         recipe = recipe_of(checkpoint)
         decoder = _Decoder(checkpoint, recipe)
         engine = engine_for(checkpoint, decoder.make, output="last_token")
         head = engine.head(decoder.rows) if decoder.head is None else decoder.head
-        assert head is not None  # torch read the weights, or else the engine did
+        assert head is not None  # either torch or the engine read the weights
         self._setup(checkpoint, recipe, engine, head, family="causal")
 
     def _setup(
@@ -66,10 +66,10 @@ class Causal(Family):
         head: torch.Tensor,
         **info: Any,
     ) -> None:
-        """`head` is [answers, hidden]: the weights of yes, and of no where the recipe has it."""
+        """`head` is [answers, hidden]: the weights of `yes` and, if the recipe has it, `no`."""
         spec = checkpoint.spec
         instruction = spec.instruction or recipe.instruction
-        # Kept in float32 whatever the module runs in: two rows cost nothing.
+        # In float32 whatever the module's precision: two rows cost nothing.
         self._head = head.float()
         self._softcap = getattr(checkpoint.config, "final_logit_softcapping", None)
         self._recipe = recipe
@@ -88,7 +88,7 @@ class Causal(Family):
         self.info = replace(self.info, max_length=self._fitting(checkpoint))
 
     def _fitting(self, checkpoint: Checkpoint) -> int:
-        """The maximum length, made less where the prompt around it would pass the positions."""
+        """The maximum length, reduced if the prompt around it would exceed the positions."""
         wanted, limit = self.info.max_length, position_limit(checkpoint.config)
         around = {
             "row": 0,
@@ -100,14 +100,14 @@ class Causal(Family):
         if checkpoint.spec.max_length is not None:
             raise ModelLoadError(
                 f"{checkpoint.spec.name}: a max_length of {wanted} with {around} tokens of prompt "
-                f"is beyond the model's {limit} positions; lower RERANKER_MAX_LENGTH"
+                f"exceeds the model's {limit} positions; lower RERANKER_MAX_LENGTH"
             )
         return limit - around
 
     def encode(
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """One row for each document: what comes after the prompt's start and the query."""
+        """One row per document: what follows the prompt's start and the query."""
         recipe, max_length = self._recipe, self.info.max_length
         asked = options.instruction or self.info.instruction
         pattern = recipe.query_with_instruction if asked else None
@@ -145,7 +145,7 @@ class Causal(Family):
         ]
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
-        # Chunks of one request share their start: its keys and values are computed once.
+        # Chunks of one request share their start, whose keys and values are computed once.
         by_head: dict[tuple[int, ...], list[int]] = {}
         for i, encoded in enumerate(batch):
             by_head.setdefault(encoded.extra["head"], []).append(i)
@@ -158,7 +158,7 @@ class Causal(Family):
         return scores
 
     def _read(self, hidden: Sequence[torch.Tensor]) -> list[float]:
-        """Only the last position and the answers' rows meet: memory is free of the vocabulary."""
+        """Multiply only by the answers' rows, so that memory does not grow with the vocabulary."""
         if not hidden:
             return []
         logits = torch.stack(list(hidden)) @ self._head.T
@@ -172,7 +172,7 @@ class Causal(Family):
 class _Decoder:
     """The decoder without its head, and the head's rows for the answers (yes, then no).
 
-    `head` is there once torch has read the weights, which not every engine asks for.
+    `head` is None until `make` has loaded the weights, which not every engine asks for.
     """
 
     def __init__(self, checkpoint: Checkpoint, recipe: Recipe) -> None:

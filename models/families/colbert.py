@@ -1,6 +1,6 @@
-"""ColBERT checkpoints: projected token embeddings, query augmentation, punctuation left out.
+"""ColBERT checkpoints: projected token embeddings, query augmentation, no punctuation.
 
-Khattab and Zaharia, "ColBERT" (SIGIR 2020); Santhanam et al., "ColBERTv2" (NAACL 2022). Read are
+Khattab and Zaharia, "ColBERT" (SIGIR 2020); Santhanam et al., "ColBERTv2" (NAACL 2022). Supports
 Stanford's layout (architecture HF_ColBERT, artifact.metadata) and PyLate's (a sentence-transformers
 folder with dense layers and no pooling).
 """
@@ -27,7 +27,7 @@ from models.types import ModelLoadError, TokenRow
 
 @dataclass(frozen=True, slots=True)
 class ColBERTConfig:
-    """Lengths are in tokens, with the marker and the special tokens."""
+    """A checkpoint's settings. Lengths are in tokens, including marker and special tokens."""
 
     query_marker: str | None
     document_marker: str | None
@@ -47,7 +47,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def config_of(checkpoint: Checkpoint) -> ColBERTConfig:
-    """What the folder's files say, and for the rest the two libraries' own defaults."""
+    """The settings in the folder's files, completed by the defaults of the two libraries."""
     punctuation = tuple(string.punctuation)
     if not checkpoint.modules:
         saved: Mapping[str, Any] = checkpoint.json("artifact.metadata") or {}
@@ -79,20 +79,20 @@ def _given(saved: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 class ColBERT(Embedding):
-    """The raw score is ColBERT's divided by the query's number of vectors."""
+    """The raw score is ColBERT's, divided by the number of query vectors."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoModel
 
         self._config = config = config_of(checkpoint)
         self._projections = _projections(checkpoint)
-        encoder_settings(checkpoint)  # its lengths are of no account here, its lower case is
+        encoder_settings(checkpoint)  # for lower case only; its maximum length does not apply
         length = checkpoint.spec.max_length or config.document_length
         limit = position_limit(checkpoint.config)
         if limit is not None and max(length, config.query_length) > limit:
             raise ModelLoadError(
-                f"{checkpoint.spec.name}: a row of {max(length, config.query_length)} tokens is "
-                f"beyond the model's {limit} positions; lower RERANKER_MAX_LENGTH"
+                f"{checkpoint.spec.name}: a row of {max(length, config.query_length)} tokens "
+                f"exceeds the model's {limit} positions; lower RERANKER_MAX_LENGTH"
             )
         super().__init__(
             checkpoint,
@@ -116,7 +116,7 @@ class ColBERT(Embedding):
         self._filler = _filler(checkpoint)
 
     def _query_row(self, query: str) -> tuple[TokenRow, bool]:
-        """Filled up with mask tokens."""
+        """The query, filled up with mask tokens if the checkpoint expands queries."""
         asked = self._config
         queries, cut = self._rows([query], self._markers[0], asked.query_length)
         start = queries[0]
@@ -159,7 +159,7 @@ class ColBERT(Embedding):
 
     def _keep(self, vectors: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
         kept = [i not in self._skipped for i in ids]
-        # Without marker and special tokens nothing may be left, and nothing has no best.
+        # Nothing may be left without marker and special tokens, but MaxSim needs a vector.
         return vectors[kept] if any(kept) else vectors
 
     def _project(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -190,7 +190,7 @@ def _marker(checkpoint: Checkpoint, vocabulary: Mapping[str, int], word: str) ->
 
 
 def _filler(checkpoint: Checkpoint) -> int:
-    """Mask, or what PyLate takes in its place."""
+    """The mask token, or the token that PyLate uses in its place."""
     tokenizer = checkpoint.tokenizer
     ids = (tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     found = next((i for i in ids if i is not None), None)

@@ -1,4 +1,4 @@
-"""Cross-encoders: query and document in one row, one logit out."""
+"""Cross-encoders: query and document in one row, read from a classification head."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def activation_of(config: Any, saved: Mapping[str, Any] | None = None) -> Activation:
-    """The checkpoint's own activation, as sentence-transformers' CrossEncoder reads it.
+    """The checkpoint's activation, as sentence-transformers' CrossEncoder reads it.
 
-    `saved` is config_sentence_transformers.json, where its version 6 writes it; version 4 wrote
-    it into config.json, earlier ones there under a longer name.
+    `saved` is config_sentence_transformers.json, which version 6 writes. Version 4 wrote the
+    activation into config.json, and earlier versions did so under a longer name. Raises
+    ModelLoadError for other activations than Sigmoid and Identity.
     """
     newer = getattr(config, "sentence_transformers", None) or {}
     older = getattr(config, "sbert_ce_default_activation_function", None)
@@ -36,10 +37,10 @@ def activation_of(config: Any, saved: Mapping[str, Any] | None = None) -> Activa
 
 
 def label_of(checkpoint: Checkpoint) -> int | None:
-    """Which label of the head means relevant; None where it has one label.
+    """The index of the label that means relevant; None if the head has one label.
 
-    Of two it is the second, as with monoBERT. Raises ModelLoadError for a head with more
-    whose label the spec does not name, or names wrongly.
+    Of two labels it is the second, as in monoBERT. Raises ModelLoadError if the spec names no
+    label for a head with more, or names one that does not exist.
     """
     config, wanted = checkpoint.config, checkpoint.spec.label
     count = int(config.num_labels)
@@ -48,8 +49,8 @@ def label_of(checkpoint: Checkpoint) -> int | None:
             return None if count == 1 else 1
         names = ", ".join(str(config.id2label[i]) for i in range(count))
         raise ModelLoadError(
-            f"{checkpoint.spec.source!r} has {count} labels ({names}): name the relevant one by "
-            "the model's `label`"
+            f"{checkpoint.spec.source!r} has {count} labels ({names}): set the model's `label` to "
+            "the relevant one"
         )
     by_name = {str(name): int(i) for i, name in config.id2label.items()}
     label = by_name.get(str(wanted))
@@ -65,8 +66,8 @@ def label_of(checkpoint: Checkpoint) -> int | None:
 class CrossEncoder(Family):
     """A sequence-classification checkpoint.
 
-    A head with several labels is read as the log-odds of the relevant one against the others,
-    whose sigmoid is that label's softmax probability.
+    For a head with several labels the raw score is the log-odds of the relevant label against the
+    others, whose sigmoid is that label's softmax probability.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -94,7 +95,7 @@ class CrossEncoder(Family):
     def encode(
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """One row for each document; the longer of the two texts is cut first."""
+        """One row per document; the longer of the two texts is truncated first."""
         rows, cut = self._tokenize_pairs(
             self._clean(query), [self._clean(d) for d in documents], self.info.max_length
         )

@@ -1,4 +1,4 @@
-"""What embedding families share: query and document are embedded apart, and documents are kept."""
+"""The base class of families that embed query and document separately and cache documents."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from models.types import DEFAULTS, Encoded, Score, ScoreOptions, TokenRow
 
 
 class Embedding(Family):
-    """The query's row is run for each request, a document's only while it is not known."""
+    """Runs the query's row for each request, and a document's row only if it is not cached."""
 
     def __init__(
         self, checkpoint: Checkpoint, engine: Engine, *, detail: str = "", **more: Any
     ) -> None:
         self._documents = Representations(checkpoint.spec.representation_cache_bytes)
         if self._documents.enabled:
-            # Scores differ a little from those without rounding: their keys must differ too.
+            # Rounding changes scores a little, so the score cache's keys must differ too.
             detail = ", ".join(filter(None, [detail, "float16 documents"]))
         super().__init__(checkpoint, engine, detail=detail, **more)
 
     @abstractmethod
     def _query_row(self, query: str) -> tuple[TokenRow, bool]:
-        """The clean query's row, and whether it was cut."""
+        """The cleaned query's row, and whether it was truncated."""
 
     @abstractmethod
     def _document_rows(self, documents: Sequence[str]) -> tuple[list[TokenRow], list[bool]]:
-        """The clean documents' rows, and which of them were cut."""
+        """The cleaned documents' rows, and which were truncated."""
 
     @abstractmethod
     def _embed_query(self, output: torch.Tensor) -> torch.Tensor:
-        """What stands for the query, of its hidden states [tokens, hidden]."""
+        """The query's representation, from its hidden states [tokens, hidden]."""
 
     @abstractmethod
     def _represent(self, output: torch.Tensor, row: TokenRow, truncated: bool) -> Representation:
-        """What stands for a document, of its hidden states [tokens, hidden]."""
+        """A document's representation, from its hidden states [tokens, hidden]."""
 
     @abstractmethod
     def _compare(self, query: torch.Tensor, documents: Sequence[Representation]) -> torch.Tensor:
-        """Raw scores [documents], of one at least."""
+        """Raw scores [documents], for at least one document."""
 
     def encode(
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """The query's row, then one for each document that is not known.
+        """The query's row, then one for each document that is not cached.
 
-        Tokens are counted for known documents too: what a request is said to take does not depend
-        on what was asked before.
+        Tokens of cached documents are counted too, so that a request's number of tokens does not
+        depend on earlier requests.
         """
         asked, cut_query = self._query_row(self._clean(query))
         documents_alone = self._encode_documents(documents)
@@ -76,7 +76,7 @@ class Embedding(Family):
         return scores
 
     def _encode_documents(self, documents: Sequence[str]) -> Encoded:
-        """Rows of the documents that are not known; tokens and cuts of all."""
+        """Rows of the documents that are not cached; tokens and truncation of all."""
         texts = [self._clean(document) for document in documents]
         known = self._documents.get_many(texts)
         new = [text for text, found in zip(texts, known, strict=True) if found is None]
@@ -96,7 +96,7 @@ class Embedding(Family):
     def _represented(
         self, encoded: Encoded, rows: Sequence[TokenRow], outputs: Iterator[torch.Tensor]
     ) -> list[Representation]:
-        """What stands for each document: known, or made of its row's output, and kept."""
+        """Each document's representation: cached, or made from its row's output and cached."""
         made = [
             self._represent(next(outputs), row, cut)
             for row, cut in zip(rows, encoded.extra["cut"], strict=True)
@@ -112,5 +112,5 @@ class Embedding(Family):
         )
         return [next(new) if r is None else r for r in known]
 
-    def stats(self) -> dict[str, int]:
+    def representation_stats(self) -> dict[str, int]:
         return self._documents.stats()

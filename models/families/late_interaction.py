@@ -1,7 +1,7 @@
-"""Late interaction: tokens of query and document are embedded apart and meet in MaxSim.
+"""Late interaction: query and document tokens are embedded separately and compared by MaxSim.
 
-Khattab and Zaharia, "ColBERT" (SIGIR 2020), section 3.3; here on a plain encoder, and the
-mean over query tokens in place of the sum, so that scores of long and short queries compare.
+Khattab and Zaharia, "ColBERT" (SIGIR 2020), section 3.3. Here on a plain encoder, and with the
+mean over query tokens instead of the sum, so that scores of long and short queries are comparable.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from models.types import EMBEDDED, TokenRow
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """The embedded model; other sentence-transformers encoders are bi-encoders first."""
+    """Only the embedded model; other sentence-transformers encoders are bi-encoders."""
     return checkpoint.spec.source == EMBEDDED
 
 
 class LateInteraction(Embedding):
-    """An encoder's token embeddings, compared by MaxSim of cosines."""
+    """An encoder's token embeddings, compared by MaxSim with cosines."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoModel
@@ -60,14 +60,14 @@ class LateInteraction(Embedding):
 
 
 def maxsim(query: torch.Tensor, documents: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean over query tokens of the best cosine with a document token.
+    """The mean over query tokens of the best cosine with a document token; [documents].
 
-    `query` is float32 [query tokens, hidden], each document [its tokens, hidden], all of unit
-    length; the answer is [documents].
+    `query` is float32 [query tokens, hidden], each document [tokens, hidden]; all vectors have
+    unit length.
     """
     if not documents:
         return torch.empty(0)
-    # One multiplication for all documents laid end to end, then a maximum by document.
+    # One multiplication for all documents end to end, then a maximum per document.
     lengths = [len(document) for document in documents]
     similarity = query @ torch.cat(list(documents)).float().T
     best = torch.stack([part.amax(dim=1) for part in torch.split(similarity, lengths, dim=1)])

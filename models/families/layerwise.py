@@ -1,8 +1,8 @@
 """bge-reranker-v2-minicpm-layerwise: a decoder with a head at each of its later layers.
 
 https://huggingface.co/BAAI/bge-reranker-v2-minicpm-layerwise. MiniCPM (Hu et al., 2024) is
-Llama with three multipliers, which transformers' Granite has too: the checkpoint's weights run
-there without the checkpoint's own code, and only as deep as the chosen layer.
+Llama with three multipliers, which transformers' Granite also has. The checkpoint's weights
+therefore run as Granite, without the checkpoint's own code, and only up to the chosen layer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 class Layerwise(Causal):
-    """Reads the score at `spec.layer`: fewer layers cost less."""
+    """Reads the score at `spec.layer`; a lower layer is faster."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.config
@@ -73,7 +73,7 @@ def _decoder(checkpoint: Checkpoint, weights: dict[str, Any], layers: int) -> An
         },
         attention_bias=bool(getattr(given, "attention_bias", False)),
         embedding_multiplier=float(given.scale_emb),
-        # The depth is the whole checkpoint's, however few of its layers run.
+        # From the checkpoint's full depth, even if fewer layers run.
         residual_multiplier=float(given.scale_depth) / math.sqrt(given.num_hidden_layers),
         attention_multiplier=1 / math.sqrt(given.hidden_size // heads),
         pad_token_id=None,
@@ -88,7 +88,7 @@ def _decoder(checkpoint: Checkpoint, weights: dict[str, Any], layers: int) -> An
     if missing:
         raise ModelLoadError(
             f"{checkpoint.spec.source!r} lacks weights for {', '.join(missing[:3])} "
-            f"({len(missing)} in all): it is not a finished reranker"
+            f"({len(missing)} in total): it is not a fine-tuned reranker"
         )
     module.load_state_dict(own, strict=False)
     return module

@@ -1,13 +1,13 @@
 """jina-reranker-v3: query and all documents in one prompt, "last but not late" interaction.
 
-Wang, Li and Xiao, "jina-reranker-v3" (arXiv 2509.25085), and the `rerank` of the checkpoint's
-modeling.py: a marker after each document and one after the query; the hidden states there go
-through a projector, and the score is their cosine. Many documents are cut into blocks, whose
-query vectors are averaged, weighted by (1 + the block's best cosine) / 2.
+Wang, Li and Xiao, "jina-reranker-v3" (arXiv 2509.25085), and `rerank` in the checkpoint's
+modeling.py: a marker follows each document, and another one the query. The hidden states at the
+markers go through a projector, and the score is their cosine. Many documents are split into blocks,
+whose query vectors are averaged with the weights (1 + the block's best cosine) / 2.
 
-Three things differ from it. `rerank` has no place for an instruction, its prompt has. A prompt
-longer than `max_length` is halved, where `rerank` runs it beyond the model's positions. Markers
-are removed before texts are cut, so that they take up no length.
+There are three differences. The prompt has a place for an instruction, which `rerank` does not
+offer. A block whose prompt is longer than `max_length` is halved, while `rerank` runs it beyond the
+model's positions. Markers in texts are removed before truncation, so that they take up no length.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions,
 
 DOCUMENT_MARKER, QUERY_MARKER = "<|embed_token|>", "<|rerank_token|>"
 MAX_QUERY_TOKENS, MAX_DOCUMENT_TOKENS, BLOCK_DOCUMENTS = 512, 2048, 125
-# A text cut inside a word or a letter may have more tokens when it is read again.
+# A text cut inside a word or character may have more tokens when tokenised again.
 SEAM_TOKENS = 8
 SYSTEM = (
     "You are a search relevance expert who can determine a ranking of the passages based on how "
@@ -58,7 +58,7 @@ def prompt(query: str, documents: Sequence[str], instruction: str | None) -> str
 
 
 class Listwise(Family):
-    """A document's score depends on those it is sent with, and on their order."""
+    """A document's score depends on the other documents of its request and on their order."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import Qwen3Model
@@ -66,10 +66,12 @@ class Listwise(Family):
         vocabulary = checkpoint.tokenizer.get_vocab()
         for marker in (DOCUMENT_MARKER, QUERY_MARKER):
             if marker not in vocabulary:
-                raise ModelLoadError(f"{checkpoint.spec.source!r}: no token {marker!r}")
+                raise ModelLoadError(
+                    f"{checkpoint.spec.source!r}: its tokenizer has no token {marker!r}"
+                )
         self._markers = vocabulary[DOCUMENT_MARKER], vocabulary[QUERY_MARKER]
         self._projector = _projector(checkpoint)
-        # Nothing is generated, and a long prompt's keys and values are most of its memory.
+        # Nothing is generated, and keys and values take most of a long prompt's memory.
         checkpoint.config.use_cache = False
         super().__init__(
             checkpoint,
@@ -88,12 +90,12 @@ class Listwise(Family):
     def encode(
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """One row for each block of documents, with the markers' positions to read."""
+        """One row per block of documents, read at the positions of the markers."""
         instruction = _without_markers(
             well_formed(options.instruction or self.info.instruction or "")
         )
         room = self.info.max_length - len(self._ids(prompt("", [""], instruction))) - SEAM_TOKENS
-        # The query stands twice in a prompt; where there is little room, half is the document's.
+        # The prompt contains the query twice; if there is little room, half is for a document.
         limit = max(1, min(MAX_QUERY_TOKENS, room // 4))
         (asked, *_), (query_length, *_), (query_cut, *_) = self._cut([query], limit)
         limit = max(1, min(MAX_DOCUMENT_TOKENS, room - 2 * query_length))
@@ -108,7 +110,7 @@ class Listwise(Family):
         return Encoded(rows, tokens, [query_cut or c for c in cut])
 
     def _cut(self, texts: Sequence[str], limit: int) -> tuple[list[str], list[int], list[bool]]:
-        """Texts without markers, at most `limit` tokens long; their lengths; which were cut."""
+        """Texts without markers, cut to `limit` tokens; their lengths; which were truncated."""
         cleaned = [_without_markers(self._clean(text)) for text in texts]
         rows = self._tokenizer(cleaned, add_special_tokens=False)["input_ids"] if texts else []
         cut = [len(row) > limit for row in rows]
@@ -119,7 +121,7 @@ class Listwise(Family):
         return short, [min(len(row), limit) for row in rows], cut
 
     def _blocks(self, lengths: Sequence[int], query_length: int) -> Iterator[list[int]]:
-        """Indices of documents by block; the query stands twice in each prompt."""
+        """Indices of documents by block. Each prompt contains the query twice."""
         capacity = room = self.info.max_length - 2 * query_length
         block: list[int] = []
         for i, length in enumerate(lengths):
@@ -134,7 +136,7 @@ class Listwise(Family):
     def _fitting(
         self, block: Sequence[int], query: str, texts: Sequence[str], instruction: str
     ) -> Iterator[tuple[Sequence[int], list[int]]]:
-        """The block and its prompt's ids; the same of its halves where the prompt is too long."""
+        """The block and its prompt's ids, or its halves and theirs if the prompt is too long."""
         ids = self._ids(prompt(query, [texts[i] for i in block], instruction))
         if len(ids) <= self.info.max_length or len(block) == 1:
             yield block, ids
@@ -157,7 +159,7 @@ class Listwise(Family):
 
     @staticmethod
     def _compare(blocks: Sequence[torch.Tensor]) -> list[float]:
-        """Each block is [documents + 1, size], the query last."""
+        """Scores of all documents. Each block is [documents + 1, size], with the query last."""
         if not blocks:
             return []
         cosine = torch.nn.functional.cosine_similarity
@@ -182,22 +184,22 @@ def _projector(checkpoint: Checkpoint) -> tuple[torch.Tensor, torch.Tensor]:
     if first.shape[1:] != (checkpoint.config.hidden_size,) or second.shape[1:] != first.shape[:1]:
         raise ModelLoadError(
             f"{checkpoint.spec.source!r}: its projector, {list(first.shape)} and "
-            f"{list(second.shape)}, does not fit a hidden size of {checkpoint.config.hidden_size}"
+            f"{list(second.shape)}, does not fit the hidden size {checkpoint.config.hidden_size}"
         )
     return first, second
 
 
 def _without_markers(text: str) -> str:
-    """A marker in a text would shift every later document's score."""
+    """Remove markers, which would assign later scores to the wrong documents."""
     for marker in (DOCUMENT_MARKER, QUERY_MARKER):
         text = text.replace(marker, "")
-    # What removing has put together is broken up: to remove until none is left can be quadratic.
+    # Removal can form new markers. They are split, as removing until none is left is quadratic.
     for marker in (DOCUMENT_MARKER, QUERY_MARKER):
         text = text.replace(marker, f"{marker[0]} {marker[1:]}")
     return text
 
 
 def _shares(total: int, lengths: Sequence[int]) -> list[int]:
-    """A block's tokens by document: its own, and an equal part of the prompt; they sum up."""
+    """A block's tokens per document: its own and an equal share of the prompt's."""
     rest, more = divmod(total - sum(lengths), len(lengths))
     return [length + rest + (i < more) for i, length in enumerate(lengths)]

@@ -1,7 +1,7 @@
 """Rerankers that read images: Qwen3-VL-Reranker and jina-reranker-m0.
 
-Qwen3-VL-Reranker: scripts/qwen3_vl_reranker.py of Qwen/Qwen3-VL-Reranker-2B, which reads images
-by qwen_vl_utils. jina-reranker-m0: modeling.py of jinaai/jina-reranker-m0.
+Qwen3-VL-Reranker follows scripts/qwen3_vl_reranker.py of Qwen/Qwen3-VL-Reranker-2B, which reads
+images with qwen_vl_utils. jina-reranker-m0 follows modeling.py of jinaai/jina-reranker-m0.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.types import (
 
 PAD = "<|image_pad|>"
 PLACEHOLDER = re.compile(r"<\|(?:image|video)_pad\|>")
-# Thinner images are refused by both models' resizing.
+# Maximum aspect ratio: both models' resizing refuses thinner images.
 MAX_RATIO = 200
 
 
@@ -39,18 +39,18 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def load(checkpoint: Checkpoint) -> Multimodal:
-    """The family's class for the checkpoint."""
+    """Build the class for the checkpoint."""
     return (JinaM0 if "JinaVLForRanking" in checkpoint.architectures else Qwen3VL)(checkpoint)
 
 
 class Multimodal(Family):
-    """A vision-language decoder, read at the last position of its prompt."""
+    """A vision-language decoder, read at the last token of its prompt."""
 
-    # Pixels of an image at least and at most, and how it is read before it is resized.
+    # Minimum and maximum number of pixels of an image, and how it is decoded before resizing.
     PIXELS: tuple[int, int]
     UPRIGHT = False
     OVER_WHITE = False
-    # Where the checkpoint says nothing; what is not here is CLIP's.
+    # Used if the checkpoint gives none; without an entry here, CLIP's apply.
     MEANS: ClassVar[Mapping[str, list[float]]] = {}
 
     def _setup(self, checkpoint: Checkpoint, module: Any, **info: Any) -> None:
@@ -63,7 +63,7 @@ class Multimodal(Family):
         self._merged = int(vision.spatial_merge_size) ** 2
         saved = _saved_processor(checkpoint)
         means = {name: saved[name] for name in ("image_mean", "image_std") if name in saved}
-        # The patches' shape is the weights', so it comes from their config.
+        # The patches' shape is fixed by the weights, so it comes from the model's config.
         self._images = Qwen2VLImageProcessorPil(
             size={"shortest_edge": self.PIXELS[0], "longest_edge": self.PIXELS[1]},
             patch_size=vision.patch_size,
@@ -86,11 +86,11 @@ class Multimodal(Family):
 
     @abstractmethod
     def _row(self, query: str, text: str, places: int, instruction: str) -> tuple[list[int], bool]:
-        """The prompt's tokens, `places` of them for an image, and whether anything was cut."""
+        """The prompt's tokens, `places` of them for an image, and whether it was truncated."""
 
     @abstractmethod
     def _read(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Raw scores [rows] of hidden states [rows, hidden]."""
+        """Hidden states [rows, hidden] to raw scores [rows]."""
 
     def encode(
         self,
@@ -98,14 +98,14 @@ class Multimodal(Family):
         documents: Sequence[str | ImageDocument],
         options: ScoreOptions = DEFAULTS,
     ) -> Encoded:
-        """One row for each document. Raises ImageError for an image that can't be read."""
+        """One row per document. Raises ImageError for an image that cannot be read."""
         asked = _plain(self._clean(query))
         instruction = _plain(options.instruction or self.info.instruction or "")
         rows, cut = [], []
         for document in documents:
             text = document if isinstance(document, str) else document.text
             patches = None if isinstance(document, str) else self._patches(document)
-            # Images take their room before texts are cut, as with the models' processors.
+            # Image tokens are counted before texts are cut, as in the models' processors.
             places = 0 if patches is None else len(patches.pixels) // self._merged
             ids, was_cut = self._row(asked, _plain(self._clean(text)), places, instruction)
             images = () if patches is None else (patches,)
@@ -118,7 +118,7 @@ class Multimodal(Family):
         if max(image.size) > MAX_RATIO * min(image.size):
             raise ImageError(
                 f"an image has {image.width} x {image.height} pixels; its longer side may be at "
-                f"most {MAX_RATIO} times its shorter one"
+                f"most {MAX_RATIO} times the shorter one"
             )
         made = self._images(images=[image], return_tensors="pt")
         return Patches(made["pixel_values"], tuple(made["image_grid_thw"][0].tolist()))
@@ -132,7 +132,7 @@ class Multimodal(Family):
 
 
 class Qwen3VL(Multimodal):
-    """The raw score is logit(yes) - logit(no), as with Qwen3-Reranker."""
+    """The raw score is logit(yes) - logit(no), as in Qwen3-Reranker."""
 
     SYSTEM = (
         "Judge whether the Document meets the requirements based on the Query and the Instruct "
@@ -154,7 +154,9 @@ class Qwen3VL(Multimodal):
         module = checkpoint.module(Qwen3VLForConditionalGeneration)
         vocabulary = checkpoint.tokenizer.get_vocab()
         if "yes" not in vocabulary or "no" not in vocabulary:
-            raise ModelLoadError(f"{checkpoint.spec.source!r}: no tokens for yes and no")
+            raise ModelLoadError(
+                f"{checkpoint.spec.source!r}: its tokenizer has no tokens for yes and no"
+            )
         weight = module.get_output_embeddings().weight.detach().float()
         self._head = weight[vocabulary["yes"]] - weight[vocabulary["no"]]
         self._setup(
@@ -166,7 +168,7 @@ class Qwen3VL(Multimodal):
             instruction=checkpoint.spec.instruction or self.INSTRUCTION,
         )
         self._suffix = self._ids(self.SUFFIX)
-        # An image's places are kept even where a tokenizer does not call them special.
+        # Image tokens are kept even if the tokenizer does not declare them special.
         self._special = {*checkpoint.tokenizer.all_special_ids, self._pad}
 
     def _row(self, query: str, text: str, places: int, instruction: str) -> tuple[list[int], bool]:
@@ -179,7 +181,7 @@ class Qwen3VL(Multimodal):
         ids = self._ids(prompt)
         if len(ids) <= self.info.max_length:
             return ids + self._suffix, False
-        # The script keeps all special tokens, and of the others as many as there is room for.
+        # As in the script: keeps all special tokens, and as many others as there is room for.
         room = self.info.max_length - sum(i in self._special for i in ids)
         kept = []
         for i in ids:
@@ -193,7 +195,7 @@ class Qwen3VL(Multimodal):
 
 
 class JinaM0(Multimodal):
-    """The raw score is the head's output less the bias that modeling.py takes off."""
+    """The raw score is the head's output minus the bias that modeling.py subtracts."""
 
     LOGIT_BIAS = 2.65
     SCORE_TOKEN = 100
@@ -221,14 +223,14 @@ class JinaM0(Multimodal):
 
     def _row(self, query: str, text: str, places: int, instruction: str) -> tuple[list[int], bool]:
         limit = self.info.max_length
-        # The reference knows either; text beside an image stands after it and leaves it room.
+        # The reference takes text or an image; text beside an image follows it and leaves it room.
         room = max(limit - self.MAX_QUERY_LENGTH - places, min(limit // 2, self.MAX_QUERY_LENGTH))
         words = self._ids(text)
         cut = len(words) > room
         content = self._tokenizer.decode(words[:room]) if cut else text
         ids = self._ids(f"**Document**:\n{_image(places)}{content}\n**Query**:\n{query}")
         whole = len(ids)
-        # Half an image would be none.
+        # The row is never cut inside the image.
         start = ids.index(self._pad) if places else 0
         ids = ids[: max(limit - 1, start + places)]
         return [*ids, self.SCORE_TOKEN], cut or len(ids) < whole
@@ -244,13 +246,13 @@ def _image(places: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """A placeholder in a text would be taken for an image that is not there."""
-    # A space, because what stands around an empty gap could make another placeholder.
+    """Remove placeholders, which would be taken for images that do not exist."""
+    # Replaced by a space, because joining the text around it could form another placeholder.
     return PLACEHOLDER.sub(" ", text)
 
 
 def _saved_processor(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The image processor's settings; transformers 5 saves them inside the processor's."""
+    """The image processor's settings, which transformers 5 saves inside the processor's."""
     alone: Mapping[str, Any] | None = checkpoint.part_json("preprocessor_config.json")
     if alone is not None:
         return alone

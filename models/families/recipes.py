@@ -1,4 +1,4 @@
-"""The prompts that decoder rerankers were trained with, as data."""
+"""The prompts of decoder rerankers, as data."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a (query, document) pair becomes a prompt, and which tokens answer it.
+    """How a (query, document) pair becomes a prompt, and which tokens are its answers.
 
-    The row is `prefix`, query part, `separator`, document part, `suffix`, each tokenised apart.
-    `limit` tells what the maximum length counts: the `row`, the `pair` (query, separator and
-    document), or `pair-suffix`, a pair that is longer by as much as the suffix. The query part
-    gets at most three quarters of it where `cuts_query` is true. `yes` and `no` are the answers,
-    by their first token; without `no` the score is the logit of `yes` alone.
+    The row consists of `prefix`, query part, `separator`, document part and `suffix`, each
+    tokenised separately. `limit` says what the maximum length covers: the whole `row`, the `pair`
+    (query, separator and document), or `pair-suffix`, a pair that may be longer by the length of
+    the suffix. If `cuts_query`, the query part gets at most three quarters of it. `yes` and `no`
+    are the answers, read by their first token; without `no` the score is the logit of `yes`.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Recipe:
     starts_with_bos: bool = False
 
 
-# https://huggingface.co/Qwen/Qwen3-Reranker-0.6B, "Transformers Usage". There query and document
-# are one text; the tokenizer starts a new piece at the space before the document, so that the
-# tokens are the same.
+# https://huggingface.co/Qwen/Qwen3-Reranker-0.6B, "Transformers Usage". There, query and document
+# are tokenised as one text; the tokens are the same, because the tokenizer splits at the space
+# before the document.
 QWEN3 = Recipe(
     name="qwen3",
     prefix=(
@@ -101,5 +101,5 @@ BGE = Recipe(
 )
 
 RECIPES = {recipe.name: recipe for recipe in (QWEN3, MXBAI, BGE)}
-# The prompt of a checkpoint that names none, by its config's model type.
+# The default recipe by the config's model type.
 BY_MODEL_TYPE = {"qwen3": QWEN3, "qwen2": MXBAI, "gemma": BGE, "minicpm": BGE}

@@ -1,7 +1,7 @@
-"""Encoder-decoders: the first token that the decoder would write is the answer.
+"""Encoder-decoders: the logits of the decoder's first token are the answer.
 
 monoT5: Nogueira et al., "Document Ranking with a Pretrained Sequence-to-Sequence Model" (Findings
-of EMNLP 2020), as pygaggle runs it. RankT5: Zhuang et al., "RankT5" (SIGIR 2023).
+of EMNLP 2020), as in pygaggle. RankT5: Zhuang et al., "RankT5" (SIGIR 2023).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_LENGTH = 512
 
 @dataclass(frozen=True, slots=True)
 class Seq2SeqRecipe:
-    """The text of a pair, and the tokens whose logits are read; without `no`, `yes` alone."""
+    """The text of a pair, and the tokens whose logits are read: `yes` and optionally `no`."""
 
     name: str
     text: str
@@ -44,16 +44,16 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def recipe_of(checkpoint: Checkpoint) -> Seq2SeqRecipe:
-    """The spec's template; else RankT5's where the name says so, else monoT5's.
+    """The spec's template; otherwise RankT5's if the source's name says so, or else monoT5's.
 
-    A config does not tell the two apart. Raises ModelLoadError for an unknown template.
+    The config does not distinguish the two. Raises ModelLoadError for an unknown template.
     """
     wanted = checkpoint.spec.template
     if wanted != "auto":
         if wanted not in RECIPES:
             raise ModelLoadError(
-                f"{checkpoint.spec.source!r}: the template {wanted!r} is not known; set the "
-                f"model's `template` to one of {', '.join(RECIPES)}"
+                f"{checkpoint.spec.source!r}: no template {wanted!r} is known; set the model's "
+                f"`template` to one of {', '.join(RECIPES)}"
             )
         return RECIPES[wanted]
     if "rankt5" in checkpoint.spec.source.lower():
@@ -62,19 +62,19 @@ def recipe_of(checkpoint: Checkpoint) -> Seq2SeqRecipe:
 
 
 class FirstStep(torch.nn.Module):
-    """A T5 whose answer is the logits of a few tokens at the decoder's first step."""
+    """A T5 that returns the logits of a few tokens at the decoder's first step."""
 
     def __init__(self, module: Any, answers: Sequence[int]) -> None:
         super().__init__()
         config = module.config
         self.encoder, self.decoder = module.get_encoder(), module.get_decoder()
         self.start = int(config.decoder_start_token_id)
-        # What each one's own forward asks: T5 for a flag, UMT5 for ties; mT5 never scales.
+        # As in transformers' forward: T5 checks a flag, UMT5 tied weights, and mT5 never scales.
         tied = config.model_type != "mt5" and config.tie_word_embeddings
         scaled = bool(getattr(config, "scale_decoder_outputs", tied))
         scale = config.d_model**-0.5 if scaled else 1.0
         head = module.get_output_embeddings().weight.detach()[list(answers)].float() * scale
-        # Kept out of the module's dtype: two rows in float32 cost nothing.
+        # In a list, so that it stays float32 when the module is cast: two rows cost nothing.
         self._head = [head]
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
@@ -91,7 +91,7 @@ class FirstStep(torch.nn.Module):
 
 
 class Seq2Seq(Family):
-    """The raw score is logit(yes) - logit(no), or logit(yes) where the recipe has no `no`."""
+    """The raw score is logit(yes) - logit(no), or logit(yes) if the recipe has no `no`."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoModelForSeq2SeqLM
@@ -112,7 +112,7 @@ class Seq2Seq(Family):
     def encode(
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
-        """One row for each document: the whole text, cut at its end as the references do."""
+        """One row per document: the pair's text, truncated at its end as in the references."""
         asked = self._clean(query)
         texts = [self._recipe.text.format(query=asked, document=self._clean(d)) for d in documents]
         rows, cut = self._tokenize(texts, truncation=True, max_length=self.info.max_length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from models.concurrency import together
+from models.concurrency import gather_or_cancel
 from models.llm import prompts, reading
 from models.llm.chat import Chat, Completion
 from models.remote import cutting
@@ -47,7 +47,7 @@ class PointwiseJudge(RemoteModel):
                 f"request is {spec.max_calls}; send fewer documents"
             )
         deadline = asyncio.get_running_loop().time() + spec.timeout_s
-        return await together(
+        return await gather_or_cancel(
             self._judge(query, document, options, deadline) for document in documents
         )
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from models.concurrency import together
+from models.concurrency import gather_or_cancel
 from models.remote import answers, cutting
 from models.remote.connection import Connection, RemoteModel
 from models.remote.errors import RemoteRefused
@@ -44,7 +44,9 @@ class EmbeddingScorer(RemoteModel):
                 f"per request is {spec.max_calls}; send fewer documents"
             )
         deadline = asyncio.get_running_loop().time() + spec.timeout_s
-        found = await together(self._embed([sent[i] for i in part], deadline) for part in parts)
+        found = await gather_or_cancel(
+            self._embed([sent[i] for i in part], deadline) for part in parts
+        )
         vectors = [vector for part, _ in found for vector in part]
         cost = sum(cost for _, cost in found)
         shared = cutting.shares(cost, weights)

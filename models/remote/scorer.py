@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.concurrency import together
+from models.concurrency import gather_or_cancel
 from models.images import ImageDocument
 from models.remote import answers, cutting
 from models.remote.answers import BadAnswer
@@ -75,7 +75,7 @@ class EndpointScorer(RemoteModel):
                 for i, score, share in zip(part, scores, shared, strict=True)
             ]
 
-        found = await together(score_part(part) for part in parts)
+        found = await gather_or_cancel(score_part(part) for part in parts)
         return [score for part in found for score in part]
 
     async def _send(

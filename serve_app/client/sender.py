@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from models.concurrency import together
+from models.concurrency import gather_or_cancel
 from serve_app.client.batches import indices
 from serve_app.client.errors import copy_error
 from serve_app.client.retry import Retry
@@ -70,7 +70,7 @@ class Sender:
                         raise outcome
             return list(zip(batches, outcomes, strict=True))
 
-        done = await together(one(batches) for batches in requests)
+        done = await gather_or_cancel(one(batches) for batches in requests)
         return [outcome for outcomes in done for outcome in outcomes]
 
     async def aclose(self) -> None:
@@ -86,7 +86,7 @@ class Sender:
             except RerankError as error:
                 if error.status not in _RETRY_SEPARATELY:
                     return [copy_error(error) for _ in batches]
-        separately = await together(
+        separately = await gather_or_cancel(
             self._send_with_retries([batch], self._send_one, track) for batch in batches
         )
         return [outcome for (outcome,) in separately]

@@ -66,7 +66,7 @@ def trace_batch(
 ) -> Iterator[None]:
     """Time the forward pass of a merged batch for each of its calls, and log it."""
     started = time.time_ns()
-    out_of_memory_before = scorer.figures.counts()["out_of_memory"]
+    out_of_memory_before = scorer.engine_stats.counts()["out_of_memory"]
     try:
         yield
     finally:
@@ -74,7 +74,7 @@ def trace_batch(
         for call in calls:
             call.forward_ns, call.batch_calls = (started, ended), len(calls)
         recorder.add("batch_calls", len(calls))
-        out_of_memory = scorer.figures.counts()["out_of_memory"] > out_of_memory_before
+        out_of_memory = scorer.engine_stats.counts()["out_of_memory"] > out_of_memory_before
         _log(calls, (ended - started) / 1e9, out_of_memory)
 
 

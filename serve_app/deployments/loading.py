@@ -48,7 +48,7 @@ def load_scorer(spec: ModelSpec, warmup: bool, known: ModelInfo | None) -> Score
         # Each budget tried would recompile compiled modules.
         if budget is None and not spec.compile:
             scorer.find_budget()
-    scorer.figures.clear()
+    scorer.engine_stats.clear()
     info = scorer.info
     logger.info(
         "model %s is ready in %.1f s (libraries %.1f, weights %.1f, warm-up %.1f): "

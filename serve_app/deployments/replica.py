@@ -179,7 +179,7 @@ class ModelReplica(ScoringReplica):
             return await loop.run_in_executor(self._forwards, self._scorer.embed, encoded)
 
     async def snapshot(self) -> Snapshot:
-        own = self._figures.snapshot(self._scorer.figures, self._scorer.stats())
+        own = self._figures.snapshot(self._scorer.engine_stats, self._scorer.representation_stats())
         if self._dropped:
             own.model_events[self._scorer.info.name, "dropped"] = self._dropped
         return own

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from models.concurrency import paced
+from models.concurrency import yielding
 from models.types import Document, ModelInfo, Score, relevance
 from serve_app.service.cache import PairKeys
 from serve_app.types import RankedDocument, RerankRequest
@@ -17,9 +17,9 @@ async def document_keys(
     """Return the keys in the documents' order, and the cleaned documents by key."""
     texts: list[Document] = [
         clean(d) if isinstance(d, str) else replace(d, text=clean(d.text))
-        async for d in paced(documents)
+        async for d in yielding(documents)
     ]
-    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in paced(texts)]
+    order = keys.all(texts) if info.listwise else [keys.of(text) async for text in yielding(texts)]
     by_key: dict[bytes, Document] = {}
     for key, text in zip(order, texts, strict=True):
         by_key.setdefault(key, text)
@@ -45,6 +45,6 @@ async def rank_documents(
                 document=originals[i],
                 explanation=scores[i].explanation,
             )
-            async for i in paced(order)
+            async for i in yielding(order)
         ]
     )

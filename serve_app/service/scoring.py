@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from models.concurrency import paced, together
+from models.concurrency import gather_or_cancel, yielding
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.service.admission import Admission
 from serve_app.service.cache import ScoreStore, SingleFlight
@@ -100,7 +100,7 @@ class Scoring:
     async def _look_up(self, keys: Sequence[bytes]) -> Found:
         """Look up keys in this process's memory, then in the shared store."""
         known: dict[bytes, Score] = {}
-        async for start in paced(range(0, len(keys), LOOKUP_KEYS)):
+        async for start in yielding(range(0, len(keys), LOOKUP_KEYS)):
             known.update(self._store.get_many(keys[start : start + LOOKUP_KEYS]))
         missing = [key for key in keys if key not in known]
         shared = await self._store.fetch(missing) if missing else {}
@@ -122,7 +122,9 @@ class Scoring:
         texts = {key: pairs.by_key[key] for key in keys}
         whole = pairs.listwise or pairs.info.whole_requests
         chunks = [list(texts)] if whole else cut(texts, pairs.info.token_budget)
-        parts = await together(self._score_chunk(pairs, options, until, chunk) for chunk in chunks)
+        parts = await gather_or_cancel(
+            self._score_chunk(pairs, options, until, chunk) for chunk in chunks
+        )
         return {key: score for part in parts for key, score in part.items()}
 
     async def _score_chunk(

@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
-from models.types import LongDocument, Precision
+from models.types import Backend, LongDocument, Precision
 from serve_app.settings.base import Frozen, setting
 
 Device = Literal["auto", "cuda", "mps", "mlx", "cpu"]
-Backend = Literal["auto", "torch", "openvino", "mlx"]
 Quantization = Literal["auto", "fp32", "bf16", "fp16", "int8", "8bit", "4bit"]
 DTYPES: Mapping[str, Precision] = {
     "auto": "auto",

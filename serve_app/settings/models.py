@@ -13,11 +13,11 @@ from models.remote.errors import RemoteConfigError
 from models.remote.forms import CHAT
 from models.remote.providers import PROVIDERS
 from models.remote.types import Judge, RemoteSpec, Scale, Structured
-from models.types import EMBEDDED, LongDocument
+from models.types import EMBEDDED, Backend, LongDocument
 from serve_app.pipeline_spec import Milliseconds, Pipeline, Stages, problem
 from serve_app.service.catalog import HOSTED_ALIASES, Catalog
 from serve_app.settings.base import Frozen, setting
-from serve_app.settings.inference import Backend, Device, Quantization
+from serve_app.settings.inference import Device, Quantization
 from serve_app.settings.scaling import ModelScaling
 from serve_app.settings.unknown_names import similar, unknown
 

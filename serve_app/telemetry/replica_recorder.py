@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from models.engine_stats import Distribution, Figures
+from models.engine_stats import Distribution, EngineStats
 from serve_app.telemetry.metrics import REPLICA_BUCKETS
 from serve_app.telemetry.snapshot import Snapshot
 
@@ -24,7 +24,7 @@ class ReplicaRecorder:
         self._measured[what].add(value)
 
     def snapshot(
-        self, engine: Figures | None = None, representations: Mapping[str, int] | None = None
+        self, engine: EngineStats | None = None, representations: Mapping[str, int] | None = None
     ) -> Snapshot:
         """Return everything measured so far, including the engine's measurements if given."""
         measured = {what: one.copy() for what, one in self._measured.items()}

@@ -108,7 +108,7 @@ def test_images_are_scored_by_a_multimodal_model(
 
     for model, given, said in (
         ("causal", image.data_uri, "reads text alone"),
-        ("multimodal", "data:image/png;base64,AAAA", "is none of"),
+        ("multimodal", "data:image/png;base64,AAAA", "in none of"),
         ("multimodal", "https://example.org/a.png", "does not fetch"),
     ):
         body = {"query": QUERY, "documents": [{"image": given}], "model": model}

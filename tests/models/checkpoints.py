@@ -1,4 +1,4 @@
-"""Small checkpoints with random weights, made where a test wants them. No network."""
+"""Small checkpoints with random weights, created on disk by tests. No network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tiny_bert_cross_encoder(
 
 
 def tiny_bert_without_head(path: Path, *, positions: int = 128) -> Path:
-    """Encoder weights under a config that promises a classifier: an unfinished reranker."""
+    """Encoder weights with a config that declares a classifier: not a fine-tuned reranker."""
     _save(BertModel(_bert_config(positions, 1)), path)
     embedded_tokenizer(path, positions)
     edit_config(path, architectures=["BertForSequenceClassification"])
@@ -99,14 +99,14 @@ def tiny_xlmr_cross_encoder(path: Path, *, positions: int = 66, seed: int = 0) -
 
 
 def edit_config(path: Path, name: str = "config.json", **changes: Any) -> None:
-    """Change entries of a checkpoint's JSON file; one that is absent is made."""
+    """Change entries of a checkpoint's JSON file, which is created if absent."""
     file = path / name
     content = json.loads(file.read_text()) if file.is_file() else {}
     file.write_text(json.dumps(content | changes))
 
 
 def _bert_config(positions: int, labels: int) -> BertConfig:
-    # Wide initial weights: at 0.02 all documents would score alike, and no test would tell.
+    # Wide initial weights: with 0.02 all documents would score alike and hide mistakes.
     return BertConfig(
         vocab_size=30522,
         hidden_size=32,
@@ -119,7 +119,7 @@ def _bert_config(positions: int, labels: int) -> BertConfig:
     )
 
 
-# Kept, because it reads and hashes the weights each time.
+# Cached, because it reads and hashes the weights each time.
 _embedded_folder = cache(embedded.folder)
 
 

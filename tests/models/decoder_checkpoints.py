@@ -22,7 +22,7 @@ from transformers import (
 )
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<bos>")
-# Qwen's own splitting: a piece begins at the space before a word.
+# Qwen's own splitting: a piece starts at the space before a word.
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -34,13 +34,13 @@ SHAPE: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 4096,
-    # Wide initial weights: at 0.02 all documents would score alike, and no test would tell.
+    # Wide initial weights: with 0.02 all documents would score alike and hide mistakes.
     "initializer_range": 0.2,
 }
 
 
 def tokenizer(path: Path, *, bos: bool = False, pad: bool = True) -> int:
-    """Save a byte-level BPE tokenizer; returns its size."""
+    """Save a byte-level BPE tokenizer; return its size."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -104,7 +104,7 @@ LAYERS, FIRST = 6, 3
 
 
 def minicpm_layerwise(path: Path, *, seed: int = 0, omit: str = "") -> Path:
-    """bge-reranker-v2-minicpm-layerwise's layout, in the checkpoint's own names."""
+    """bge-reranker-v2-minicpm-layerwise's layout, with the checkpoint's own names."""
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
     hidden, inner, heads = 32, 64, 4

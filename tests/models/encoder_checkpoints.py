@@ -57,7 +57,7 @@ def folder(
     similarity: str = "cosine",
     max_length: int = 64,
 ) -> Path:
-    """What SentenceTransformer.save_pretrained writes."""
+    """The files that SentenceTransformer.save_pretrained writes."""
     torch.manual_seed(1)
     transformer = Transformer(str(encoder), max_seq_length=max_length)
     pooled = Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling)
@@ -85,7 +85,7 @@ def with_old_pooling_names(path: Path) -> Path:
 
 
 def in_a_subfolder(path: Path) -> None:
-    """The encoder in 0_Transformer, where the first versions put it."""
+    """The encoder in 0_Transformer, as in the first versions."""
     own = ("modules.json", "config_sentence_transformers.json")
     files = [file for file in path.iterdir() if file.is_file() and file.name not in own]
     (path / "0_Transformer").mkdir()
@@ -97,13 +97,13 @@ def in_a_subfolder(path: Path) -> None:
 
 
 def with_early_settings(path: Path) -> None:
-    """A maximum length that only the settings say, under an early version's name."""
+    """A maximum length only in the settings, in a file named as in early versions."""
     edit_config(path, "sentence_bert_config.json", max_seq_length=12)
     (path / "sentence_bert_config.json").rename(path / "sentence_roberta_config.json")
 
 
 def with_lower_case(path: Path) -> None:
-    """A tokenizer that keeps case under settings that do not."""
+    """A tokenizer that keeps case, with settings that ask for lower case."""
     tokenizer = json.loads((path / "tokenizer.json").read_text())
     tokenizer["normalizer"] |= {"lowercase": False, "strip_accents": False}
     (path / "tokenizer.json").write_text(json.dumps(tokenizer))
@@ -137,7 +137,7 @@ def stanford_colbert(path: Path, *, omit: str = "", **metadata: Any) -> Path:
 
 
 def pylate_colbert(path: Path, **config: Any) -> Path:
-    """What PyLate's ColBERT.save_pretrained writes."""
+    """The files that PyLate's ColBERT.save_pretrained writes."""
     encoder = bert_encoder(path / "encoder", positions=128)
     torch.manual_seed(3)
     transformer = Transformer(str(encoder), max_seq_length=47)
@@ -157,7 +157,7 @@ def pylate_colbert(path: Path, **config: Any) -> Path:
 
 
 def _with_pylate_layers(path: Path) -> None:
-    """PyLate names its own class, and no place to read from or write to."""
+    """Layers as PyLate saves them: with its own class, and without input and output names."""
     modules = json.loads((path / "modules.json").read_text())
     for module in modules[1:]:
         module["type"] = "pylate.models.Dense.Dense"

@@ -30,7 +30,7 @@ LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:?
 
 
 def t5(path: Path, *, kind: str = "t5", seed: int = 0, omit: str = "", **more: Any) -> Path:
-    """An encoder-decoder of two layers each; `omit` leaves a word out of its vocabulary."""
+    """An encoder and a decoder of two layers each; `omit` removes a word from the vocabulary."""
     torch.manual_seed(seed)
     specials = ["<pad>", "</s>", "<unk>"]
     pieces = [(name, 0.0) for name in specials]
@@ -59,7 +59,7 @@ def t5(path: Path, *, kind: str = "t5", seed: int = 0, omit: str = "", **more: A
         "num_layers": 2,
         "num_heads": 4,
         "decoder_start_token_id": 0,
-        # Between saturated scores and scores that are all alike.
+        # Avoids both saturated and nearly equal scores.
         "initializer_factor": 0.6,
     }
     config, module = CLASSES[kind]
@@ -68,13 +68,13 @@ def t5(path: Path, *, kind: str = "t5", seed: int = 0, omit: str = "", **more: A
 
 
 def t5_own_head(path: Path, **more: Any) -> Path:
-    """The same with a head of its own, as the files of T5 1.1 and mT5 are written."""
+    """The same with an untied head, as in T5 1.1 and mT5."""
     file = t5(path, **more) / "model.safetensors"
     weights = load_file(file)
-    # transformers ties a new model whatever its config says; only a file holds two tensors.
-    # Narrow, for it is not scaled: else all scores would be saturated.
+    # transformers ties a new model whatever its config says; only a file can have two tensors.
+    # Narrow, because it is not scaled: otherwise all scores would be saturated.
     weights["lm_head.weight"] = 0.2 * torch.randn_like(weights["shared.weight"])
     save_file(weights, file, metadata={"format": "pt"})
-    # Where the config names it, it would go before `tie_word_embeddings`.
+    # If it is in the config, it takes precedence over `tie_word_embeddings`.
     edit_config(path, tie_word_embeddings=False, scale_decoder_outputs=False)
     return path

@@ -38,5 +38,7 @@ def test_rows_of_a_batch_are_bounded(lengths: list[int], budget: int, rows: int)
         ([9, 1, 1], 8, [[0], [1, 2]]),
     ],
 )
-def test_known_plans(lengths: list[int], budget: int, expected: list[list[int]]) -> None:
+def test_known_lengths_are_grouped_as_expected(
+    lengths: list[int], budget: int, expected: list[list[int]]
+) -> None:
     assert plan(lengths, budget) == expected

@@ -1,4 +1,4 @@
-"""Coroutines side by side: in order, all or none, and with a look at the event loop between."""
+"""Coroutines run concurrently: results in order, all or none, without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from models.concurrency import STARTED_AT_ONCE, together
+from models import concurrency
+from models.concurrency import STARTED_AT_ONCE, gather_or_cancel, yielding
 
 
 async def test_results_come_in_order() -> None:
@@ -17,11 +18,11 @@ async def test_results_come_in_order() -> None:
         await asyncio.sleep(0.001 * (50 - number))
         return number
 
-    assert await together(one(i) for i in range(50)) == list(range(50))
-    assert await together(()) == []
+    assert await gather_or_cancel(one(i) for i in range(50)) == list(range(50))
+    assert await gather_or_cancel(()) == []
 
 
-async def test_others_have_their_turn_while_many_start() -> None:
+async def test_the_event_loop_is_free_while_many_coroutines_start() -> None:
     started = 0
     seen: list[int] = []
 
@@ -36,7 +37,7 @@ async def test_others_have_their_turn_while_many_start() -> None:
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(other())
-    await together(one() for _ in range(10 * STARTED_AT_ONCE))
+    await gather_or_cancel(one() for _ in range(10 * STARTED_AT_ONCE))
     beside.cancel()
     steps = [after - before for before, after in pairwise(seen)]
     assert max(steps) <= STARTED_AT_ONCE
@@ -60,5 +61,21 @@ async def test_the_first_error_cancels_the_others() -> None:
             yield one(number)
 
     with pytest.raises(ValueError, match="three"):
-        await together(work())
+        await gather_or_cancel(work())
     assert sorted(ended) == list(range(made))
+
+
+async def test_a_long_loop_yields_to_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrency, "SLICE_S", 0.0)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    assert [item async for item in yielding(range(50))] == list(range(50))
+    beside.cancel()
+    assert turns >= 25

@@ -10,7 +10,7 @@ from models import embedded
 from models.types import ModelLoadError
 
 
-def test_the_real_weights_are_found() -> None:
+def test_the_embedded_weights_are_found() -> None:
     assert (embedded.folder() / "model.safetensors").is_file()
 
 

@@ -1,4 +1,4 @@
-"""What engines count: every row, its padding, and when the memory ends."""
+"""What engines count: rows, padding and out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from models.engine_stats import Distribution, Figures
+from models.engine_stats import Distribution, EngineStats
 from models.engines.base import Engine, Forward
 from models.types import TokenRow
 
 
 class Rows(Engine):
-    """Answers with each row's length; its memory takes `fits` rows."""
+    """Outputs each row's length; its memory holds `fits` rows."""
 
     name = "rows"
     device = "cpu"
@@ -36,16 +36,16 @@ def rows(*lengths: int) -> list[TokenRow]:
     return [TokenRow([1] * n) for n in lengths]
 
 
-def test_rows_tokens_and_padding_of_each_micro_batch() -> None:
+def test_rows_tokens_and_padding_of_each_micro_batch_are_counted() -> None:
     engine = Rows()
     engine.run(rows(32, 30, 8))
-    assert engine.figures.counts() == {
+    assert engine.stats.counts() == {
         "rows": 3,
         "tokens": 70,
         "padding_tokens": 2,
         "out_of_memory": 0,
     }
-    found = engine.figures.distributions()
+    found = engine.stats.distributions()
     assert found["batch_rows"].total == 2
     assert (found["batch_rows"].sum, found["batch_tokens"].sum) == (3, 70)
     assert found["forward_seconds"].total == 2
@@ -55,28 +55,28 @@ def test_packed_rows_have_no_padding_unless_some_are_masked() -> None:
     engine = Rows()
     engine.packs = True
     engine.run(rows(32, 8))
-    assert engine.figures.counts()["padding_tokens"] == 0
+    assert engine.stats.counts()["padding_tokens"] == 0
     engine.run([TokenRow([1] * 8, attended=4), *rows(6)])
-    assert engine.figures.counts()["padding_tokens"] == 2
+    assert engine.stats.counts()["padding_tokens"] == 2
 
 
-def test_the_end_of_the_memory_is_counted_and_no_row_twice() -> None:
+def test_out_of_memory_errors_are_counted_and_no_row_twice() -> None:
     engine = Rows()
     engine.fits = 1
     engine.run(rows(16, 16, 16, 16))
-    counts = engine.figures.counts()
+    counts = engine.stats.counts()
     assert (counts["rows"], counts["out_of_memory"]) == (4, 2)
 
 
-def test_warming_up_is_forgotten() -> None:
+def test_clear_forgets_the_warm_up() -> None:
     engine = Rows()
     engine.run(rows(4))
-    engine.figures.clear()
-    assert set(engine.figures.counts().values()) == {0}
-    assert engine.figures.distributions()["batch_rows"].total == 0
+    engine.stats.clear()
+    assert set(engine.stats.counts().values()) == {0}
+    assert engine.stats.distributions()["batch_rows"].total == 0
 
 
-def test_distributions_add_up_and_only_over_the_same_bounds() -> None:
+def test_distributions_merge_only_with_equal_bounds() -> None:
     one, other = Distribution((1, 2)), Distribution((1, 2))
     for value in (0.5, 1, 1.5):
         one.add(value)
@@ -90,7 +90,7 @@ def test_distributions_add_up_and_only_over_the_same_bounds() -> None:
 
 
 def test_a_copy_does_not_change_with_the_original() -> None:
-    figures = Figures()
-    before = figures.distributions()
-    figures.add(rows=1, tokens=2, padding=0, seconds=0.1)
+    stats = EngineStats()
+    before = stats.distributions()
+    stats.add(rows=1, tokens=2, padding=0, seconds=0.1)
     assert before["batch_rows"].total == 0

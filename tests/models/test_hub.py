@@ -1,6 +1,6 @@
-"""Models by name: downloaded once from a hub, then read from the cache; tested by `rerank score`.
+"""Models by name: downloaded once from a hub, then read from the cache, with `rerank score`.
 
-Each case is a process of its own, because the hub's library reads its settings at import.
+Each case runs in its own process, because the hub's library reads its settings at import.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _score(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_model_by_name_is_downloaded_with_a_bar_and_kept(tmp_path: Path) -> None:
+def test_a_named_model_is_downloaded_with_a_progress_bar_and_cached(tmp_path: Path) -> None:
     checkpoint = tiny_bert_cross_encoder(tmp_path / "checkpoint")
     (checkpoint / "pytorch_model.bin").write_bytes(b"a pickle, which nobody wants")
     (checkpoint / "onnx").mkdir()
@@ -45,7 +45,7 @@ def test_a_model_by_name_is_downloaded_with_a_bar_and_kept(tmp_path: Path) -> No
     assert list((tmp_path / "cache").rglob(COMMIT))
 
 
-def test_a_name_that_the_hub_does_not_know(tmp_path: Path) -> None:
+def test_a_name_that_the_hub_does_not_know_is_reported(tmp_path: Path) -> None:
     with serving("someone/else", tmp_path / "none") as (endpoint, _):
         done = _score(tmp_path, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0")
     assert done.returncode == 1
@@ -56,9 +56,9 @@ def test_a_name_that_the_hub_does_not_know(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_hub_that_can_not_be_reached(tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported(tmp_path: Path) -> None:
     with serving("someone/else", tmp_path / "none") as (endpoint, _):
-        pass  # now nothing listens there
+        pass  # nothing listens there any more
     done = _score(tmp_path, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0")
     assert done.returncode == 1
     assert done.stderr.count("rerank: ") == 1

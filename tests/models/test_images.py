@@ -1,4 +1,4 @@
-"""Image documents: what is read, and what is refused before it costs memory."""
+"""Image documents: what is read, and what is refused before it takes memory."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def _uri(content: bytes) -> ImageDocument:
     [
         (ImageDocument("https://example.org/cat.png"), "must be a data URI"),
         (ImageDocument("data:text/html;base64,AAAA"), "must be a data URI"),
-        (ImageDocument("data:image/png;base64,!!!"), "base64 is broken"),
-        (_uri(b"not an image"), "is none of"),
-        (_uri(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "is none of"),
+        (ImageDocument("data:image/png;base64,!!!"), "base64 is invalid"),
+        (_uri(b"not an image"), "in none of"),
+        (_uri(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "in none of"),
         (ImageDocument(document(picture(200, 200)).data_uri[:400]), "base64|can't be read"),
     ],
 )
-def test_what_is_no_image(broken: ImageDocument, match: str) -> None:
+def test_other_content_is_refused(broken: ImageDocument, match: str) -> None:
     with pytest.raises(ImageError, match=match):
         decode(broken)
 
 
-def test_too_large_ones_are_refused_before_they_are_decoded(
+def test_large_images_are_refused_before_decoding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", 99)
@@ -55,7 +55,7 @@ def test_too_large_ones_are_refused_before_they_are_decoded(
 
 
 @pytest.mark.parametrize("side", [8_000, 12_000, 60_000])
-def test_bombs_are_refused_by_their_header(side: int) -> None:
+def test_decompression_bombs_are_refused_by_their_header(side: int) -> None:
     png = b"\x89PNG\r\n\x1a\n"
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     for chunk in (header, b"IDAT" + zlib.compress(bytes(1000))):
@@ -64,7 +64,7 @@ def test_bombs_are_refused_by_their_header(side: int) -> None:
         decode(_uri(png))
 
 
-def test_transparency_and_orientation() -> None:
+def test_transparency_and_orientation_are_applied_on_request() -> None:
     clear = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
     assert decode(document(clear)).getpixel((0, 0)) == (0, 0, 0)
     assert decode(document(clear), over_white=True).getpixel((0, 0)) == (255, 255, 255)

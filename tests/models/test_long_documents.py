@@ -1,4 +1,4 @@
-"""Long documents: cut at a number of tokens, or scored by their best passage."""
+"""Long documents: truncated, or scored by their best passage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scorer() -> Scorer:
 
 
 @pytest.mark.parametrize("before", [0, 20, 40, 80])
-def test_an_answer_is_found_wherever_it_stands(scorer: Scorer, before: int) -> None:
+def test_an_answer_is_found_wherever_it_is(scorer: Scorer, before: int) -> None:
     document = FILLER * before + ANSWER + " " + FILLER * (80 - before)
     (found,) = scorer.score(QUERY, [document], PASSAGES)
     (filler,) = scorer.score(QUERY, [FILLER * 80], PASSAGES)
@@ -57,7 +57,7 @@ def test_tokens_count_all_passages(scorer: Scorer) -> None:
     assert score.tokens > score.passages * 40
 
 
-def test_max_tokens_per_doc_scores_the_first_tokens_only(scorer: Scorer) -> None:
+def test_max_tokens_per_doc_scores_only_the_first_tokens(scorer: Scorer) -> None:
     tokenizer = AutoTokenizer.from_pretrained(embedded.folder())
     document = FILLER * 2 + ANSWER
     ids = tokenizer(document, add_special_tokens=False)["input_ids"]
@@ -86,13 +86,13 @@ def test_the_settings_are_the_default(tmp_path: Path) -> None:
     assert truncated[0].passages == 1
 
 
-def test_a_query_that_fills_the_row_leaves_a_little_for_passages(tmp_path: Path) -> None:
+def test_a_query_that_fills_the_row_leaves_room_for_passages(tmp_path: Path) -> None:
     scorer = load(ModelSpec("m", source=str(tiny_bert_cross_encoder(tmp_path)), dtype="float32"))
     (score,) = scorer.score("a long query " * 100, [FILLER * 10], PASSAGES)
     assert score.passages > 1
 
 
-def test_a_prompted_model_splits_too(tmp_path: Path) -> None:
+def test_models_with_a_prompt_split_documents_too(tmp_path: Path) -> None:
     scorer = load(ModelSpec("m", source=str(qwen3(tmp_path)), dtype="float32", max_length=400))
     documents = [FILLER * 30, ANSWER]
     long, short = scorer.score(QUERY, documents, PASSAGES)

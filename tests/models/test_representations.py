@@ -1,4 +1,4 @@
-"""Known documents cost no row, and their scores are those of new ones."""
+"""Cached documents need no row, and score the same as new ones."""
 
 from __future__ import annotations
 
@@ -55,44 +55,44 @@ def spec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return KINDS[request.param](tmp_path_factory.mktemp(request.param))
 
 
-def test_known_documents_score_as_new_ones(spec: ModelSpec) -> None:
+def test_cached_documents_score_as_new_ones(spec: ModelSpec) -> None:
     exact, fresh, warm = _load(spec, 0), _load(spec, ROOM), _load(spec, ROOM)
     warm.score("another query", TEXTS)
     for query in QUERIES:
         wanted = [s.logit for s in exact.score(query, TEXTS)]
         new = _load(spec, ROOM).score(query, TEXTS) if query == QUERIES[0] else None
         kept = warm.score(query, TEXTS)
-        # Dot products of vectors of any length: as precise as their size lets them be.
+        # The error of dot products grows with the size of the vectors.
         allowed = 1e-3 * max(1.0, *map(abs, wanted))
         assert [s.logit for s in kept] == pytest.approx(wanted, abs=allowed)
         assert [(s.tokens, s.truncated) for s in kept] == [
             (s.tokens, s.truncated) for s in exact.score(query, TEXTS)
         ]
         if new is not None:
-            # What is new is rounded as what is kept: only the forward pass's own noise is left.
+            # New ones are rounded like cached ones; only the forward pass's noise remains.
             assert [s.logit for s in new] == pytest.approx([s.logit for s in kept], abs=1e-5)
     assert exact.info.detail != fresh.info.detail
-    assert fresh.stats()["entries"] == 0
+    assert fresh.representation_stats()["entries"] == 0
 
 
-def test_a_new_query_over_known_documents_runs_one_row(spec: ModelSpec) -> None:
+def test_a_new_query_over_cached_documents_runs_one_row(spec: ModelSpec) -> None:
     scorer = _load(spec, ROOM)
     scorer.score(QUERIES[0], TEXTS)
     encoded = scorer.encode(QUERIES[1], [*TEXTS, "one more"])
     assert len(encoded.rows) == 2
     mixed = scorer.forward([encoded])[0]
     assert len(mixed) == len(TEXTS) + 1
-    told = scorer.stats()
-    assert (told["hits"], told["misses"]) == (len(TEXTS), len(TEXTS) + 1)
-    assert told["entries"] == len(TEXTS) + 1
-    assert 0 < told["saved_tokens"] < sum(score.tokens for score in mixed)
-    assert told["bytes"] > told["entries"] * ENTRY_BYTES
+    stats = scorer.representation_stats()
+    assert (stats["hits"], stats["misses"]) == (len(TEXTS), len(TEXTS) + 1)
+    assert stats["entries"] == len(TEXTS) + 1
+    assert 0 < stats["saved_tokens"] < sum(score.tokens for score in mixed)
+    assert stats["bytes"] > stats["entries"] * ENTRY_BYTES
     alone = _load(spec, 0).score(QUERIES[1], ["one more"])[0]
     assert mixed[-1].logit == pytest.approx(alone.logit, abs=1e-3, rel=1e-3)
     assert mixed[-1].tokens == alone.tokens
 
 
-def test_rankings_do_not_change_with_what_is_known(spec: ModelSpec) -> None:
+def test_rankings_do_not_depend_on_what_is_cached(spec: ModelSpec) -> None:
     scorer = _load(spec, ROOM)
     scorer.score("another query", TEXTS[::2])
     half = [s.logit for s in scorer.score(QUERIES[0], TEXTS)]
@@ -120,19 +120,19 @@ def test_options_are_never_mixed_up(options: dict[str, Any]) -> None:
     ]
 
 
-def test_what_is_given_up_meanwhile_is_still_there_for_its_request() -> None:
+def test_an_evicted_representation_stays_available_to_its_request() -> None:
     scorer = _load(ModelSpec("m"), 40_000)
     scorer.score("q", ["a first document"])
     encoded = scorer.encode("q", ["a first document"])
     assert len(encoded.rows) == 1
     scorer.score("q", [f"number {i}" for i in range(30)])
-    assert scorer.stats()["evictions"] > 0
-    assert scorer.stats()["bytes"] <= 40_000
+    assert scorer.representation_stats()["evictions"] > 0
+    assert scorer.representation_stats()["bytes"] <= 40_000
     assert len(scorer.encode("q", ["a first document"]).rows) == 2
     assert scorer.forward([encoded])[0][0].tokens > 0
 
 
-def test_nan_is_refused_and_not_kept(tmp_path: Path) -> None:
+def test_nan_is_refused_and_not_cached(tmp_path: Path) -> None:
     from transformers import AutoModel
 
     made = folder(bert_encoder(tmp_path / "encoder"), tmp_path / "folder")
@@ -142,7 +142,7 @@ def test_nan_is_refused_and_not_kept(tmp_path: Path) -> None:
     scorer = _load(ModelSpec("broken", source=str(made)), ROOM)
     with pytest.raises(ScoringError, match="broken"):
         scorer.score("q", ["d"])
-    assert scorer.stats()["entries"] == 0
+    assert scorer.representation_stats()["entries"] == 0
 
 
 def test_vectors_of_any_length_neither_overflow_nor_vanish() -> None:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from models.text import normalize, well_formed
 
-# Every code point, lone surrogates included.
+# Every code point, including lone surrogates.
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 
 
 @given(ANY_TEXT)
-def test_normalized_text_is_clean_and_stays_as_it_is(text: str) -> None:
+def test_normalized_text_is_clean_and_does_not_change_again(text: str) -> None:
     clean = normalize(text)
     assert clean == normalize(clean) == unicodedata.normalize("NFC", clean)
     assert clean == clean.strip()
@@ -24,7 +24,7 @@ def test_normalized_text_is_clean_and_stays_as_it_is(text: str) -> None:
 
 
 @given(ANY_TEXT)
-def test_well_formed_changes_lone_surrogates_only(text: str) -> None:
+def test_well_formed_changes_only_lone_surrogates(text: str) -> None:
     assert well_formed(text) == "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
     well_formed(text).encode()
 
@@ -42,7 +42,7 @@ def test_well_formed_changes_lone_surrogates_only(text: str) -> None:
         ("👩‍👩‍👧", "👩‍👩‍👧"),
     ],
 )
-def test_known_texts(text: str, expected: str) -> None:
+def test_known_texts_are_normalized(text: str, expected: str) -> None:
     assert normalize(text) == expected
 
 

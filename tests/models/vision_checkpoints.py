@@ -1,4 +1,4 @@
-"""Small vision-language checkpoints with random weights, and pictures to show them."""
+"""Small vision-language checkpoints with random weights, and images for them."""
 
 from __future__ import annotations
 

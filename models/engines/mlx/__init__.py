@@ -1,6 +1,6 @@
-"""Token rows through MLX: Apple's array library, on its GPUs; on Linux its CPU build.
+"""Token rows through MLX, Apple's array library: on Apple's GPUs, or on its CPU build for Linux.
 
-Nothing here imports MLX before `why_not` has found it.
+Nothing here imports MLX before `why_not` has checked that it is installed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from models.checkpoint import Checkpoint
+from models.engines.base import Engine, EngineError, EngineRequest
 
-# Bits of a weight, by the spec's dtype.
+TITLE = "MLX"
+# Bits per weight, by the spec's dtype.
 BITS = {"8bit": 8, "4bit": 4}
 ENCODERS = ("logits", "last_hidden_state")
 DECODERS = ("last_token", "last_hidden_state")
-# Model type to the module that defines it, and what can be read of it.
+# By model type: the module that defines the architecture, and the outputs it can give.
 ARCHITECTURES = {
     "bert": ("bert", ENCODERS),
     "roberta": ("roberta", ENCODERS),
@@ -40,7 +42,7 @@ def apple_silicon() -> bool:
 
 
 def quantization_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """What an MLX folder says of its quantized weights, which no other engine reads."""
+    """The config's entry about weights quantized by MLX, or None if there is none."""
     found = (checkpoint.part_json("config.json") or {}).get("quantization")
     return found if isinstance(found, dict) and "bits" in found else None
 
@@ -50,30 +52,59 @@ def is_decoder(checkpoint: Checkpoint) -> bool:
 
 
 def architecture(checkpoint: Checkpoint) -> Any:
-    """The module that defines the checkpoint's architecture; it imports MLX."""
+    """The module that defines the checkpoint's architecture. It imports MLX."""
     name, _ = ARCHITECTURES[checkpoint.model_type]
     return import_module(f"models.engines.mlx.{name}")
 
 
-def why_not(checkpoint: Checkpoint, output: str) -> str | None:
-    """What stands in MLX's way; None where it can run the checkpoint."""
+def needed_for(request: EngineRequest) -> str | None:
+    """Weights that MLX quantized, the device `mlx`, and weights of 8 or 4 bits."""
+    spec = request.checkpoint.spec
+    if quantization_of(request.checkpoint) is not None:
+        return "its weights were quantized by MLX, and only MLX reads them"
+    if spec.device == "mlx":
+        return "only MLX runs on the device 'mlx'; see RERANKER_DEVICE"
+    if spec.dtype in BITS:
+        return f"only MLX runs {spec.dtype}; see RERANKER_QUANTIZATION"
+    return None
+
+
+def why_not(request: EngineRequest) -> str | None:
+    """What stands in the way. `auto` takes MLX only on the GPU of Apple silicon."""
+    checkpoint = request.checkpoint
     spec, config = checkpoint.spec, checkpoint.config
     _, outputs = ARCHITECTURES.get(checkpoint.model_type, ("", ()))
     given = quantization_of(checkpoint)
-    if output not in outputs:
-        return f"it runs {', '.join(ARCHITECTURES)}, not {checkpoint.model_type!r} here"
+    asked_for = spec.backend == "mlx" or spec.device == "mlx" or given is not None
+    if not asked_for and not (apple_silicon() and spec.device != "cpu"):
+        return "RERANKER_BACKEND=auto takes it only on an Apple GPU; set RERANKER_BACKEND=mlx"
+    if request.output not in outputs:
+        known = ", ".join(ARCHITECTURES)
+        return f"it runs {known}, but not {checkpoint.model_type!r} in this family"
     if spec.trust_remote_code and getattr(config, "auto_map", None):
-        return "the checkpoint brings its own code"
+        return "the checkpoint has its own code"
     if spec.device not in DEVICES:
         return f"its devices are {', '.join(DEVICES)}; see RERANKER_DEVICE"
     if spec.compile:
         return "ENABLE_TORCH_COMPILE asks for torch"
+    if spec.dtype == "int8":
+        return "it has no int8; see RERANKER_QUANTIZATION"
     if given is not None and BITS.get(spec.dtype, given["bits"]) != given["bits"]:
         return f"its weights have {given['bits']} bits already; see RERANKER_QUANTIZATION"
     if not installed():
         return "it is not installed: pip install 'rerank-serve[mlx]'"
     try:
-        unlike: str | None = architecture(checkpoint).unlike(config)
-    except ImportError as error:  # on Linux its library is a package of its own
+        unsupported: str | None = architecture(checkpoint).unsupported(config)
+    except ImportError as error:  # on Linux its library is a separate package
         return f"it can't be imported ({error}): pip install 'rerank-serve[mlx]'"
-    return unlike
+    return unsupported
+
+
+def build(request: EngineRequest) -> Engine:
+    """Load the weights. Every failure is an EngineError: torch may know other names of weights."""
+    from models.engines.mlx.engine import MLXEngine
+
+    try:
+        return MLXEngine(request)
+    except Exception as error:
+        raise EngineError(" ".join(str(error).split())[:300]) from error

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., NAACL 2019), its modules named as in transformers' checkpoints."""
+"""BERT (Devlin et al., NAACL 2019), with module names as in transformers' checkpoints."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from models.engines.mlx.layers import (
 )
 
 
-def unlike(config: Any) -> str | None:
-    """What of the config is not defined here."""
+def unsupported(config: Any) -> str | None:
+    """What the config asks for and this module does not define; None if nothing."""
     positions = getattr(config, "position_embedding_type", None) or "absolute"
     if positions != "absolute":
-        return f"it has no {positions!r} position embeddings"
+        return f"it does not support {positions!r} position embeddings"
     if getattr(config, "is_decoder", False):
-        return "it runs encoders of this type, not decoders"
+        return "it runs only encoders of this type, not decoders"
     return unknown_activation(config.hidden_act)
 
 
@@ -32,7 +32,7 @@ def build(config: Any, output: str) -> nn.Module:
 
 
 def sanitize(weights: Weights, config: Any) -> Weights:
-    """Weights by this module's names. The first checkpoints name norms as TensorFlow did."""
+    """Rename weights to this module's names. Early checkpoints name norms as TensorFlow did."""
     own = without_prefix(weights, "bert.")
     for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
         own = {name.replace(old, new): weight for name, weight in own.items()}
@@ -72,7 +72,7 @@ class SelfAttention(nn.Module):
 
 
 class AddedOutput(nn.Module):
-    """A dense layer, added to what came before, then normalised."""
+    """A dense layer whose output is added to the residual and normalised."""
 
     def __init__(self, inner: int, config: Any) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Stack(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Hidden states [rows, tokens, hidden] of ids, mask and types, each [rows, tokens]."""
+    """Ids, mask and types, each [rows, tokens], to hidden states [rows, tokens, hidden]."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Pooler(nn.Module):
 
 
 class Classifier(Encoder):
-    """Logits [rows, labels], of the first token."""
+    """Logits [rows, labels], from the first token."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

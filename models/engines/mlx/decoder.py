@@ -1,7 +1,7 @@
-"""Qwen2, Qwen3 and Gemma without their heads: one decoder, told apart by the config.
+"""Qwen2, Qwen3 and Gemma without their heads: one decoder that differs by config.
 
-Qwen2 has biases on queries, keys and values; Qwen3 normalises each head's queries and keys; Gemma
-scales its embeddings, and its norms multiply by one more than their weight.
+Qwen2 has biases on queries, keys and values. Qwen3 normalises each head's queries and keys. Gemma
+scales its embeddings, and its norms multiply by their weight plus one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from models.engines.mlx.layers import (
 Past = list[tuple[mx.array, mx.array]]
 
 
-def unlike(config: Any) -> str | None:
-    """What of the config is not defined here."""
+def unsupported(config: Any) -> str | None:
+    """What the config asks for and this module does not define; None if nothing."""
     rope = config.rope_parameters["rope_type"]
     if rope != "default":
-        return f"it has no rotary positions of type {rope!r}"
+        return f"it does not support rotary positions of type {rope!r}"
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        return "it has no sliding attention of decoders"
+        return "it does not support sliding attention in decoders"
     return unknown_activation(config.hidden_act)
 
 
@@ -51,7 +51,7 @@ def sanitize(weights: Weights, config: Any) -> Weights:
 
 
 def head_name(weights: Weights, config: Any) -> str:
-    """Which of the checkpoint's layers gives the logits: [labels or vocabulary, hidden]."""
+    """The name of the checkpoint's output layer, [labels or vocabulary, hidden]."""
     if "score.weight" in weights:
         return "score"
     tied = config.tie_word_embeddings or "lm_head.weight" not in weights
@@ -79,7 +79,7 @@ class Attention(nn.Module):
     def __call__(
         self, x: mx.array, mask: mx.array | str, past: tuple[mx.array, mx.array] | None
     ) -> tuple[mx.array, mx.array, mx.array]:
-        """The answer, and the keys and values of these tokens and those before."""
+        """The output, and the keys and values of these tokens and the earlier ones."""
         queries = split_heads(self.q_proj(x), self._heads)
         keys = split_heads(self.k_proj(x), self._groups)
         values = split_heads(self.v_proj(x), self._groups)
@@ -122,7 +122,7 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Hidden states [rows, tokens, hidden] of ids [rows, tokens]."""
+    """Ids [rows, tokens] to hidden states [rows, tokens, hidden]."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -132,9 +132,9 @@ class Decoder(nn.Module):
         self._scale = config.hidden_size**0.5 if config.model_type == "gemma" else None
 
     def __call__(self, ids: mx.array, mask: mx.array | None, past: Past | None) -> mx.array:
-        """`mask` only where rows have tokens that others don't see, their filling aside.
+        """`mask` is needed only if rows have masked tokens other than padding.
 
-        `past`: what `prefill` gave for the tokens that stand before every row.
+        `past`: the result of `prefill` for the tokens before every row.
         """
         x, _ = self._through(ids, self._mask(mask, past), past)
         return self.norm(x)
@@ -161,7 +161,7 @@ class Decoder(nn.Module):
 
     @staticmethod
     def _mask(mask: mx.array | None, past: Past | None) -> mx.array | str:
-        if mask is None:  # what fills a row up comes after it, and is seen by nothing that is read
+        if mask is None:  # padding is on the right, so no token that is read attends to it
             return "causal"
         start, length = 0 if past is None else past[0][0].shape[2], mask.shape[1]
         earlier = mx.arange(start + length)[None] <= mx.arange(start, start + length)[:, None]

@@ -1,4 +1,4 @@
-"""Token rows through a module of MLX."""
+"""Token rows through an MLX module."""
 
 from __future__ import annotations
 
@@ -10,34 +10,32 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from models.checkpoint import Checkpoint
-from models.engines.base import Engine, Forward, pad
+from models.engines.base import Engine, EngineRequest, Forward, pad
 from models.engines.mlx import BITS, architecture, is_decoder, quantization_of
 from models.engines.mlx.weights import fill, head_rows
 from models.types import ModelLoadError, TokenRow
 
 DEFAULT_BUDGET = {"cpu": 1024, "gpu": 8192}
-# Freed memory that MLX keeps for the next arrays. Micro-batches have many shapes, and by default
-# what they leave behind may grow to all of the memory.
+# Maximum of freed memory that MLX keeps for later arrays. Micro-batches have many shapes, and by
+# default the kept memory may grow to fill the machine.
 CACHE_BYTES = 2**30
 
 
 class MLXEngine(Engine):
-    """Reads the checkpoint by itself: torch holds none of its weights."""
+    """Reads the checkpoint itself, so that its weights are not loaded by torch."""
 
     name = "mlx"
 
-    def __init__(
-        self, checkpoint: Checkpoint, *, pad_token_id: int, output: str, typed: bool
-    ) -> None:
+    def __init__(self, request: EngineRequest) -> None:
+        checkpoint = request.checkpoint
         spec, config = checkpoint.spec, checkpoint.config
         self._device = _choose_device(spec.device)
         self.device = "cpu" if self._device == mx.cpu else "gpu"
         self.token_budget = spec.token_budget or DEFAULT_BUDGET[self.device]
-        self.pad_token_id = pad_token_id
+        self.pad_token_id = request.pad_token_id
         self.max_rows = spec.batch_size
-        self.typed = typed
-        self._output = output
+        self.typed = request.typed
+        self._output = request.output
         self._checkpoint = checkpoint
         self._vocabulary = int(config.vocab_size)
         self._decoder = is_decoder(checkpoint)
@@ -47,7 +45,7 @@ class MLXEngine(Engine):
         self.dtype = f"{bits}bit" if bits is not None else floats
         mx.set_cache_limit(CACHE_BYTES)
         with mx.stream(self._device):
-            self._module = architecture(checkpoint).build(config, output)
+            self._module = architecture(checkpoint).build(config, request.output)
             fill(self._module, checkpoint, getattr(mx, floats), bits)
 
     def head(self, rows: Sequence[int]) -> torch.Tensor:
@@ -62,7 +60,7 @@ class MLXEngine(Engine):
         if not prefix:
             return partial(self._run, None)
         if not self._decoder:
-            raise ValueError("an encoder keeps no prefix")
+            raise ValueError("an encoder supports no prefix")
         self._check(np.array(prefix))
         with mx.stream(self._device):
             return partial(self._run, self._module.prefill(prefix))
@@ -70,7 +68,7 @@ class MLXEngine(Engine):
     def _run(self, past: Any, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
         batch = pad(rows, self.pad_token_id)
         self._check(batch.ids)
-        # Streams belong to threads, and the model may have been loaded in another one.
+        # A stream belongs to a thread, and the model may have been loaded in another one.
         with mx.stream(self._device):
             ids = mx.array(batch.ids.astype(np.int32))
             mask = mx.array(batch.mask.astype(np.bool_))
@@ -92,10 +90,10 @@ class MLXEngine(Engine):
         return list(values)
 
     def _check(self, ids: Any) -> None:
-        # MLX reads beyond an array's end without a word.
+        # MLX reads beyond the end of an array without an error.
         if ids.max() >= self._vocabulary:
             raise ValueError(
-                f"the token {ids.max()} is beyond the model's vocabulary of {self._vocabulary}"
+                f"token {ids.max()} is outside the model's vocabulary of {self._vocabulary}"
             )
 
 
@@ -103,12 +101,12 @@ def _choose_device(wanted: str) -> mx.Device:
     if wanted == "cpu":
         return mx.Device(mx.cpu)
     if wanted == "mps" and not mx.metal.is_available():
-        raise ModelLoadError("MLX has no Metal here; RERANKER_DEVICE may be auto, mlx or cpu")
+        raise ModelLoadError("MLX has no Metal here; set RERANKER_DEVICE to auto, mlx or cpu")
     return mx.default_device()
 
 
 def _choose_dtype(wanted: str, device: str, *, decoder: bool) -> str:
-    """What is computed in. `auto` on a GPU: float16, whose range is too small for decoders."""
+    """The dtype to compute in. `auto` on a GPU is float16, or bfloat16 for a decoder's range."""
     if wanted not in ("auto", *BITS):
         return wanted
     if device == "cpu":

@@ -1,4 +1,4 @@
-"""What the architectures share: activations, attention, masks."""
+"""Parts that the architectures share: activations, attention, pooling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ ACTIVATIONS: Mapping[str, Callable[[mx.array], mx.array]] = {
 
 
 def unknown_activation(name: str) -> str | None:
-    return None if name in ACTIVATIONS else f"it has no activation {name!r}"
+    """The reason why the activation is not supported; None if it is."""
+    return None if name in ACTIVATIONS else f"it does not support the activation {name!r}"
 
 
 def split_heads(x: mx.array, heads: int) -> mx.array:
@@ -31,9 +32,9 @@ def split_heads(x: mx.array, heads: int) -> mx.array:
 def attend(
     queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | str | None
 ) -> mx.array:
-    """Attention of [rows, heads, tokens, size], laid together to [rows, tokens, heads * size].
+    """Attention over [rows, heads, tokens, size], merged to [rows, tokens, heads * size].
 
-    `mask` is true where a key is seen, and can be broadcast to [rows, heads, queries, keys].
+    `mask` is true where a query attends to a key, and broadcasts to [rows, heads, queries, keys].
     """
     scale = queries.shape[-1] ** -0.5
     found = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
@@ -41,12 +42,12 @@ def attend(
 
 
 def without_prefix(weights: Weights, prefix: str) -> Weights:
-    """The trunk's weights under the names that they have in a checkpoint without a head."""
+    """Rename the base model's weights as in a checkpoint without a head."""
     return {name.removeprefix(prefix): weight for name, weight in weights.items()}
 
 
 def masked_mean(hidden: mx.array, mask: mx.array) -> mx.array:
-    """The mean over a row's own tokens, in float32: [rows, tokens, size] to [rows, size]."""
+    """Mean over each row's unmasked tokens, in float32: [rows, tokens, size] to [rows, size]."""
     weights = mask.astype(mx.float32)[:, :, None]
     mean = (hidden.astype(mx.float32) * weights).sum(axis=1) / weights.sum(axis=1)
     return mean.astype(hidden.dtype)

@@ -1,4 +1,4 @@
-"""ModernBERT (Warner et al., 2024): rotary positions, and local attention in most layers."""
+"""ModernBERT (Warner et al., 2024): rotary positions, local attention in most layers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from models.engines.mlx.layers import (
 LOCAL = "sliding_attention"
 
 
-def unlike(config: Any) -> str | None:
-    """What of the config is not defined here."""
+def unsupported(config: Any) -> str | None:
+    """What the config asks for and this module does not define; None if nothing."""
     for kind in set(config.layer_types):
         rope = config.rope_parameters[kind]["rope_type"]
         if rope != "default":
-            return f"it has no rotary positions of type {rope!r}"
+            return f"it does not support rotary positions of type {rope!r}"
     return unknown_activation(config.hidden_activation) or unknown_activation(
         config.classifier_activation
     )
@@ -90,7 +90,7 @@ class Layer(nn.Module):
     def __init__(self, config: Any, index: int) -> None:
         super().__init__()
         kind = config.layer_types[index]
-        # The embeddings are normalised already.
+        # The first layer's input, the embeddings, is already normalised.
         self.attn_norm = _norm(config) if index else nn.Identity()
         self.attn = Attention(config, kind)
         self.mlp_norm = _norm(config)
@@ -103,7 +103,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Hidden states [rows, tokens, hidden] of ids and mask, each [rows, tokens]."""
+    """Ids and mask, each [rows, tokens], to hidden states [rows, tokens, hidden]."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -116,8 +116,8 @@ class Encoder(nn.Module):
         everywhere = mask[:, None, None, :]
         places = mx.arange(ids.shape[1])
         apart = mx.abs(places[:, None] - places[None])
-        # Padding far from any token sees itself: a softmax over nothing would be NaN, which the
-        # next global layer would spread.
+        # Padding far from any token attends to itself: a softmax over nothing would give NaN, which
+        # the next global layer would spread.
         near = ((apart <= self._reach) & everywhere) | (apart == 0)
         x = self.embeddings(ids)
         for layer in self.layers:
@@ -137,7 +137,7 @@ class Head(nn.Module):
 
 
 class Classifier(Encoder):
-    """Logits [rows, labels], of the first token or of the mean, as the config says."""
+    """Logits [rows, labels], from the first token or the mean, as the config says."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""RoBERTa, XLM-R and CamemBERT: BERT with positions of its own and another head."""
+"""RoBERTa, XLM-R and CamemBERT: BERT with different positions and another head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mlx.nn as nn
 from models.engines.mlx import bert
 from models.engines.mlx.layers import Weights, without_prefix
 
-unlike = bert.unlike
+unsupported = bert.unsupported
 
 
 def build(config: Any, output: str) -> nn.Module:
@@ -27,7 +27,7 @@ class Embeddings(bert.Embeddings):
         self._pad = config.pad_token_id
 
     def positions(self, ids: mx.array) -> mx.array:
-        """Counted from after the pad index, past tokens that are not padding."""
+        """Positions from the pad index + 1, over tokens other than padding."""
         real = (ids != self._pad).astype(mx.int32)
         return mx.cumsum(real, axis=1) * real + self._pad
 
@@ -45,7 +45,7 @@ class Head(nn.Module):
 
 
 class Classifier(Encoder):
-    """Logits [rows, labels], of the first token."""
+    """Logits [rows, labels], from the first token."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

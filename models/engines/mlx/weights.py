@@ -1,4 +1,4 @@
-"""A checkpoint's safetensors into an MLX module: names, precision, quantization."""
+"""Loads a checkpoint's safetensors into an MLX module: names, precision, quantization."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from models.engines.mlx import architecture, quantization_of
 from models.engines.mlx.layers import Weights
 from models.types import ModelLoadError
 
-# Numbers that share a scale and an offset, by bits; the first that divides a layer's width. With
-# four bits, groups of 32 rank the embedded model's documents closer to float32 than those of 64.
+# How many numbers share a scale and an offset, by bits; the first that divides a layer's width is
+# used. With 4 bits, groups of 32 rank the embedded model's documents closer to float32 than 64.
 GROUP_SIZES = {8: (64, 32, 128), 4: (32, 64, 128)}
-# Half of a small model's weights or more. Eight bits change no score by more than the rest does.
+# Word embeddings are half of a small model's weights or more. In 8 bits they change scores no more
+# than the other layers do.
 WORDS, WORD_BITS = ("word_embeddings", "tok_embeddings", "embed_tokens"), 8
-# A few rows, that every score goes through.
+# Not quantized: few rows, which affect every score.
 KEPT = ("classifier", "head", "pooler")
 
 
 def read(checkpoint: Checkpoint) -> Weights:
-    """Every tensor by this package's names. Nothing is in memory yet: MLX reads when it computes.
+    """All tensors by this package's names. They are lazy: MLX reads them when it computes.
 
-    Raises ModelLoadError where the folder has none.
+    Raises ModelLoadError if the folder has no safetensors files.
     """
     files = sorted(checkpoint.path.glob("*.safetensors"))
     if not files:
@@ -43,9 +44,9 @@ def read(checkpoint: Checkpoint) -> Weights:
 
 
 def fill(module: nn.Module, checkpoint: Checkpoint, dtype: mx.Dtype, bits: int | None) -> None:
-    """Give the module its weights in `dtype`, quantized to `bits` where they are not already.
+    """Load the module's weights in `dtype`, quantized to `bits` unless they already are quantized.
 
-    Raises ModelLoadError where weights are missing or of another shape than the config says.
+    Raises ModelLoadError if weights are missing or do not have the shape that the config gives.
     """
     source, found = checkpoint.spec.source, read(checkpoint)
     given = quantization_of(checkpoint)
@@ -55,27 +56,27 @@ def fill(module: nn.Module, checkpoint: Checkpoint, dtype: mx.Dtype, bits: int |
     missing = sorted(wanted.keys() - found.keys())
     if missing:
         raise ModelLoadError(
-            f"{source!r} lacks weights for {', '.join(missing[:3])} ({len(missing)} in all): it "
-            "is not a finished reranker"
+            f"{source!r} lacks weights for {', '.join(missing[:3])} ({len(missing)} in total): "
+            "it is not a fine-tuned reranker"
         )
     for name, weight in wanted.items():
         if found[name].shape != weight.shape:
             raise ModelLoadError(
-                f"{source!r}: {name} is {list(found[name].shape)}, and {list(weight.shape)} by "
-                "its config"
+                f"{source!r}: {name} is {list(found[name].shape)}, but {list(weight.shape)} "
+                "according to its config"
             )
     module.load_weights([(name, _cast(found[name], dtype)) for name in wanted])
     module.eval()
     if bits is not None and given is None:
         quantize(module, bits, source)
-    # What is left to compute belongs to this thread's stream, and could not be read in another.
+    # Evaluated now: a lazy array belongs to this thread's stream, and others could not read it.
     mx.eval(module.parameters())
 
 
 def quantize(module: nn.Module, bits: int, source: str) -> None:
-    """Quantize the layers below the head, and the words' vectors to eight bits.
+    """Quantize the layers below the head to `bits`, and the word embeddings to 8 bits.
 
-    Raises ModelLoadError where no layer has a width that groups divide.
+    Raises ModelLoadError if no layer's width is a multiple of a group size.
     """
     plans: dict[str, dict[str, int]] = {}
     for path, layer in module.named_modules():
@@ -94,7 +95,7 @@ def quantize(module: nn.Module, bits: int, source: str) -> None:
 
 
 def head_rows(checkpoint: Checkpoint, rows: Sequence[int]) -> torch.Tensor:
-    """Rows of a decoder's last layer, [rows, hidden] in float32."""
+    """Rows of a decoder's output layer, [rows, hidden] in float32."""
     weights = read(checkpoint)
     name = architecture(checkpoint).head_name(weights, checkpoint.config)
     places = mx.array(list(rows))
@@ -119,7 +120,7 @@ def _as_given(
 
 
 def _options(given: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """How a layer is quantized: as all are, unless the config has an entry of its own for it."""
+    """A layer's quantization: its own entry in the config, or else the general one."""
     entries = (given.get(name) for name in (path, f"model.{path}"))
     own = next((entry for entry in entries if isinstance(entry, Mapping)), given)
     return {name: own[name] for name in ("group_size", "bits", "mode") if name in own}

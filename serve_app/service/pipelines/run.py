@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 
-from models.concurrency import together
+from models.concurrency import gather_or_cancel
 from models.images import ImageDocument
 from models.pipelines import fusion, lexical
 from models.types import ModelInfo
@@ -141,7 +141,7 @@ class _Runner:
                 found = self.state.add_result(await self._rank(name, order), order)
             return self.state.record_ranking(name, found)
 
-        rankings = await together(ranking(name) for name in step.fuse)
+        rankings = await gather_or_cancel(ranking(name) for name in step.fuse)
         fused = fusion.rrf(rankings, step.k)
         found = {i: Scored(fused[i], fused[i]) for i in self.state.order}
         self.state.order_by(step.label, found, bounded=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from models.concurrency import together
+from models.concurrency import gather_or_cancel
 from models.pipelines import lexical
 from models.types import Document, ModelInfo
 from models.vectors import Vectors
@@ -81,7 +81,9 @@ class ServedModels:
         ]
         until = Deadline(request.deadline)
         async with self._admission.slot(request.priority):
-            vectors = await together(model.embed(part, request.options, until) for part in parts)
+            vectors = await gather_or_cancel(
+                model.embed(part, request.options, until) for part in parts
+            )
         # Imported here because only mmr needs numpy.
         import numpy as np
 

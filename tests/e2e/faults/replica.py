@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.engine_stats import Figures
+from models.engine_stats import EngineStats
 from models.types import (
     DEFAULTS,
     Document,
@@ -51,7 +51,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.info = INFO
-        self.figures = Figures()
+        self.engine_stats = EngineStats()
         (folder() / f"replica-{os.getpid()}").touch()
         self._lines = (folder() / f"forwarded-{os.getpid()}").open("a", buffering=1)
 
@@ -87,7 +87,7 @@ class Recorder:
     def find_budget(self) -> None:
         """Do nothing: the budget is fixed."""
 
-    def stats(self) -> dict[str, int]:
+    def representation_stats(self) -> dict[str, int]:
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Converted models are kept, found again, and made anew where they are no good."""
+"""Converted models are kept, found again, and made again if they cannot be read."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_a_second_start_reads_no_weights(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(Checkpoint, "module", refuse)
         assert _logits(source, folder) == first
         with pytest.raises(Exception, match="could not be converted"):
-            _logits(source, folder, "bfloat16")  # another precision is compared by itself
+            _logits(source, folder, "bfloat16")  # another precision needs another conversion
 
 
-def test_changed_weights_are_converted_anew(tmp_path: Path) -> None:
+def test_changed_weights_are_converted_again(tmp_path: Path) -> None:
     source, folder = tiny_bert_cross_encoder(tmp_path / "model"), tmp_path / "kept"
     _logits(source, folder)
     weights = next(source.glob("*.safetensors"))
@@ -55,7 +55,7 @@ def test_changed_weights_are_converted_anew(tmp_path: Path) -> None:
     assert len(_kept(folder)) == 2
 
 
-def test_what_cannot_be_read_is_converted_anew(
+def test_an_unreadable_conversion_is_made_again(
     tmp_path: Path, serve_log: pytest.LogCaptureFixture
 ) -> None:
     source, folder = tiny_bert_cross_encoder(tmp_path / "model"), tmp_path / "kept"
@@ -63,17 +63,17 @@ def test_what_cannot_be_read_is_converted_anew(
     (place,) = _kept(folder)
     (place / MODEL).write_text("<broken")
     assert _logits(source, folder) == first
-    assert "can't be read" in serve_log.text
+    assert "cannot read the converted model" in serve_log.text
     assert _logits(source, folder) == first
 
 
-def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_does_not_prevent_loading(tmp_path: Path) -> None:
     source = tiny_bert_cross_encoder(tmp_path / "model")
     (tmp_path / "kept").write_text("a file, not a folder")
     assert len(_logits(source, tmp_path / "kept")) == len(TEXTS)
 
 
-def test_the_oldest_make_room(tmp_path: Path) -> None:
+def test_the_least_recently_read_conversions_are_deleted(tmp_path: Path) -> None:
     kept = Conversions(tmp_path, max_bytes=250)
     for number, name in enumerate("abc"):
         kept.write(name, lambda path: path.write_bytes(b"x" * 100) and None)
@@ -85,7 +85,7 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
     assert kept.read("a", Path.read_bytes) is None
 
 
-def test_two_that_write_the_same_both_succeed(tmp_path: Path) -> None:
+def test_two_processes_may_write_the_same_conversion(tmp_path: Path) -> None:
     kept = Conversions(tmp_path)
     for content in (b"first", b"second"):
         kept.write("k", lambda path, content=content: path.write_bytes(content) and None)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What engines share: the end of the memory, and the search for the fastest budget."""
+"""What engines share: recovery from out-of-memory errors, and the search for a token budget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.models.t5_checkpoints import t5
 
 
 class Counting(Engine):
-    """Answers each row with its first token; `room` is what its memory holds, in tokens."""
+    """Outputs each row's first token; `room` is the size of its memory in tokens."""
 
     name, device, dtype = "counting", "cpu", "float32"
     pad_token_id, max_rows, typed = 0, None, False
@@ -57,14 +57,14 @@ def test_out_of_memory_halves_the_budget_and_loses_no_row(error: type[Exception]
     assert max(engine.sizes) <= 256
 
 
-def test_what_fits_in_no_budget_fails_after_a_few_tries() -> None:
+def test_rows_that_fit_in_no_budget_fail_after_a_few_attempts() -> None:
     engine = Counting(room=0)
     with pytest.raises(torch.OutOfMemoryError):
         engine.run(ROWS)
     assert len(engine.sizes) == MAX_HALVINGS + 1
 
 
-def test_other_errors_are_not_tried_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     engine = Counting()
 
     def fail(rows: Sequence[TokenRow]) -> list[torch.Tensor]:
@@ -78,7 +78,7 @@ def test_other_errors_are_not_tried_again() -> None:
 
 
 def _timed(engine: Counting, monkeypatch: pytest.MonkeyPatch) -> Counting:
-    """The engine, on a clock that its own work moves."""
+    """The engine, with a clock that advances with its work."""
     monkeypatch.setattr(base, "time", SimpleNamespace(monotonic=lambda: engine.clock))
     return engine
 
@@ -96,22 +96,22 @@ def test_the_budget_found_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        # All as fast: the largest that is short.
+        # All equally fast: the largest short one.
         ({512: (100, 0.01), 1024: (99, 0.02), 2048: (101, 0.04)}, 2048),
         ({512: (100, 0.05), 1024: (102, 0.1), 2048: (101, 0.2)}, 1024),
-        # None is short: the smallest of the fast.
+        # None is short: the smallest of the fastest.
         ({512: (100, 1.0), 1024: (103, 2.0)}, 512),
-        # Longer, where it pays.
+        # A longer one, if it is faster per token.
         ({512: (50, 0.1), 1024: (100, 0.2)}, 1024),
     ],
 )
-def test_of_equally_fast_budgets_the_largest_short_one(
+def test_among_equally_fast_budgets_the_largest_short_one_is_chosen(
     found: dict[int, tuple[float, float]], expected: int
 ) -> None:
     assert base._best(found) == expected
 
 
-def test_the_search_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_respects_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = _timed(Counting(budget=2048), monkeypatch)
     engine.find_budget(longest=512, limit_s=0.0)
     assert engine.token_budget == 512
@@ -119,7 +119,7 @@ def test_the_search_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("make", [qwen3, t5, None])
-def test_every_family_can_search(tmp_path: Path, make: object) -> None:
+def test_every_family_finds_a_budget(tmp_path: Path, make: object) -> None:
     source = "embedded" if make is None else str(make(tmp_path))  # type: ignore[operator]
     scorer = load(ModelSpec("m", source=source, dtype="float32"))
     before = [score.logit for score in scorer.score("q", ["a", "b"])]

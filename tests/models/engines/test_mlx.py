@@ -1,4 +1,4 @@
-"""MLX (its CPU build on Linux) beside the references, and beside torch, which is held to them."""
+"""MLX (its CPU build on Linux) against the references, and against torch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from transformers import AutoModel
 from models import hub
 from models.checkpoint import Checkpoint
 from models.engines import mlx
+from models.engines.base import EngineRequest, Output
 from models.engines.mlx.decoder import Decoder
 from models.engines.mlx.engine import MLXEngine
 from models.registry import load
@@ -57,11 +58,11 @@ CROSS_ENCODERS: dict[str, Callable[[Path], Path]] = {
     "bert": tiny_bert_cross_encoder,
     "xlm-r": tiny_xlmr_cross_encoder,
     "roberta": roberta,
-    # Rows of up to 96 tokens, of which local attention sees four on either side.
+    # Rows of up to 96 tokens; local attention reaches four tokens to each side.
     "modernbert": _modernbert(),
     "modernbert-cls": _modernbert(classifier_pooling="cls", norm_bias=True, attention_bias=True),
 }
-# What other tests hold to a reference on torch.
+# Families that other tests compare with a reference on torch.
 OTHERS: dict[str, Callable[[Path], str]] = {
     "embedded": lambda path: "embedded",
     "bi-encoder": lambda path: str(folder(bert_encoder(path / "encoder"), path / "folder")),
@@ -101,7 +102,7 @@ def test_cross_encoders_equal_the_reference(cross_encoder: tuple[Path, Scorer], 
     assert scorer.score(query, []) == []
 
 
-def test_scores_do_not_depend_on_company(cross_encoder: tuple[Path, Scorer]) -> None:
+def test_scores_do_not_depend_on_the_other_documents(cross_encoder: tuple[Path, Scorer]) -> None:
     scorer = cross_encoder[1]
     documents = [f"{text[: 7 * i]} {i}" for i in range(20) for text in TEXTS]
     together = scorer.forward([scorer.encode("q", documents), scorer.encode("other", TEXTS)])[0]
@@ -109,7 +110,7 @@ def test_scores_do_not_depend_on_company(cross_encoder: tuple[Path, Scorer]) -> 
     assert [score.logit for score in together][::13] == pytest.approx(alone, abs=1e-4)
 
 
-def test_half_precision_is_close(cross_encoder: tuple[Path, Scorer]) -> None:
+def test_half_precision_scores_are_close(cross_encoder: tuple[Path, Scorer]) -> None:
     path, scorer = cross_encoder
     exact = _logits(scorer, TEXTS)
     spread = max(exact) - min(exact)
@@ -142,7 +143,7 @@ def test_other_families_equal_torch(tmp_path: Path, kind: str) -> None:
     assert _logits(_mlx(source), TEXTS) == pytest.approx(expected, abs=1e-4)
 
 
-def test_tokens_that_others_do_not_see(tmp_path: Path) -> None:
+def test_tokens_can_be_masked(tmp_path: Path) -> None:
     path = qwen3_encoder(tmp_path)
     engine = _engine(str(path))
     rows = [TokenRow([5, 6, 7, 8, 9], attended=3), TokenRow([5, 6])]
@@ -154,13 +155,13 @@ def test_tokens_that_others_do_not_see(tmp_path: Path) -> None:
     assert [tuple(states.shape) for states in found] == [(5, 32), (2, 32)]
 
 
-def _engine(source: str, output: str = "last_hidden_state", **options: Any) -> MLXEngine:
+def _engine(source: str, output: Output = "last_hidden_state", **options: Any) -> MLXEngine:
     spec = ModelSpec("m", source=source, **{"dtype": "float32", "backend": "mlx", **options})
     checkpoint = Checkpoint(spec, hub.locate(spec))
-    return MLXEngine(checkpoint, pad_token_id=0, output=output, typed=False)
+    return MLXEngine(EngineRequest(checkpoint, lambda: None, output))
 
 
-def test_what_stands_before_the_documents_is_computed_once(
+def test_the_prefix_shared_by_documents_is_computed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = _mlx(qwen3(tmp_path))
@@ -181,7 +182,9 @@ def test_what_stands_before_the_documents_is_computed_once(
 
 
 @pytest.mark.parametrize("make", [tiny_bert_cross_encoder, qwen3])
-def test_threads_other_than_the_loading_one(tmp_path: Path, make: Callable[..., Path]) -> None:
+def test_it_runs_in_threads_other_than_the_loading_one(
+    tmp_path: Path, make: Callable[..., Path]
+) -> None:
     path = make(tmp_path)
     with ThreadPoolExecutor(1) as loading, ThreadPoolExecutor(2) as running:
         scorer = loading.submit(_mlx, path).result()
@@ -190,7 +193,7 @@ def test_threads_other_than_the_loading_one(tmp_path: Path, make: Callable[..., 
     assert found == [pytest.approx(_logits(scorer, TEXTS), abs=1e-5)] * 6
 
 
-def test_the_end_of_the_memory_halves_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_out_of_memory_error_halves_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = _engine("embedded")
     rows, left = [TokenRow([5, 6, 7])] * 20, engine.token_budget
     expected = engine.run(rows)
@@ -210,17 +213,17 @@ def test_the_end_of_the_memory_halves_the_budget(monkeypatch: pytest.MonkeyPatch
     assert scorer.info.token_budget >= 512
 
 
-def test_tokens_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
+def test_tokens_outside_the_vocabulary_are_refused(tmp_path: Path) -> None:
     engine = _engine(str(qwen3(tmp_path)), "last_token")
-    with pytest.raises(ValueError, match="token 9000 is beyond"):
+    with pytest.raises(ValueError, match="token 9000 is outside"):
         engine.run([TokenRow([1, 9000])])
-    with pytest.raises(ValueError, match="token 9000 is beyond"):
+    with pytest.raises(ValueError, match="token 9000 is outside"):
         engine.run([TokenRow([1])], prefix=[9000])
-    with pytest.raises(ValueError, match="keeps no prefix"):
+    with pytest.raises(ValueError, match="supports no prefix"):
         _engine("embedded").run([TokenRow([1])], prefix=[1])
 
 
-def test_auto_takes_it_on_apple_silicon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_mlx_on_apple_silicon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(ModelSpec("m", backend="auto")).info.backend == "openvino"
     monkeypatch.setattr(mlx, "apple_silicon", lambda: True)
     assert load(ModelSpec("m", backend="auto")).info.backend == "mlx"
@@ -233,7 +236,7 @@ def test_auto_takes_it_on_apple_silicon(tmp_path: Path, monkeypatch: pytest.Monk
     assert load(ModelSpec("m", backend="auto")).info.backend == "openvino"
 
 
-def test_auto_goes_on_where_it_fails(
+def test_auto_falls_back_if_mlx_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: object) -> None:
@@ -243,21 +246,21 @@ def test_auto_goes_on_where_it_fails(
     monkeypatch.setattr(mlx, "apple_silicon", lambda: True)
     with caplog.at_level(logging.WARNING):
         assert load(ModelSpec("m", backend="auto")).info.backend == "openvino"
-    assert "not run on MLX: no such operation" in caplog.text
+    assert "falls back from MLX: no such operation" in caplog.text
     with pytest.raises(ModelLoadError, match="can't run on MLX: no such operation"):
         _mlx("embedded")
 
 
-def test_the_device_names_it_too(tmp_path: Path) -> None:
+def test_the_device_mlx_selects_the_engine(tmp_path: Path) -> None:
     assert load(ModelSpec("m", backend="auto", device="mlx")).info.backend == "mlx"
     assert load(ModelSpec("m", backend="mlx", device="cpu")).info.device == "cpu"
-    with pytest.raises(ModelLoadError, match="the device 'mlx' is not available"):
+    with pytest.raises(ModelLoadError, match="only MLX runs on the device 'mlx'"):
         load(ModelSpec("m", backend="torch", device="mlx"))
     with pytest.raises(ModelLoadError, match="can't run on MLX: it runs bert"):
         load(ModelSpec("m", source=str(t5(tmp_path)), backend="auto", device="mlx"))
 
 
-def test_what_it_can_not_run_is_refused_with_the_reason(
+def test_unsupported_checkpoints_are_refused_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(match: str, source: Path | str = "embedded", **options: Any) -> None:
@@ -271,9 +274,9 @@ def test_what_it_can_not_run_is_refused_with_the_reason(
     refused("lacks weights for classifier.bias", tiny_bert_without_head(tmp_path / "bare"))
     path = tiny_bert_cross_encoder(tmp_path / "bert")
     edit_config(path, hidden_act="quick_gelu")
-    refused("no activation 'quick_gelu'", path)
+    refused("does not support the activation 'quick_gelu'", path)
     edit_config(path, hidden_act="gelu", intermediate_size=48)
-    refused(r"intermediate.dense.weight is \[64, 32\], and \[48, 32\]", path)
+    refused(r"intermediate.dense.weight is \[64, 32\], but \[48, 32\]", path)
     scaled = qwen3(tmp_path / "scaled")
     edit_config(scaled, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
     refused("rotary positions of type 'linear'", scaled)
@@ -285,7 +288,7 @@ def test_what_it_can_not_run_is_refused_with_the_reason(
     refused(r"not installed: pip install 'rerank-serve\[mlx\]'")
 
 
-def test_names_of_the_first_checkpoints(tmp_path: Path) -> None:
+def test_weight_names_of_early_checkpoints_are_read(tmp_path: Path) -> None:
     path = tiny_bert_cross_encoder(tmp_path)
     expected = _logits(_mlx(path), TEXTS)
     weights = load_file(path / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Weights of eight and four bits on MLX: made at the load, or as an MLX folder has them."""
+"""Weights in 8 and 4 bits on MLX: quantized when loading, or read from an MLX folder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 
 from models import hub
 from models.checkpoint import Checkpoint
+from models.engines.base import EngineRequest, Output
 from models.engines.mlx.engine import MLXEngine
 from models.registry import load
 from models.types import ModelLoadError, ModelSpec, Scorer
@@ -36,11 +37,10 @@ def _logits(scorer: Scorer, texts: list[str]) -> list[float]:
     return [score.logit for score in scorer.score(QUERY, texts)]
 
 
-def _module(source: Path | str, dtype: str, output: str = "last_hidden_state") -> nn.Module:
+def _module(source: Path | str, dtype: str, output: Output = "last_hidden_state") -> nn.Module:
     spec = ModelSpec("m", source=str(source), backend="mlx", dtype=dtype)  # type: ignore[arg-type]
     checkpoint = Checkpoint(spec, hub.locate(spec))
-    engine = MLXEngine(checkpoint, pad_token_id=0, output=output, typed=False)
-    return engine._module
+    return MLXEngine(EngineRequest(checkpoint, lambda: None, output))._module
 
 
 def _bytes(module: nn.Module) -> int:
@@ -83,7 +83,9 @@ def test_layers_are_quantized_and_the_head_is_not(tmp_path: Path, dtype: str, bi
 
 
 @pytest.mark.parametrize("make", [qwen3, gemma])
-def test_decoders(tmp_path: Path, make: Callable[..., Path]) -> None:
+def test_decoders_in_8_bits_score_nearly_as_in_float32(
+    tmp_path: Path, make: Callable[..., Path]
+) -> None:
     path = make(tmp_path)
     exact, rough = (_logits(_load(path, dtype), TEXTS) for dtype in ("float32", "8bit"))
     assert rough == pytest.approx(exact, abs=0.1)
@@ -91,7 +93,7 @@ def test_decoders(tmp_path: Path, make: Callable[..., Path]) -> None:
 
 
 def _quantized_folder(path: Path, bits: int, **entries: Any) -> tuple[Path, Path]:
-    """A Qwen3-Reranker as mlx-lm converts it, and one of the same numbers in float32.
+    """A Qwen3-Reranker as mlx-lm converts it, and one with the same numbers in float32.
 
     `entries` are what the config says of single layers, `/` for the dots of their names; False
     is a layer that is left as it is.
@@ -113,7 +115,7 @@ def _quantized_folder(path: Path, bits: int, **entries: Any) -> tuple[Path, Path
     mx.save_safetensors(str(path / "model.safetensors"), packed, {"format": "mlx"})
     mx.save_safetensors(str(plain / "model.safetensors"), numbers, {"format": "pt"})
     given = {"group_size": 32, "bits": bits, **own}
-    # mlx-lm writes it twice.
+    # mlx-lm writes the entry twice.
     edit_config(path, quantization=given, quantization_config=given)
     return path, plain
 
@@ -129,7 +131,9 @@ def _quantized_folder(path: Path, bits: int, **entries: Any) -> tuple[Path, Path
         (4, {"model/layers/1/mlp/up_proj": {"group_size": 32, "bits": 4, "mode": "mxfp4"}}),
     ],
 )
-def test_a_folder_that_mlx_quantized(tmp_path: Path, bits: int, entries: dict[str, Any]) -> None:
+def test_a_folder_quantized_by_mlx_scores_as_its_float32_numbers(
+    tmp_path: Path, bits: int, entries: dict[str, Any]
+) -> None:
     path, plain = _quantized_folder(tmp_path, bits, **entries)
     expected = _logits(_load(plain, "float32", "torch"), TEXTS)
     for dtype in ("auto", "float32"):
@@ -140,28 +144,29 @@ def test_a_folder_that_mlx_quantized(tmp_path: Path, bits: int, entries: dict[st
     assert _logits(_load(path, "bfloat16"), TEXTS) == pytest.approx(expected, abs=0.1 * spread)
 
 
-def test_such_a_folder_is_read_by_mlx_alone(tmp_path: Path) -> None:
+def test_only_mlx_reads_a_folder_quantized_by_mlx(tmp_path: Path) -> None:
     path, _ = _quantized_folder(tmp_path, 4)
     assert _load(path, "auto", "auto").info.backend == "mlx"
     assert _load(path, "4bit").info.dtype == "4bit"
     with pytest.raises(ModelLoadError, match="its weights have 4 bits already"):
         _load(path, "8bit")
     for backend in ("torch", "openvino"):
-        with pytest.raises(ModelLoadError, match=f"MLX quantized, which {backend} can't read"):
+        with pytest.raises(ModelLoadError, match=r"quantized by MLX.*RERANKER_BACKEND=mlx"):
             _load(path, "auto", backend)
     edit_config(path, quantization={"group_size": 32, "bits": 8})
-    with pytest.raises(ModelLoadError, match=r"can't run on MLX.*by its config"):
+    with pytest.raises(ModelLoadError, match=r"can't run on MLX.*according to its config"):
         _load(path)
 
 
 @pytest.mark.parametrize("dtype", ["8bit", "4bit"])
-def test_other_engines_refuse_the_bits(dtype: str) -> None:
+def test_other_engines_refuse_8_and_4_bits(dtype: str) -> None:
     for backend in ("auto", "torch", "openvino"):
-        with pytest.raises(ModelLoadError, match=f"{dtype} on MLX alone; set RERANKER_BACKEND=mlx"):
+        with pytest.raises(ModelLoadError, match=f"only MLX runs {dtype}") as refused:
             _load("embedded", dtype, backend)
+        assert "set RERANKER_BACKEND=mlx" in str(refused.value)
 
 
-def test_widths_that_no_group_divides(tmp_path: Path) -> None:
+def test_widths_that_no_group_size_divides_are_refused(tmp_path: Path) -> None:
     path = qwen3(
         tmp_path, hidden_size=48, intermediate_size=80, num_attention_heads=2, num_key_value_heads=1
     )

@@ -1,4 +1,4 @@
-"""Encoders on OpenVINO beside torch, which other tests hold to the references."""
+"""Encoders on OpenVINO against torch, which other tests compare with the references."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _both(path: str, **options: object) -> tuple[Scorer, Scorer]:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_scores_equal_torchs(tmp_path: Path, kind: str) -> None:
+def test_scores_equal_those_of_torch(tmp_path: Path, kind: str) -> None:
     expected, found = _both(str(MAKERS[kind](tmp_path)), dtype="float32")
     assert (found.info.backend, found.info.device, found.info.dtype) == (
         "openvino",
@@ -78,24 +78,24 @@ def test_bf16_ranks_as_fp32_on_the_real_weights() -> None:
     assert kendalltau(*logits).statistic >= 0.99
 
 
-def test_auto_takes_it_for_encoders_alone(tmp_path: Path) -> None:
+def test_auto_chooses_openvino_only_for_encoders(tmp_path: Path) -> None:
     assert load(ModelSpec("m", backend="auto")).info.backend == "openvino"
     decoder = str(qwen3(tmp_path))
     assert load(ModelSpec("m", source=decoder, backend="auto")).info.backend == "torch"
     assert load(ModelSpec("m", backend="auto", dtype="float16")).info.backend == "torch"
-    with pytest.raises(ModelLoadError, match="only encoders do"):
+    with pytest.raises(ModelLoadError, match="it runs only encoders"):
         load(ModelSpec("m", source=decoder, backend="openvino"))
 
 
-def test_auto_is_torch_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_torch_if_openvino_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_engine, "installed", lambda: False)
     assert load(ModelSpec("m", backend="auto")).info.backend == "torch"
     with pytest.raises(ModelLoadError, match=r"rerank-serve\[openvino\]"):
         load(ModelSpec("m", backend="openvino"))
 
 
-def test_answers_that_differ_from_torchs_are_not_used(tmp_path: Path) -> None:
-    # Where local attention sees padding alone, its softmax gives NaN.
+def test_a_conversion_with_other_outputs_than_torch_is_not_used(tmp_path: Path) -> None:
+    # If local attention reaches only padding, its softmax gives NaN.
     path = str(save_architecture(tmp_path, ARCHITECTURES["modernbert"]))
     scorer = load(ModelSpec("m", source=path, backend="auto"))
     assert scorer.info.backend == "torch"
@@ -104,7 +104,7 @@ def test_answers_that_differ_from_torchs_are_not_used(tmp_path: Path) -> None:
         load(ModelSpec("m", source=path, backend="openvino"))
 
 
-def test_a_module_that_it_can_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_to_torch_if_the_conversion_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> None:
         raise RuntimeError("no such operation")
 
@@ -114,7 +114,7 @@ def test_a_module_that_it_can_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
         load(ModelSpec("m", backend="openvino"))
 
 
-def test_threads_are_what_the_replica_was_given() -> None:
+def test_openvino_runs_with_a_given_number_of_threads() -> None:
     scorer = load(ModelSpec("m", backend="openvino", threads=1))
     assert scorer.score(QUERY, ["bamboo"])[0].logit > 0
     assert torch.get_num_threads() >= 1
@@ -127,23 +127,23 @@ def test_int8_ranks_nearly_as_fp32_on_the_real_weights() -> None:
     assert (rough.info.backend, rough.info.dtype) == ("openvino", "int8")
     logits = [[s.logit for s in one.score(QUERY, texts)] for one in (exact, rough)]
     assert kendalltau(*logits).statistic >= 0.9
-    assert logits[0] != pytest.approx(logits[1], abs=1e-4)  # else nothing was quantized
+    assert logits[0] != pytest.approx(logits[1], abs=1e-4)  # otherwise nothing was quantized
     assert logits[0] == pytest.approx(logits[1], abs=0.1)
 
 
-def test_int8_is_refused_where_it_can_not_be_had(
+def test_int8_is_refused_if_it_is_not_available(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ModelLoadError, match="only encoders do"):
+    with pytest.raises(ModelLoadError, match="it runs only encoders"):
         load(ModelSpec("m", source=str(qwen3(tmp_path)), dtype="int8", backend="auto"))
-    with pytest.raises(ModelLoadError, match="RERANKER_BACKEND asks for torch"):
+    with pytest.raises(ModelLoadError, match=r"only OpenVINO runs int8.*RERANKER_BACKEND=openvino"):
         load(ModelSpec("m", dtype="int8", backend="torch"))
     monkeypatch.setattr(int8, "installed", lambda: False)
     with pytest.raises(ModelLoadError, match=r"rerank-serve\[int8\]"):
         load(ModelSpec("m", dtype="int8", backend="auto"))
 
 
-def test_int8_says_nothing_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+def test_int8_prints_nothing_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     load(ModelSpec("m", backend="openvino", dtype="int8"))
     assert capfd.readouterr().out == ""
 

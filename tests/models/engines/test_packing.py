@@ -1,4 +1,4 @@
-"""Rows packed end to end: the same answers as padded rows, and no token more than they have."""
+"""Packed rows give the same outputs as padded ones, with almost no additional tokens."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_packed_rows_score_as_padded_ones(
     assert max(expected) - min(expected) > 0.001
 
 
-def test_other_attention_stays_padded(tmp_path: Path) -> None:
+def test_models_with_other_attention_are_padded(tmp_path: Path) -> None:
     scorer = load(ModelSpec("m", source=str(save_architecture(tmp_path, KINDS["deberta-v2"]))))
     assert not _engine(scorer).packs
 
@@ -82,7 +82,7 @@ def test_each_token_goes_through_the_layers_once(tmp_path: Path) -> None:
     assert encoded.cost <= sum(widths) < encoded.cost * 9 / 8 + 4 * len(TEXTS)
 
 
-def test_a_budget_counts_tokens_not_their_padding(tmp_path: Path) -> None:
+def test_the_budget_excludes_padding(tmp_path: Path) -> None:
     path = tiny_bert_cross_encoder(tmp_path)
     scorer = load(ModelSpec("m", source=str(path), dtype="float32", token_budget=64))
     sizes: list[int] = []
@@ -94,7 +94,9 @@ def test_a_budget_counts_tokens_not_their_padding(tmp_path: Path) -> None:
     assert sizes == [40, 50, 38]
 
 
-def test_wrong_answers_leave_rows_padded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_padded_if_packed_outputs_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tiny_bert_cross_encoder(tmp_path)
     expected = _logits(path)
     monkeypatch.setattr(Packing, "runs", property(lambda self: [(0, 1, sum(self.widths), None)]))
@@ -106,7 +108,7 @@ def test_wrong_answers_leave_rows_padded(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("before", [0, 3])
 @pytest.mark.parametrize("window", [None, 1, 4, 100])
-def test_masks(causal: bool, before: int, window: int | None) -> None:
+def test_attention_masks(causal: bool, before: int, window: int | None) -> None:
     mask = packing._mask(6, before, causal, window, torch.device("cpu"))
     for i in range(6):
         for j in range(before + 6):
@@ -114,11 +116,11 @@ def test_masks(causal: bool, before: int, window: int | None) -> None:
             wanted = near and (not causal or j <= i + before)
             if mask is not None:
                 assert bool(mask[0, 0, i, j]) == wanted
-            else:  # what SDPA does by itself
+            else:  # what SDPA does without a mask
                 assert wanted == (not causal or j <= i)
 
 
-def test_what_lies_where() -> None:
+def test_positions_in_the_packed_sequence() -> None:
     past = [(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4))]
     packed = Packing([3, 3, 1], torch.device("cpu"), past)
     assert packed.places.tolist() == list(range(9))
@@ -135,8 +137,8 @@ def test_what_lies_where() -> None:
     assert packed.key_places.tolist() == [0, 1, 2, 3, 4, 0, 1, 5, 6, 7, 0, 1, 8]
 
 
-def test_padding_beyond_a_window_does_no_harm(tmp_path: Path) -> None:
-    """ModernBERT's local attention sees 4 tokens to each side; the padding is wider."""
+def test_padding_wider_than_the_window_does_not_change_outputs(tmp_path: Path) -> None:
+    """ModernBERT's local attention reaches 4 tokens to each side; the padding is wider."""
     path = save_architecture(tmp_path, KINDS["modernbert"])
     scorer = load(ModelSpec("m", source=str(path), dtype="float32"))
     engine = _engine(scorer)
@@ -147,7 +149,7 @@ def test_padding_beyond_a_window_does_no_harm(tmp_path: Path) -> None:
     assert torch.allclose(together, alone, atol=1e-4)
 
 
-def test_widths() -> None:
+def test_neighbouring_rows_of_similar_length_share_a_width() -> None:
     assert packing.common_widths([100, 90, 88, 87, 76, 20, 16, 15, 3]) == [
         *(100, 100, 100),
         *(87, 76, 20, 20, 15, 3),

@@ -1,4 +1,4 @@
-"""Bi-encoders beside SentenceTransformer on the same folder."""
+"""Bi-encoders against SentenceTransformer on the same folder."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def kind(
 
 def _reference(path: Path, query: str, texts: list[str]) -> list[float]:
     model = SentenceTransformer(str(path), device="cpu")
-    # One at a time: batches of a decoder are padded on its left, which changes its positions.
+    # One at a time: a decoder's batches are padded on the left, which changes positions.
     documents = torch.stack([model.encode_document(t, convert_to_tensor=True) for t in texts])
     asked = model.encode_query(query, convert_to_tensor=True)
     similarity: torch.Tensor = model.similarity(asked, documents)[0]
@@ -91,10 +91,10 @@ def test_scores_equal_the_reference(kind: tuple[Path, Scorer], query: str) -> No
     found = [score.logit for score in scorer.score(query, texts)]
     assert found == pytest.approx(expected, abs=1e-4, rel=1e-5)
     if query == QUERY:
-        assert max(expected) - min(expected) > 0.01  # else this would show nothing
+        assert max(expected) - min(expected) > 0.01  # otherwise the test would show nothing
 
 
-def test_scores_do_not_depend_on_company(kind: tuple[Path, Scorer]) -> None:
+def test_scores_do_not_depend_on_the_other_documents(kind: tuple[Path, Scorer]) -> None:
     _, scorer = kind
     documents = [f"{text[:80]} {i}" for i in range(43) for text in TEXTS][:300]
     batch = [scorer.encode(QUERY, documents), scorer.encode("other", TEXTS)]
@@ -118,7 +118,7 @@ def test_scores_do_not_depend_on_company(kind: tuple[Path, Scorer]) -> None:
     ],
     ids=["subfolder", "early", "lower", "passage", "null", "default-prompt", "causal"],
 )
-def test_folders_as_others_write_them(
+def test_other_folder_layouts_are_read(
     tmp_path: Path, name: str, change: Callable[[Path], None]
 ) -> None:
     path = _make(name, tmp_path)
@@ -134,7 +134,7 @@ def _edit(path: Path, **changes: Any) -> None:
     edit_config(path, "config_sentence_transformers.json", **changes)
 
 
-def test_a_cross_encoder_that_pools_is_no_bi_encoder(tmp_path: Path) -> None:
+def test_a_cross_encoder_with_pooling_is_not_a_bi_encoder(tmp_path: Path) -> None:
     path = _make("joined", tmp_path)
     _edit(path, model_type="CrossEncoder")
     with pytest.raises(ModelLoadError, match=r"BertModel.*supported are"):
@@ -173,7 +173,7 @@ def test_the_family_can_be_chosen(tmp_path: Path) -> None:
     scorer = load(ModelSpec("m", source=str(path), family="late-interaction"))
     assert scorer.info.family == "late-interaction"
     assert load(ModelSpec("m", family="bi-encoder")).info.family == "bi-encoder"
-    with pytest.raises(ModelLoadError, match="'bm25' is not a family"):
+    with pytest.raises(ModelLoadError, match="unknown family 'bm25'"):
         load(ModelSpec("m", family="bm25"))
 
 
@@ -182,12 +182,12 @@ def test_the_family_can_be_chosen(tmp_path: Path) -> None:
     [
         ("config_sentence_transformers.json", {"similarity_fn_name": "euclidean"}, "euclidean"),
         ("1_Pooling/config.json", {"pooling_mode": "attention"}, "pooling 'attention'"),
-        ("1_Pooling/config.json", {"include_prompt": False}, "leaves the prompt out"),
+        ("1_Pooling/config.json", {"include_prompt": False}, "excludes the prompt"),
         ("2_Dense/config.json", {"activation_function": "torch.nn.Mish"}, "with Mish"),
         ("2_Dense/config.json", {"use_residual": True}, "a residual"),
     ],
 )
-def test_what_is_not_known_is_refused(
+def test_unsupported_settings_are_refused(
     tmp_path: Path, file: str, changes: dict[str, Any], match: str
 ) -> None:
     path = _make("joined", tmp_path)
@@ -196,7 +196,7 @@ def test_what_is_not_known_is_refused(
         load(ModelSpec("m", source=str(path)))
 
 
-def test_a_dense_layer_without_weights(tmp_path: Path) -> None:
+def test_a_dense_layer_without_weights_is_refused(tmp_path: Path) -> None:
     path = _make("joined", tmp_path)
     (path / "2_Dense" / "model.safetensors").unlink()
     with pytest.raises(ModelLoadError, match="no safetensors weights"):
@@ -204,7 +204,7 @@ def test_a_dense_layer_without_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear.weight", "linear.bias"])
-def test_a_dense_layer_with_half_its_weights(tmp_path: Path, name: str) -> None:
+def test_a_dense_layer_without_weight_or_bias_is_refused(tmp_path: Path, name: str) -> None:
     path = _make("joined", tmp_path)
     file = path / "2_Dense" / "model.safetensors"
     save_file({key: t for key, t in load_file(file).items() if key != name}, file)
@@ -212,7 +212,7 @@ def test_a_dense_layer_with_half_its_weights(tmp_path: Path, name: str) -> None:
         load(ModelSpec("m", source=str(path)))
 
 
-def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_model(tmp_path: Path) -> None:
     from transformers import AutoModel
 
     path = _make("mean", tmp_path)

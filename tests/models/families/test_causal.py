@@ -1,4 +1,4 @@
-"""Decoder rerankers beside their model cards' recipes, run with plain transformers."""
+"""Decoder rerankers against their model cards' recipes in plain transformers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MAX_LENGTH = 320
 
 
 def _last_logits(path: Path, rows: list[list[int]]) -> torch.Tensor:
-    """Each row alone through the whole model: the logits at its last position."""
+    """The logits at the last position of each row, run alone through the whole model."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     with torch.inference_mode():
         return torch.stack([model(torch.tensor([row])).logits[0, -1] for row in rows])
@@ -158,10 +158,10 @@ def test_scores_equal_the_recipe(kind: tuple[Path, Reference, Scorer], query: st
     expected = reference(path, query, TEXTS)
     assert _relevance(scorer, query, TEXTS) == pytest.approx(expected, abs=1e-4)
     if query == QUERY:
-        assert max(expected) - min(expected) > 0.01  # else this would show nothing
+        assert max(expected) - min(expected) > 0.01  # otherwise the test would show nothing
 
 
-def test_an_instruction_takes_its_place_in_the_prompt(
+def test_an_instruction_is_put_into_the_prompt(
     kind: tuple[Path, Reference, Scorer],
 ) -> None:
     path, reference, scorer = kind
@@ -175,7 +175,7 @@ def test_an_instruction_takes_its_place_in_the_prompt(
     assert _relevance(setting, QUERY, TEXTS) == pytest.approx(expected, abs=1e-4)
 
 
-def test_scores_do_not_depend_on_company(kind: tuple[Path, Reference, Scorer]) -> None:
+def test_scores_do_not_depend_on_the_other_documents(kind: tuple[Path, Reference, Scorer]) -> None:
     _, _, scorer = kind
     documents = [f"{text} {i}" for i in range(30) for text in TEXTS]
     batch = [
@@ -191,7 +191,7 @@ def test_scores_do_not_depend_on_company(kind: tuple[Path, Reference, Scorer]) -
     assert [score.logit for score in other] == pytest.approx(expected, abs=1e-4)
 
 
-def test_tokens_are_the_prompts_and_cuts_are_reported(tmp_path: Path) -> None:
+def test_tokens_and_truncation_are_reported(tmp_path: Path) -> None:
     path = qwen3(tmp_path)
     scorer = load(ModelSpec("m", source=str(path), dtype="float32", max_length=MAX_LENGTH))
     rows = _qwen3_rows(path, QUERY, TEXTS, None)
@@ -201,7 +201,7 @@ def test_tokens_are_the_prompts_and_cuts_are_reported(tmp_path: Path) -> None:
     assert scores[9].tokens == MAX_LENGTH
 
 
-def test_no_documents(kind: tuple[Path, Reference, Scorer]) -> None:
+def test_no_documents_give_no_scores(kind: tuple[Path, Reference, Scorer]) -> None:
     assert kind[2].score(QUERY, []) == []
 
 
@@ -210,13 +210,13 @@ def test_bf16_ranks_as_fp32(kind: tuple[Path, Reference, Scorer]) -> None:
     half = load(ModelSpec("m", source=str(path), dtype="bfloat16", max_length=MAX_LENGTH))
     texts = [text[:200] for text in TEXTS]
     exact, rough = (torch.tensor([s.logit for s in m.score(QUERY, texts)]) for m in (scorer, half))
-    # Only pairs that fp32 tells apart by more than bf16's own step can keep their order.
+    # Only pairs that differ in fp32 by more than bf16's resolution can keep their order.
     apart = (exact[:, None] - exact[None]).abs() > 0.05 * (exact.max() - exact.min())
     agree = torch.sign(exact[:, None] - exact[None]) == torch.sign(rough[:, None] - rough[None])
     assert agree[apart].float().mean() >= 0.99
 
 
-def test_the_converted_classifier_is_prompted_too(tmp_path: Path) -> None:
+def test_a_converted_classifier_gets_the_prompt_too(tmp_path: Path) -> None:
     path = qwen3(tmp_path, classifier=True)
     scorer = load(ModelSpec("m", source=str(path), dtype="float32", max_length=MAX_LENGTH))
     assert scorer.info.template == "qwen3"
@@ -228,7 +228,7 @@ def test_the_converted_classifier_is_prompted_too(tmp_path: Path) -> None:
     assert logits == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_tokenizer_without_a_pad_token(tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_pad_token_is_accepted(tmp_path: Path) -> None:
     path = qwen3(tmp_path)
     expected = _qwen3(path, QUERY, TEXTS)
     edit_config(path, "tokenizer_config.json", pad_token=None)
@@ -240,7 +240,7 @@ def test_a_tokenizer_without_a_pad_token(tmp_path: Path) -> None:
 def test_the_template_of_an_unknown_decoder_must_be_named(tmp_path: Path) -> None:
     path = qwen3(tmp_path)
     edit_config(path, model_type="llama", architectures=["LlamaForCausalLM"])
-    with pytest.raises(ModelLoadError, match=r"prompt of 'llama'.*qwen3, mxbai, bge"):
+    with pytest.raises(ModelLoadError, match=r"prompt for 'llama'.*qwen3, mxbai, bge"):
         load(ModelSpec("m", source=str(path)))
     with pytest.raises(ModelLoadError, match="template 'nonsense'"):
         load(ModelSpec("m", source=str(path), template="nonsense"))
@@ -250,12 +250,12 @@ def test_the_prompt_and_the_row_fit_the_positions(tmp_path: Path) -> None:
     path = qwen3(tmp_path)
     scorer = load(ModelSpec("m", source=str(path), dtype="float32", template="bge"))
     assert scorer.info.template == "bge"
-    with pytest.raises(ModelLoadError, match="beyond the model's 4096 positions"):
+    with pytest.raises(ModelLoadError, match="exceeds the model's 4096 positions"):
         load(ModelSpec("m", source=str(path), max_length=4097))
     assert load(ModelSpec("m", source=str(path))).info.max_length == 4096
 
 
-def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_model(tmp_path: Path) -> None:
     path = qwen3(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(path)
     torch.nn.init.constant_(model.model.norm.weight, float("nan"))
@@ -264,7 +264,7 @@ def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
         load(ModelSpec("broken", source=str(path))).score("q", ["d"])
 
 
-def test_memory_is_free_of_the_vocabulary(kind: tuple[Path, Reference, Scorer]) -> None:
+def test_no_layer_has_the_size_of_the_vocabulary(kind: tuple[Path, Reference, Scorer]) -> None:
     path, _, scorer = kind
     seen: list[torch.Size] = []
     linear = torch.nn.functional.linear
@@ -281,7 +281,7 @@ def test_memory_is_free_of_the_vocabulary(kind: tuple[Path, Reference, Scorer]) 
     assert all(vocabulary not in shape for shape in seen)
 
 
-def test_what_stands_before_the_documents_is_computed_once(
+def test_the_prefix_shared_by_documents_is_computed_once(
     kind: tuple[Path, Reference, Scorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = kind[2]

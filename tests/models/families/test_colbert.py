@@ -1,4 +1,4 @@
-"""ColBERT in both layouts beside the papers' formula, one text at a time."""
+"""ColBERT in both layouts against the papers' formula, one text at a time."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_scores_equal_the_formula(kind: tuple[Path, Reference, Scorer], query: s
     expected = reference.score(query, TEXTS)
     found = [score.logit for score in scorer.score(query, TEXTS)]
     assert found == pytest.approx(expected, abs=1e-4)
-    assert max(expected) - min(expected) > 0.01  # else this would show nothing
+    assert max(expected) - min(expected) > 0.01  # otherwise the test would show nothing
 
 
 def test_scores_equal_sentence_transformers(kind: tuple[Path, Reference, Scorer]) -> None:
@@ -116,7 +116,7 @@ def test_scores_equal_sentence_transformers(kind: tuple[Path, Reference, Scorer]
     )
 
 
-def test_a_document_without_any_token_to_keep(tmp_path: Path) -> None:
+def test_a_document_without_any_token_to_keep_has_a_score(tmp_path: Path) -> None:
     path = pylate_colbert(
         tmp_path,
         query_prefix="",
@@ -127,7 +127,7 @@ def test_a_document_without_any_token_to_keep(tmp_path: Path) -> None:
     assert all(-1 <= score.logit <= 1 for score in scores)
 
 
-def test_scores_do_not_depend_on_company(kind: tuple[Path, Reference, Scorer]) -> None:
+def test_scores_do_not_depend_on_the_other_documents(kind: tuple[Path, Reference, Scorer]) -> None:
     scorer = kind[2]
     documents = [f"{text[:80]} {i}" for i in range(43) for text in TEXTS][:300]
     batch = [scorer.encode(QUERY, documents), scorer.encode("other", TEXTS)]
@@ -137,7 +137,7 @@ def test_scores_do_not_depend_on_company(kind: tuple[Path, Reference, Scorer]) -
     assert scorer.score(QUERY, []) == []
 
 
-def test_tokens_and_cuts(kind: tuple[Path, Reference, Scorer]) -> None:
+def test_tokens_and_truncation_are_reported(kind: tuple[Path, Reference, Scorer]) -> None:
     scores = kind[2].score(QUERY, TEXTS)
     assert [score.truncated for score in scores] == [False] * 6 + [True]
     query_tokens = scores[6].tokens - 48
@@ -153,25 +153,25 @@ def test_bf16_keeps_close_to_fp32(kind: tuple[Path, Reference, Scorer]) -> None:
 
 
 @pytest.mark.parametrize("omit", ["linear.weight", "bert.encoder.layer.0.output.dense.weight"])
-def test_missing_weights(tmp_path: Path, omit: str) -> None:
+def test_missing_weights_are_refused(tmp_path: Path, omit: str) -> None:
     with pytest.raises(ModelLoadError, match=r"lacks (ColBERT's linear|weights for encoder)"):
         load(ModelSpec("m", source=str(stanford_colbert(tmp_path, omit=omit))))
 
 
-def test_a_marker_that_the_tokenizer_lacks(tmp_path: Path) -> None:
+def test_a_marker_missing_from_the_tokenizer_is_refused(tmp_path: Path) -> None:
     path = stanford_colbert(tmp_path, query_token_id="[nothing]")
     with pytest.raises(ModelLoadError, match=r"marker '\[nothing\]'"):
         load(ModelSpec("m", source=str(path)))
 
 
-def test_a_length_beyond_the_positions(tmp_path: Path) -> None:
+def test_a_length_beyond_the_positions_is_refused(tmp_path: Path) -> None:
     path = stanford_colbert(tmp_path)
     assert load(ModelSpec("m", source=str(path), max_length=100)).info.max_length == 100
-    with pytest.raises(ModelLoadError, match="beyond the model's 128 positions"):
+    with pytest.raises(ModelLoadError, match="exceeds the model's 128 positions"):
         load(ModelSpec("m", source=str(path), max_length=129))
 
 
-def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_model(tmp_path: Path) -> None:
     path = stanford_colbert(tmp_path)
     model = AutoModel.from_pretrained(path)
     torch.nn.init.constant_(model.encoder.layer[1].output.LayerNorm.weight, float("nan"))

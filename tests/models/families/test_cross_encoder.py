@@ -1,4 +1,4 @@
-"""Cross-encoders beside sentence-transformers' CrossEncoder on the same checkpoint."""
+"""Cross-encoders against sentence-transformers' CrossEncoder on the same checkpoint."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_relevance_equals_the_references_default(folder: Path, scorer: Scorer) -
     assert scores == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_scores_do_not_depend_on_company(scorer: Scorer) -> None:
+def test_scores_do_not_depend_on_the_other_documents(scorer: Scorer) -> None:
     documents = [f"{text} {i}" for i in range(9) for text in TEXTS]
     together = scorer.forward([scorer.encode("q", documents), scorer.encode("other", TEXTS)])[0]
     alone = [scorer.score("q", [document])[0] for document in documents]
@@ -71,15 +71,17 @@ def test_bf16_keeps_close_to_fp32(folder: Path, scorer: Scorer) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "max_length", "match"),
-    [(3, None, "3 labels"), (1, 512, "beyond the model's 128 positions")],
+    [(3, None, "3 labels"), (1, 512, "exceeds the model's 128 positions")],
 )
-def test_refusals(tmp_path: Path, labels: int, max_length: int | None, match: str) -> None:
+def test_unsupported_heads_and_lengths_are_refused(
+    tmp_path: Path, labels: int, max_length: int | None, match: str
+) -> None:
     path = tiny_bert_cross_encoder(tmp_path, labels=labels)
     with pytest.raises(ModelLoadError, match=match):
         load(ModelSpec("bad", source=str(path), max_length=max_length))
 
 
-def test_nan_logits_are_refused_with_the_model_named(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_model(tmp_path: Path) -> None:
     scorer = load(ModelSpec("broken", source=str(tiny_bert_cross_encoder(tmp_path, nan=True))))
     with pytest.raises(ScoringError, match="broken"):
         scorer.score("q", ["d"])

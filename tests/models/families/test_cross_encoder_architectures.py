@@ -1,4 +1,4 @@
-"""The architectures of the cross-encoders that people use, beside sentence-transformers."""
+"""The architectures of common cross-encoders, against sentence-transformers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SHAPE: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 64,
-    # Wide initial weights: at 0.02 all documents would score alike, and no test would tell.
+    # Wide initial weights: with 0.02 all documents would score alike and hide mistakes.
     "initializer_range": 0.5,
     "num_labels": 1,
 }
@@ -80,7 +80,7 @@ def _deberta(**more: Any) -> PreTrainedModel:
 
 
 def _modernbert(**more: Any) -> PreTrainedModel:
-    """gte-reranker-modernbert: local attention in all layers but every third."""
+    """gte-reranker-modernbert: local attention, except in every third layer."""
     config = ModernBertConfig(
         vocab_size=30522,
         max_position_embeddings=POSITIONS,
@@ -109,7 +109,7 @@ def save_architecture(path: Path, make: Callable[..., PreTrainedModel], **more: 
 
 
 def _roberta(path: Path) -> Path:
-    """XLM-R's checkpoint under RoBERTa's class: the same positions, after the pad index."""
+    """An XLM-R checkpoint with RoBERTa's class: positions start after the pad index in both."""
     tiny_xlmr_cross_encoder(path)
     torch.manual_seed(1)
     given = PretrainedConfig.from_pretrained(path)
@@ -142,17 +142,17 @@ def test_logits_equal_the_reference(folder: Path, scorer: Scorer, query: str) ->
     expected = reference.predict(pairs, activation_fn=torch.nn.Identity()).tolist()
     assert [s.logit for s in scorer.score(query, TEXTS)] == pytest.approx(expected, abs=1e-4)
     if query == QUERIES[0]:
-        assert max(expected) - min(expected) > 0.05  # else this would show nothing
+        assert max(expected) - min(expected) > 0.05  # otherwise the test would show nothing
 
 
-def test_scores_do_not_depend_on_company(scorer: Scorer) -> None:
+def test_scores_do_not_depend_on_the_other_documents(scorer: Scorer) -> None:
     documents = [f"{text[:200]} {i}" for i in range(38) for text in TEXTS][:300]
     together = scorer.forward([scorer.encode("q", documents), scorer.encode("other", TEXTS)])[0]
     alone = [scorer.score("q", [document])[0].logit for document in documents[::23]]
     assert [s.logit for s in together][::23] == pytest.approx(alone, abs=1e-4)
 
 
-def test_tokens_are_what_the_references_tokenizer_counts(folder: Path, scorer: Scorer) -> None:
+def test_tokens_match_the_references_tokenizer(folder: Path, scorer: Scorer) -> None:
     tokenizer = Reference(str(folder), device="cpu").tokenizer
     pairs = ["q"] * len(TEXTS), TEXTS
     rows = tokenizer(*pairs, truncation="longest_first", max_length=scorer.info.max_length)
@@ -162,7 +162,7 @@ def test_tokens_are_what_the_references_tokenizer_counts(folder: Path, scorer: S
 
 @pytest.mark.parametrize("kind", [*KINDS])
 @pytest.mark.parametrize(("labels", "label"), [(2, None), (3, 2), (3, "LABEL_0"), (3, "1")])
-def test_a_head_with_several_labels_is_the_labels_probability(
+def test_with_several_labels_relevance_is_the_probability_of_one(
     tmp_path: Path, kind: str, labels: int, label: int | str | None
 ) -> None:
     path = save_architecture(tmp_path, KINDS[kind], num_labels=labels)
@@ -179,7 +179,7 @@ def test_a_head_with_several_labels_is_the_labels_probability(
     ("labels", "label", "match"),
     [(3, None, "3 labels .LABEL_0"), (3, "entailment", "no label 'entailment'"), (2, 5, "label 5")],
 )
-def test_labels_that_say_nothing(
+def test_an_ambiguous_or_unknown_label_is_refused(
     tmp_path: Path, labels: int, label: int | str | None, match: str
 ) -> None:
     path = tiny_bert_cross_encoder(tmp_path, labels=labels)
@@ -187,7 +187,7 @@ def test_labels_that_say_nothing(
         load(ModelSpec("m", source=str(path), label=label))
 
 
-def test_a_tokenizer_without_a_pad_token(tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_pad_token_is_accepted(tmp_path: Path) -> None:
     path = _roberta(tmp_path)
     expected = [
         s.logit for s in load(ModelSpec("m", source=str(path), dtype="float32")).score("q", TEXTS)
@@ -197,7 +197,7 @@ def test_a_tokenizer_without_a_pad_token(tmp_path: Path) -> None:
     assert [s.logit for s in scorer.score("q", TEXTS)] == pytest.approx(expected, abs=1e-5)
 
 
-def test_extra_weights_do_no_harm_and_missing_ones_are_named(tmp_path: Path) -> None:
+def test_extra_weights_are_ignored_and_missing_ones_named(tmp_path: Path) -> None:
     path = save_architecture(tmp_path, _electra, num_labels=1)
     expected = load(ModelSpec("m", source=str(path), dtype="float32")).score("q", TEXTS)
     weights = load_file(path / "model.safetensors")
@@ -209,7 +209,7 @@ def test_extra_weights_do_no_harm_and_missing_ones_are_named(tmp_path: Path) -> 
         load(ModelSpec("m", source=str(path)))
 
 
-def test_a_head_of_another_shape_than_the_config_says(tmp_path: Path) -> None:
+def test_a_head_that_does_not_match_the_config_is_refused(tmp_path: Path) -> None:
     path = save_architecture(tmp_path, _electra, num_labels=1)
     edit_config(path, hidden_size=16)
     with pytest.raises(ModelLoadError, match="could not be loaded"):

@@ -1,4 +1,4 @@
-"""Other kinds of cross-encoder: XLM-R's positions, saved activations, unfinished heads."""
+"""Other aspects of cross-encoders: XLM-R's positions, saved activations, missing heads."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def test_xlmr_equals_the_reference(scorer: Scorer, reference: Reference, query: 
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 64])
-def test_any_number_of_documents(scorer: Scorer, reference: Reference, count: int) -> None:
+def test_any_number_of_documents_equals_the_reference(
+    scorer: Scorer, reference: Reference, count: int
+) -> None:
     chance = random.Random(count)
     documents = [" ".join(chance.choices(SCRIPTS, k=chance.randint(1, 9))) for _ in range(count)]
     logits = [s.logit for s in scorer.score("q", documents)]
@@ -79,7 +81,7 @@ def test_position_limits(model_type: str, pad: int, limit: int) -> None:
     assert position_limit(config) == limit
 
 
-def test_an_activation_saved_by_sentence_transformers(tmp_path: Path) -> None:
+def test_the_activation_saved_by_sentence_transformers_is_used(tmp_path: Path) -> None:
     tiny_bert_cross_encoder(tmp_path / "plain")
     reference = Reference(str(tmp_path / "plain"), device="cpu", activation_fn=torch.nn.Identity())
     reference.save_pretrained(str(tmp_path / "saved"))
@@ -94,7 +96,7 @@ def test_an_activation_saved_by_sentence_transformers(tmp_path: Path) -> None:
         {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"},
     ],
 )
-def test_an_activation_in_the_config(tmp_path: Path, entry: dict[str, object]) -> None:
+def test_the_activation_in_the_config_is_used(tmp_path: Path, entry: dict[str, object]) -> None:
     edit_config(tiny_bert_cross_encoder(tmp_path), **entry)
     assert load(ModelSpec("m", source=str(tmp_path))).info.activation == "identity"
 
@@ -106,11 +108,11 @@ def test_an_unknown_activation_is_refused() -> None:
 
 
 def test_a_checkpoint_without_a_head_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"classifier.*not a finished reranker"):
+    with pytest.raises(ModelLoadError, match=r"classifier.*not a fine-tuned reranker"):
         load(ModelSpec("m", source=str(tiny_bert_without_head(tmp_path))))
 
 
-def test_damaged_weights_are_one_error(tmp_path: Path) -> None:
+def test_damaged_weights_raise_one_error(tmp_path: Path) -> None:
     weights = tiny_bert_cross_encoder(tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ModelLoadError, match="could not be loaded") as caught:
@@ -118,7 +120,7 @@ def test_damaged_weights_are_one_error(tmp_path: Path) -> None:
     assert caught.value.__cause__ is not None
 
 
-def test_lone_surrogates_and_normalizing(folder: Path, scorer: Scorer) -> None:
+def test_lone_surrogates_are_replaced_and_text_normalized(folder: Path, scorer: Scorer) -> None:
     replaced, lone = scorer.score("q", ["a\ufffdb", "a\ud800b"])
     assert lone == replaced
     tidy = load(ModelSpec("m", source=str(folder), dtype="float32", normalize_text=True))
@@ -127,9 +129,7 @@ def test_lone_surrogates_and_normalizing(folder: Path, scorer: Scorer) -> None:
 
 
 @pytest.mark.parametrize("make", [tiny_bert_cross_encoder, tiny_xlmr_cross_encoder])
-def test_rows_are_what_the_tokenizer_makes_of_pairs(
-    tmp_path: Path, make: Callable[[Path], Path]
-) -> None:
+def test_rows_equal_the_tokenizers_pairs(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     scorer = load(ModelSpec("m", source=str(path), max_length=40))
     tokenizer = AutoTokenizer.from_pretrained(path)

@@ -1,4 +1,4 @@
-"""MaxSim on the embedded weights beside the formula on sentence-transformers' token vectors."""
+"""MaxSim on the embedded weights against the formula on sentence-transformers' token vectors."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def test_scores_equal_the_formula(scorer: Scorer) -> None:
     assert [s.logit for s in scorer.score(QUERY, TEXTS)] == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_right_document_is_first_and_the_long_one_is_cut(scorer: Scorer) -> None:
+def test_the_right_document_is_first_and_the_long_one_truncated(scorer: Scorer) -> None:
     scores = scorer.score(QUERY, TEXTS)
     assert max(range(len(TEXTS)), key=lambda i: scores[i].logit) == 1
     assert [s.truncated for s in scores] == [False, False, False, False, True]
     assert scorer.info.max_length == 256
 
 
-def test_scores_do_not_depend_on_company(scorer: Scorer) -> None:
+def test_scores_do_not_depend_on_the_other_documents(scorer: Scorer) -> None:
     together = scorer.forward([scorer.encode(QUERY, TEXTS), scorer.encode("other", TEXTS)])
     alone = [scorer.score(QUERY, [text])[0].logit for text in TEXTS]
     assert [s.logit for s in together[0]] == pytest.approx(alone, abs=1e-4)
 
 
-def test_no_documents_is_no_scores(scorer: Scorer) -> None:
+def test_no_documents_give_no_scores(scorer: Scorer) -> None:
     assert scorer.score(QUERY, []) == []

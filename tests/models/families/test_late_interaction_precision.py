@@ -1,4 +1,4 @@
-"""MaxSim at bf16, and rows that requests share."""
+"""MaxSim in bf16, and rows that requests share."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_equal_rows_are_run_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch
     assert ran == [1 + len(DOCUMENTS)]
 
 
-def test_tokens_count_the_query_with_each_document(scorer: Scorer) -> None:
+def test_tokens_include_the_query_for_each_document(scorer: Scorer) -> None:
     encoded = scorer.encode(QUERY, DOCUMENTS)
     query, *documents = [len(row) for row in encoded.rows]
     assert list(encoded.tokens) == [query + document for document in documents]

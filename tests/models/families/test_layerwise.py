@@ -1,4 +1,4 @@
-"""MiniCPM's layers written out from its paper and card, beside ours, at each layer."""
+"""MiniCPM against an implementation from its paper and model card, at each layer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _rows(path: Path) -> list[list[int]]:
-    # A type that transformers does not know: the tokenizer needs none of the config.
+    # A type unknown to transformers: the tokenizer does not need the config.
     tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig())
 
     def ids(text: str) -> list[int]:
@@ -91,15 +91,15 @@ def test_scores_equal_the_recipe_at_each_layer(folder: Path, layer: int) -> None
     scores = scorer.score(QUERY, TEXTS)
     assert [score.logit for score in scores] == pytest.approx(expected, abs=1e-4)
     assert [score.tokens for score in scores] == [len(row) for row in _rows(folder)]
-    assert max(expected) - min(expected) > 0.1  # else this would show nothing
+    assert max(expected) - min(expected) > 0.1  # otherwise the test would show nothing
 
 
-def test_the_last_layer_is_read_where_the_usual_one_is_not_there(folder: Path) -> None:
+def test_the_last_layer_is_the_default_if_layer_28_does_not_exist(folder: Path) -> None:
     assert load(ModelSpec("m", source=str(folder))).info.detail == f"layer {LAYERS}"
 
 
 @pytest.mark.parametrize("layer", [FIRST - 1, LAYERS + 1])
-def test_a_layer_without_a_head(folder: Path, layer: int) -> None:
+def test_a_layer_without_a_head_is_refused(folder: Path, layer: int) -> None:
     with pytest.raises(ModelLoadError, match=f"layers {FIRST} to {LAYERS}, not {layer}"):
         load(ModelSpec("m", source=str(folder), layer=layer))
 
@@ -107,6 +107,6 @@ def test_a_layer_without_a_head(folder: Path, layer: int) -> None:
 @pytest.mark.parametrize(
     "name", ["lm_head.3.linear_head.weight", "model.layers.2.mlp.up_proj.weight"]
 )
-def test_missing_weights(tmp_path: Path, name: str) -> None:
+def test_missing_weights_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelLoadError, match=r"no head|lacks weights for layers\.2\.mlp"):
         load(ModelSpec("m", source=str(minicpm_layerwise(tmp_path, omit=name))))

@@ -1,4 +1,4 @@
-"""jina-reranker-v3's recipe written out with plain transformers, beside ours."""
+"""jina-reranker-v3 against its recipe in plain transformers."""
 
 from __future__ import annotations
 
@@ -163,10 +163,11 @@ def test_scores_equal_the_recipe(folder: Path, scorer: Scorer, query: str, count
     expected = Reference(folder).score(query, TEXTS[:count])
     found = [score.logit for score in scorer.score(query, TEXTS[:count])]
     assert found == pytest.approx(expected, abs=1e-4)
-    assert count == 1 or max(expected) - min(expected) > 0.01  # else this would show nothing
+    # otherwise the test would show nothing
+    assert count == 1 or max(expected) - min(expected) > 0.01
 
 
-def test_several_blocks_meet_in_one_query(
+def test_query_vectors_of_several_blocks_are_averaged(
     folder: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listwise, "BLOCK_DOCUMENTS", 3)
@@ -213,7 +214,7 @@ def test_no_prompt_is_longer_than_max_length(folder: Path) -> None:
     assert not scorer.encode(QUERY, ["short"]).truncated[0]
 
 
-def test_an_instruction_takes_its_place(folder: Path, scorer: Scorer) -> None:
+def test_an_instruction_is_put_into_the_prompt(folder: Path, scorer: Scorer) -> None:
     expected = Reference(folder).score(QUERY, TEXTS, "find animals")
     options = ScoreOptions(instruction="find animals")
     found = [score.logit for score in scorer.score(QUERY, TEXTS, options)]
@@ -221,7 +222,9 @@ def test_an_instruction_takes_its_place(folder: Path, scorer: Scorer) -> None:
     assert expected != pytest.approx(Reference(folder).score(QUERY, TEXTS), abs=1e-4)
 
 
-def test_long_texts_are_cut(folder: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_are_truncated(
+    folder: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listwise, "MAX_DOCUMENT_TOKENS", 20)
     scores = scorer.score(QUERY, TEXTS)
     assert [s.truncated for s in scores] == [False, False, True, True, True, True, True]
@@ -229,12 +232,12 @@ def test_long_texts_are_cut(folder: Path, scorer: Scorer, monkeypatch: pytest.Mo
     assert [s.logit for s in scores] == pytest.approx(expected, abs=1e-4)
     monkeypatch.setattr(listwise, "MAX_QUERY_TOKENS", 5)
     assert all(s.truncated for s in scorer.score(QUERY, ["d"]))
-    for query in (QUERY, "質問 и вопрос"):  # the second is cut inside a letter
+    for query in (QUERY, "質問 и вопрос"):  # the second is cut inside a character
         expected = Reference(folder, query_tokens=5, document_tokens=20).score(query, TEXTS)
         assert _logits(scorer, query, TEXTS) == pytest.approx(expected, abs=1e-4)
 
 
-def test_lengths_of_the_recipe(folder: Path, scorer: Scorer) -> None:
+def test_length_limits_match_the_recipe(folder: Path, scorer: Scorer) -> None:
     query, texts = "what is it " * 200, ["long " * 800, "short", "猫は魚" * 400]
     assert all(s.truncated for s in scorer.score(query, texts))
     assert [s.truncated for s in scorer.score(QUERY, texts)] == [True, False, True]
@@ -252,7 +255,7 @@ def test_lengths_of_the_recipe(folder: Path, scorer: Scorer) -> None:
         "<|em" + "<|rerank_token|>" * 3 + "bed_token|>",
     ],
 )
-def test_no_text_makes_a_marker(scorer: Scorer, text: str) -> None:
+def test_markers_in_texts_never_act_as_markers(scorer: Scorer, text: str) -> None:
     for query, documents in [(QUERY, [text, "b"]), (text, ["a", "b"])]:
         encoded = scorer.encode(query, documents, ScoreOptions(instruction=text))
         assert [len(row.read or ()) for row in encoded.rows] == [3]
@@ -269,12 +272,12 @@ def test_markers_in_the_query_are_removed(folder: Path, scorer: Scorer) -> None:
     )
 
 
-def test_bfloat16_keeps_the_order_of_scores_apart(folder: Path, scorer: Scorer) -> None:
+def test_bfloat16_keeps_the_order_of_scores_that_differ(folder: Path, scorer: Scorer) -> None:
     low = load(ModelSpec("m", source=str(folder), dtype="bfloat16"))
     texts = [f"{text[:30]} {i}" for i in range(6) for text in TEXTS]
     exact, rough = (np.array(_logits(s, QUERY, texts)) for s in (scorer, low))
     assert np.abs(exact - rough).max() < 0.01
-    # The recipe run in bfloat16 has tau 0.958 here: of random weights, many scores nearly tie.
+    # The recipe itself has tau 0.958 in bfloat16: with random weights many scores nearly tie.
     assert kendalltau(exact, rough).statistic > 0.95
     i, j = np.triu_indices(len(texts), 1)
     apart = np.abs(exact[i] - exact[j]) > 0.01
@@ -282,7 +285,7 @@ def test_bfloat16_keeps_the_order_of_scores_apart(folder: Path, scorer: Scorer) 
     assert (((exact[i] - exact[j]) * (rough[i] - rough[j]))[apart] > 0).all()
 
 
-def test_no_keys_and_values_are_kept(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_and_values_are_not_cached(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a cache was made")
 
@@ -290,7 +293,7 @@ def test_no_keys_and_values_are_kept(scorer: Scorer, monkeypatch: pytest.MonkeyP
     assert len(scorer.score(QUERY, TEXTS)) == len(TEXTS)
 
 
-def test_requests_in_one_pass_keep_apart(scorer: Scorer) -> None:
+def test_requests_in_one_batch_do_not_affect_each_other(scorer: Scorer) -> None:
     batch = [scorer.encode(QUERY, TEXTS), scorer.encode("other", TEXTS[:2])]
     for found, (query, texts) in zip(
         scorer.forward(batch), [(QUERY, TEXTS), ("other", TEXTS[:2])], strict=True
@@ -300,21 +303,21 @@ def test_requests_in_one_pass_keep_apart(scorer: Scorer) -> None:
     assert scorer.score(QUERY, []) == []
 
 
-def test_the_order_and_the_company_matter(scorer: Scorer) -> None:
+def test_scores_depend_on_the_order_and_the_other_documents(scorer: Scorer) -> None:
     assert (scorer.info.family, scorer.info.listwise) == ("listwise", True)
     forth = [score.logit for score in scorer.score(QUERY, TEXTS)]
     back = [score.logit for score in scorer.score(QUERY, TEXTS[::-1])][::-1]
     assert forth != pytest.approx(back, abs=1e-4)
 
 
-def test_tokens_sum_up_to_the_prompt(folder: Path, scorer: Scorer) -> None:
+def test_tokens_add_up_to_the_prompt(folder: Path, scorer: Scorer) -> None:
     cleaned = [text.replace(MARKERS[0], "").replace(MARKERS[1], "") for text in TEXTS]
     reference = Reference(folder)
     whole = reference.tokenizer(reference.prompt(QUERY, cleaned, None))["input_ids"]
     assert sum(score.tokens for score in scorer.score(QUERY, TEXTS)) == len(whole)
 
 
-def test_missing_weights_and_tokens(tmp_path: Path) -> None:
+def test_missing_weights_and_tokens_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"lacks weights for projector\.2"):
         load(ModelSpec("m", source=str(_make(tmp_path / "a", omit="projector.2.weight"))))
     name = "model.layers.1.mlp.up_proj.weight"
@@ -332,7 +335,7 @@ def test_missing_weights_and_tokens(tmp_path: Path) -> None:
         load(ModelSpec("m", source=str(bare)))
 
 
-def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_model(tmp_path: Path) -> None:
     path = _make(tmp_path)
     weights = load_file(path / "model.safetensors")
     weights["model.norm.weight"].fill_(float("nan"))

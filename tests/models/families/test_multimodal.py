@@ -1,4 +1,4 @@
-"""Vision-language rerankers beside their own code's recipes, one pair at a time."""
+"""Vision-language rerankers against the recipes in their own code, one pair at a time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PAD, PLACE = "<|image_pad|>", "<|vision_start|><|image_pad|><|vision_end|>"
 
 
 def _inputs(path: Path, prompt: str, image: Any, pixels: tuple[int, int]) -> dict[str, Any]:
-    """What the models' processors make of a prompt with at most one image."""
+    """The output of the models' processors for a prompt with at most one image."""
     tokenizer = AutoTokenizer.from_pretrained(path)
     more = {}
     if image is not None:
@@ -69,7 +69,7 @@ def _split(given: str | ImageDocument) -> tuple[str, str | None]:
 
 
 def _fetch_image(uri: str) -> Image.Image:
-    """fetch_image of qwen_vl_utils: what is transparent is white, EXIF is not read."""
+    """fetch_image of qwen_vl_utils: transparent becomes white, EXIF is ignored."""
     image = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
     if image.mode != "RGBA":
         return image.convert("RGB")
@@ -79,9 +79,9 @@ def _fetch_image(uri: str) -> Image.Image:
 
 
 def _cut(ids: list[int], special: Sequence[int], limit: int, end: int) -> list[int]:
-    """truncate_tokens_optimized of scripts/qwen3_vl_reranker.py, the prompt's end kept apart.
+    """truncate_tokens_optimized of scripts/qwen3_vl_reranker.py, which keeps the prompt's end.
 
-    `end` is 5 there, which is what SUFFIX is to Qwen's tokenizer.
+    There, `end` is 5, the length of SUFFIX in Qwen's tokens.
     """
     ids, last = ids[:-end], ids[-end:]
     if len(ids) > limit:
@@ -169,11 +169,11 @@ def _relevance(scorer: Scorer, query: str, given: Sequence[Any], **options: Any)
 
 
 @pytest.mark.parametrize("query", [QUERY, "質問", ""])
-def test_texts_and_images_score_as_the_reference(kind: Kind, query: str) -> None:
+def test_texts_and_images_score_as_in_the_reference(kind: Kind, query: str) -> None:
     path, reference, scorer = kind
     expected = reference(path, query, DOCUMENTS)
     assert _relevance(scorer, query, DOCUMENTS) == pytest.approx(expected, abs=1e-4)
-    assert max(expected) - min(expected) > 0.001  # else this would show nothing
+    assert max(expected) - min(expected) > 0.001  # otherwise the test would show nothing
 
 
 def test_images_change_the_score(kind: Kind) -> None:
@@ -182,7 +182,7 @@ def test_images_change_the_score(kind: Kind) -> None:
     assert len({round(score.logit, 4) for score in scorer.score(QUERY, pictures)}) == 3
 
 
-def test_scores_do_not_depend_on_company(kind: Kind) -> None:
+def test_scores_do_not_depend_on_the_other_documents(kind: Kind) -> None:
     scorer = kind[2]
     texts = [f"text {i}" for i in range(20)]
     batch = [scorer.encode(QUERY, [*DOCUMENTS, *texts]), scorer.encode("other", DOCUMENTS[:2])]
@@ -194,7 +194,7 @@ def test_scores_do_not_depend_on_company(kind: Kind) -> None:
     assert scorer.score(QUERY, []) == []
 
 
-def test_an_instruction_takes_its_place(kind: Kind) -> None:
+def test_an_instruction_is_put_into_the_prompt(kind: Kind) -> None:
     path, reference, scorer = kind
     if not scorer.info.takes_instruction:
         pytest.skip("jina-reranker-m0 takes none")
@@ -203,11 +203,11 @@ def test_an_instruction_takes_its_place(kind: Kind) -> None:
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_long_texts_are_cut_as_the_references(kind: Kind) -> None:
+def test_long_texts_are_truncated_as_in_the_reference(kind: Kind) -> None:
     path, reference, _ = kind
     long = "Pandas eat bamboo, and a lot of it. " * 60
     given = [long, "short", document(picture(640, 480)), long + "x"]
-    if reference is _qwen3_vl:  # jina-reranker-m0's code knows no text beside an image
+    if reference is _qwen3_vl:  # jina-reranker-m0's code takes no text beside an image
         given.append(document(picture(640, 480), long))
     scorer = load(ModelSpec("m", source=str(path), dtype="float32", max_length=1100))
     scores = scorer.score(QUERY, given)
@@ -217,21 +217,21 @@ def test_long_texts_are_cut_as_the_references(kind: Kind) -> None:
     )
 
 
-def test_text_beside_an_image_leaves_the_query_its_room(tmp_path: Path) -> None:
-    """With jina-reranker-m0 the query comes last, where a row is cut."""
+def test_text_beside_an_image_leaves_room_for_the_query(tmp_path: Path) -> None:
+    """With jina-reranker-m0 the query comes last, where a row is truncated."""
     scorer = load(ModelSpec("m", source=str(jina_m0(tmp_path)), dtype="float32", max_length=1100))
     both = document(picture(640, 480), "long " * 600)
     first, second = (scorer.score(query, [both])[0] for query in ("pandas", "bamboo"))
     assert abs(first.logit - second.logit) > 1e-3
 
 
-def test_an_image_larger_than_the_limit_stays_whole(kind: Kind) -> None:
+def test_an_image_larger_than_the_limit_is_not_cut(kind: Kind) -> None:
     scorer = load(ModelSpec("m", source=str(kind[0]), dtype="float32", max_length=60))
     given = [document(picture(640, 480), "long " * 80), "text"]
     assert scorer.score(QUERY, given)[0].truncated
 
 
-def test_transparency_and_orientation_as_the_references(kind: Kind) -> None:
+def test_transparency_and_orientation_match_the_reference(kind: Kind) -> None:
     path, reference, scorer = kind
     clear = picture(96, 64).convert("RGBA")
     clear.putalpha(picture(96, 64, seed=1).convert("L"))
@@ -254,7 +254,7 @@ def test_transparency_and_orientation_as_the_references(kind: Kind) -> None:
         "<|vision_start|><|vision_end|> and <|im_end|>",
     ],
 )
-def test_placeholders_in_texts_are_no_images(kind: Kind, text: str) -> None:
+def test_placeholders_in_texts_are_not_taken_for_images(kind: Kind, text: str) -> None:
     scorer = kind[2]
     image = document(picture(96, 64), text)
     options = ScoreOptions(instruction=text)
@@ -263,7 +263,7 @@ def test_placeholders_in_texts_are_no_images(kind: Kind, text: str) -> None:
     assert [score.logit for score in together] == pytest.approx(alone, abs=1e-4)
 
 
-def test_only_the_last_position_meets_the_vocabulary(kind: Kind) -> None:
+def test_no_output_has_the_size_of_the_vocabulary(kind: Kind) -> None:
     path, _, scorer = kind
     widths: set[int] = set()
 
@@ -280,7 +280,7 @@ def test_only_the_last_position_meets_the_vocabulary(kind: Kind) -> None:
     assert len(AutoTokenizer.from_pretrained(path)) not in widths
 
 
-def test_long_texts_are_cut_and_images_are_not(kind: Kind) -> None:
+def test_long_texts_are_truncated_and_images_are_not(kind: Kind) -> None:
     path = kind[0]
     scorer = load(ModelSpec("m", source=str(path), dtype="float32", max_length=400))
     long = "long " * 400
@@ -290,12 +290,12 @@ def test_long_texts_are_cut_and_images_are_not(kind: Kind) -> None:
     assert scores[1].tokens > scores[0].tokens - 10
 
 
-def test_tokens_count_the_images(kind: Kind) -> None:
+def test_tokens_include_the_images(kind: Kind) -> None:
     text, image = kind[2].score(QUERY, ["", document(picture(256, 256))])
     assert image.tokens - text.tokens >= 60
 
 
-def test_documents_may_be_shortened_and_split(kind: Kind) -> None:
+def test_documents_can_be_shortened_and_split(kind: Kind) -> None:
     scorer = kind[2]
     scores = scorer.score(
         QUERY, DOCUMENTS, ScoreOptions(max_tokens_per_doc=2, long_document="max_passage")
@@ -305,7 +305,7 @@ def test_documents_may_be_shortened_and_split(kind: Kind) -> None:
     assert scores[0].truncated
 
 
-def test_an_image_that_can_not_be_read(kind: Kind) -> None:
+def test_an_unreadable_image_is_refused(kind: Kind) -> None:
     with pytest.raises(ImageError, match="data URI"):
         kind[2].score(QUERY, [ImageDocument("https://example.org/a.png")])
     with pytest.raises(ImageError, match="2 x 900 pixels; its longer side"):
@@ -313,11 +313,11 @@ def test_an_image_that_can_not_be_read(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (500, 9), (33, 31)])
-def test_odd_sizes_are_read(kind: Kind, size: tuple[int, int]) -> None:
+def test_images_of_unusual_sizes_are_read(kind: Kind, size: tuple[int, int]) -> None:
     assert kind[2].score(QUERY, [document(picture(*size))])[0].tokens > 0
 
 
-def test_processors_saved_by_transformers_5(kind: Kind, tmp_path: Path) -> None:
+def test_settings_of_processors_saved_by_transformers_5(kind: Kind, tmp_path: Path) -> None:
     path = KINDS[kind[2].info.template or ""][0](tmp_path)
     file = path / "preprocessor_config.json"
     saved = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4]}
@@ -330,8 +330,8 @@ def test_processors_saved_by_transformers_5(kind: Kind, tmp_path: Path) -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_jina_m0_as_it_is_published(tmp_path: Path) -> None:
-    """Flat config, weights under Qwen2-VL's first names, and code that stays unread."""
+def test_the_published_layout_of_jina_m0(tmp_path: Path) -> None:
+    """A flat config, weights with Qwen2-VL's early names, and code that is not run."""
     path = jina_m0(tmp_path)
     expected = _relevance(load(ModelSpec("m", source=str(path), dtype="float32")), QUERY, DOCUMENTS)
     weights = load_file(path / "model.safetensors")
@@ -352,18 +352,18 @@ def test_jina_m0_as_it_is_published(tmp_path: Path) -> None:
     assert _relevance(scorer, QUERY, DOCUMENTS) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_model_that_reads_text_alone(tmp_path: Path) -> None:
+def test_a_model_that_reads_only_text_refuses_images(tmp_path: Path) -> None:
     scorer = load(ModelSpec("m", source=str(qwen3(tmp_path))))
-    with pytest.raises(ImageError, match="m reads text alone"):
+    with pytest.raises(ImageError, match="m reads only text"):
         scorer.score(QUERY, [document(picture(32, 32))])  # type: ignore[list-item]
 
 
-def test_missing_weights(tmp_path: Path) -> None:
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"lacks weights for score\.2\.bias"):
         load(ModelSpec("m", source=str(jina_m0(tmp_path, omit="score.2.bias"))))
 
 
-def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_model(tmp_path: Path) -> None:
     path = qwen3_vl(tmp_path)
     weights = load_file(path / "model.safetensors")
     name = next(name for name in weights if name.endswith("language_model.norm.weight"))

@@ -1,4 +1,4 @@
-"""monoT5 and RankT5 beside transformers' own model, one pair at a time."""
+"""monoT5 and RankT5 against transformers' own model, one pair at a time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WORDS = {"monot5": ["▁false", "▁true"], "monomt5": ["▁no", "▁yes"], "ran
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads cost more than they save on models as small as these."""
+    """Threads cost more than they save with models this small."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -96,7 +96,7 @@ def test_relevance_equals_the_reference(kind: tuple[Path, Scorer], query: str) -
     found = [relevance(s.logit, scorer.info.activation) for s in scorer.score(query, TEXTS)]
     assert found == pytest.approx(expected, abs=1e-4)
     if query == QUERY:
-        assert max(expected) - min(expected) > 0.01  # else this would show nothing
+        assert max(expected) - min(expected) > 0.01  # otherwise the test would show nothing
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_head_is_scaled_as_transformers_does(tmp_path: Path, made: dict[str,
     assert [s.logit for s in scorer.score(QUERY, TEXTS)] == pytest.approx(expected, abs=1e-4)
 
 
-def test_scores_do_not_depend_on_company(kind: tuple[Path, Scorer]) -> None:
+def test_scores_do_not_depend_on_the_other_documents(kind: tuple[Path, Scorer]) -> None:
     path, scorer = kind
     documents = [f"{text[:100]} {i}" for i in range(43) for text in TEXTS][:300]
     batch = [scorer.encode(QUERY, documents), scorer.encode("other", TEXTS)]
@@ -128,7 +128,7 @@ def test_scores_do_not_depend_on_company(kind: tuple[Path, Scorer]) -> None:
     assert scorer.score(QUERY, []) == []
 
 
-def test_tokens_and_cuts(kind: tuple[Path, Scorer]) -> None:
+def test_tokens_and_truncation_are_reported(kind: tuple[Path, Scorer]) -> None:
     scores = kind[1].score(QUERY, TEXTS)
     assert [s.truncated for s in scores] == [False] * 6 + [True]
     assert scores[6].tokens == kind[1].info.max_length == 512
@@ -145,7 +145,7 @@ def test_bf16_keeps_close_to_fp32(kind: tuple[Path, Scorer]) -> None:
 
 @pytest.mark.parametrize("template", ["monot5", "rankt5"])
 def test_bf16_ranks_as_well_as_transformers_does(tmp_path: Path, template: str) -> None:
-    """Random weights score too much alike in bf16 for a tau of 0.99: transformers' is lower too."""
+    """With random weights bf16 scores are too similar for a tau of 0.99, in transformers too."""
     path = t5(tmp_path / "wide", initializer_factor=1.0)
     texts = [f"{text[:80]} {i}" for i in range(6) for text in TEXTS]
     ours, theirs = [], []
@@ -161,16 +161,18 @@ def test_the_recipe_is_found_by_name_and_type(tmp_path: Path) -> None:
     plain, named = t5(tmp_path / "plain"), t5(tmp_path / "RankT5-base")
     assert load(ModelSpec("m", source=str(plain))).info.template == "monot5"
     assert load(ModelSpec("m", source=str(named))).info.template == "rankt5"
-    with pytest.raises(ModelLoadError, match=r"'qwen3' is not known.*monot5, monomt5, rankt5"):
+    with pytest.raises(
+        ModelLoadError, match=r"no template 'qwen3' is known.*monot5, monomt5, rankt5"
+    ):
         load(ModelSpec("m", source=str(plain), template="qwen3"))
 
 
-def test_a_tokenizer_without_the_answers(tmp_path: Path) -> None:
+def test_a_tokenizer_without_the_answers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="no token '▁true'"):
         load(ModelSpec("m", source=str(t5(tmp_path, omit="▁true"))))
 
 
-def test_nan_is_refused_with_the_model_named(tmp_path: Path) -> None:
+def test_nan_raises_an_error_that_names_the_model(tmp_path: Path) -> None:
     path = t5(tmp_path)
     model = AutoModelForSeq2SeqLM.from_pretrained(path)
     torch.nn.init.constant_(model.decoder.final_layer_norm.weight, float("nan"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.engine_stats import Distribution, Figures
+from models.engine_stats import Distribution, EngineStats
 from serve_app.deployments.metrics_hub import GONE_AFTER_S, MetricsHub
 from serve_app.telemetry import (
     Snapshot,
@@ -121,7 +121,7 @@ def test_values_reported_to_ray_land_in_the_same_buckets() -> None:
 
 
 async def test_replica_measurements_add_up_by_model() -> None:
-    hub, engine = MetricsHub(), Figures()
+    hub, engine = MetricsHub(), EngineStats()
     engine.add(rows=4, tokens=90, padding=10, seconds=0.02)
     recorder = ReplicaRecorder("m")
     recorder.add("batch_calls", 2)

@@ -7,13 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
 
+from models.types import EMBEDDED
 from serve_app import __version__, daemon
 from serve_app.access import KeysError, new_key, parse_entry
 from serve_app.access.start import check_keys, warning_for
+from serve_app.errors import NotInstalled, installed_by
 from serve_app.evaluate import arguments
 from serve_app.profiles import names
 from serve_app.settings import Settings, SettingsError, load
@@ -30,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except SettingsError as error:
         return _fail(f"wrong setting: {error}")
+    except NotInstalled as error:
+        return _fail(str(error))
     except KeyboardInterrupt:
         return 130
     return status
@@ -47,6 +52,14 @@ def _settings(options: argparse.Namespace) -> Settings:
     return load({}, os.environ, flags)
 
 
+def _need(module: str, extra: str, settings: Settings) -> None:
+    """Raises NotInstalled, with the extras to install, where `module` is missing."""
+    if find_spec(module) is None:
+        local = [model for model in settings.model_settings() if not model.is_remote]
+        embedded = any(model.source == EMBEDDED for model in local)
+        raise NotInstalled(module, f"{extra},embedded" if embedded else extra)
+
+
 def _url(settings: Settings) -> str:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     return f"http://{host}:{settings.port}"
@@ -58,6 +71,7 @@ def _up(options: argparse.Namespace) -> int:
         return _fail(
             f"already running on port {settings.port} (process {pid}); `rerank down` stops it"
         )
+    _need("ray", "ray", settings)
     check_keys(settings)
     if warning := warning_for(settings.host, settings):
         print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
@@ -147,6 +161,7 @@ def _score(options: argparse.Namespace) -> int:
     from models.types import ModelLoadError, relevance
 
     settings = _settings(options)
+    _need("torch", "server", settings)
     try:
         documents = [line for f in options.files for line in _documents(f)]
     except (OSError, UnicodeDecodeError) as error:
@@ -192,19 +207,15 @@ def _key(options: argparse.Namespace) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    try:
+    with installed_by("eval"):
         from serve_app.evaluate.command import run
-    except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is missing: pip install 'rerank-serve[eval]'")
     settings = _settings(options)
     return run(options, settings, _url(settings))
 
 
 def _mcp(options: argparse.Namespace) -> int:
-    try:
-        from serve_app.client.agents.mcp import serve
-    except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is missing: pip install 'rerank-serve[clients]'")
+    from serve_app.client.agents.mcp import serve
+
     key = os.environ.get("RERANK_API_KEY")
     url = options.url or _url(_settings(options))
     serve(url, api_key=key, model=options.model, port=options.http)

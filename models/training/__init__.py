@@ -1,5 +1,13 @@
 """Training an embedding model under a reranker's eyes (extra `train`)."""
 
+from importlib.util import find_spec
+
+if find_spec("sentence_transformers") is None:
+    raise ModuleNotFoundError(
+        "sentence-transformers is not installed: pip install 'rerank-serve[train]'",
+        name="sentence_transformers",
+    )
+
 from models.training.counters import Counters, RerankerCallback
 from models.training.guide import Guide, GuideError
 from models.training.guides import FunctionGuide, HandleGuide, HTTPGuide, ScorerGuide

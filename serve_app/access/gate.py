@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any
-
-from starlette.types import Scope
+from typing import TYPE_CHECKING, Any
 
 from serve_app.access.credentials import candidates, is_key_like
 from serve_app.access.keys import ANONYMOUS, Key, KeySet
@@ -18,6 +16,9 @@ from serve_app.pricing import Price
 from serve_app.telemetry import Snapshot, Telemetry, usage_of
 from serve_app.types import RerankRequest, RerankResult
 from serve_app.usage import of_key
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 # Probes carry no key.
 ALWAYS_OPEN = frozenset({"/health", "/ready"})

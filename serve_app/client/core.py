@@ -20,7 +20,7 @@ from serve_app.client.spans import Spans, asked
 from serve_app.client.transport import Handle, Http, Transport
 from serve_app.client.usage import TokenUsageTracker, shared_tracker
 from serve_app.client.wire import DialectName
-from serve_app.errors import InvalidRequest
+from serve_app.errors import InvalidRequest, installed_by
 
 if TYPE_CHECKING:
     import numpy as np
@@ -256,7 +256,8 @@ class AsyncReranker:
 
         Raises ModuleNotFoundError without numpy; `compute_scores` needs none.
         """
-        import numpy as np
+        with installed_by("clients"):
+            import numpy as np
 
         found = await self._scored(query, texts, options)
         return np.array(found.in_order(), dtype=np.float64), found.tokens

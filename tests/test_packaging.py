@@ -106,7 +106,7 @@ def test_the_command_imports_no_more_than_the_client_needs(arguments: list[str])
     )
     command = [sys.executable, "-c", code, " ".join(HEAVY), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "nothing answers" in done.stderr or done.returncode == 0, done.stderr
+    assert "Connection refused" in done.stderr or done.returncode == 0, done.stderr
 
 
 class Environment:
@@ -269,8 +269,8 @@ def test_the_commands_that_ask_a_service_need_no_extra(base: Environment) -> Non
     assert base.rerank("--version").stdout == version.stdout
     assert "restart" in base.run("rerank", "--help").stdout
     status = base.run("rerank", "status", "--port", "1")
-    assert "nothing answers at http://127.0.0.1:1" in status.stderr
-    assert "no log for port 1" in base.run("rerank", "logs", "--port", "1").stderr
+    assert "http://127.0.0.1:1 ([Errno" in status.stderr
+    assert "for port 1" in base.run("rerank", "logs", "--port", "1").stderr
     key = base.run("rerank", "key", "--name", "search")
     assert "name=search" in key.stdout, key.stderr
 
@@ -405,7 +405,7 @@ SCORE = ("score", QUERY, "{data}/documents.txt")
 EVAL = ("eval", "--jsonl", "{data}/samples.jsonl", "--bm25", "--model", "embedded")
 STATUS = ("status", "--port", "1")
 WORDS = ("--model", "{data}/words")
-NO_SERVICE = "nothing answers"
+NO_SERVICE = "Connection refused"
 PIPELINE = [{"name": "words", "pipeline": [{"rerank": "bm25"}]}, {"name": "embedded"}]
 LIGHT = [
     Extra("redis", STATUS, NO_SERVICE, {"REDIS_ENABLED": "1"}, code="import hiredis, redis"),
@@ -528,7 +528,7 @@ def test_the_wheel_starts_the_service(folder: Path, wheel: Path, server: Environ
         answer = httpx.post(f"{url}/rerank", json=body, timeout=60)
         assert [hit["index"] for hit in answer.json()["results"]] == [1, 0]
         status = layer.run("rerank", "status", **settings)
-        assert "traffic: HAProxy and direct ingress" in status.stdout
+        assert f"{url}: ok" in status.stdout
         process.terminate()
         assert process.wait(60) == 0, log.read_text()
     finally:

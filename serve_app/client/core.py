@@ -18,7 +18,7 @@ from serve_app.client.spans import Spans, request_field
 from serve_app.client.transport import Handle, Transport
 from serve_app.client.usage import TokenUsageTracker, shared_tracker
 from serve_app.client.wire import DialectName
-from serve_app.errors import InvalidRequest
+from serve_app.errors import InvalidRequest, installed_by
 from serve_app.request_options import RequestOptions
 
 if TYPE_CHECKING:
@@ -213,7 +213,8 @@ class AsyncReranker:
 
         Raises ModuleNotFoundError if numpy is not installed; `compute_scores` does not need it.
         """
-        import numpy as np
+        with installed_by("clients"):
+            import numpy as np
 
         found = await self._scored(query, texts, options)
         return np.array(found.in_order(), dtype=np.float64), found.tokens

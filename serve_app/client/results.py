@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
 from serve_app.client.spans import Span, highlight
-from serve_app.errors import RerankError
+from serve_app.errors import RerankError, installed_by
 
 D = TypeVar("D")
 
@@ -119,7 +119,8 @@ class RerankResults(Sequence[Hit[D]], Generic[D]):
         If any hit has spans, they are a column before the metadata. The frame's own index is
         the rank, from 1. Raises ModuleNotFoundError if pandas is not installed.
         """
-        import pandas as pd
+        with installed_by("clients"):
+            import pandas as pd
 
         own = ("index", "score", "text", *(("spans",) if self._has_spans else ()))
         rows = [

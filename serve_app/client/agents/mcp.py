@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from mcp.server import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from serve_app import __version__
 from serve_app.client.agents import functions
 from serve_app.client.core import AsyncReranker
-from serve_app.errors import RerankError
+from serve_app.errors import RerankError, installed_by
+
+with installed_by("clients"):
+    from mcp.server import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
 
 
 class Ranked(BaseModel):

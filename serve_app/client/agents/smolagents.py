@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolagents import Tool
-
 from serve_app.client.agents import functions
 from serve_app.client.reranker import Reranker
+from serve_app.errors import installed_by
+
+with installed_by("clients"):
+    from smolagents import Tool
 
 
 class RerankTextsTool(Tool):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from haystack import Document, component, default_from_dict, default_to_dict
-from haystack.utils import Secret
-
 from serve_app.client.core import URL, CallOptions
 from serve_app.client.reranker import Reranker
 from serve_app.client.results import RerankResults
 from serve_app.client.wire import DialectName
+from serve_app.errors import installed_by
+
+with installed_by("clients"):
+    from haystack import Document, component, default_from_dict, default_to_dict
+    from haystack.utils import Secret
 
 
 @component

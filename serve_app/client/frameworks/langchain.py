@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field
 
 from serve_app.client.reranker import Reranker
 from serve_app.client.results import RerankResults
+from serve_app.errors import installed_by
+
+with installed_by("clients"):
+    from langchain_core.documents import BaseDocumentCompressor, Document
 
 SCORE = "relevance_score"
 

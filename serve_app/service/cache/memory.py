@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
-
-from cachetools import LRUCache
+from typing import TYPE_CHECKING, Protocol
 
 from models.types import Score
 from serve_app.service.cache.single_flight import ScoreMany
+
+if TYPE_CHECKING:
+    from cachetools import LRUCache
 
 # A 16-byte key, a packed score, and the overhead of the LRU cache. Measured with tracemalloc
 # over 100,000 entries and rounded up.
@@ -87,6 +88,8 @@ class MemoryStore(_LocalStore):
     def __init__(
         self, max_bytes: int, ttl_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        from cachetools import LRUCache
+
         self._entries: LRUCache[bytes, bytes] = LRUCache(max_bytes // ENTRY_BYTES)
         self._ttl_s = ttl_s
         self._clock = clock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
+from serve_app.errors import installed_by
 
 FOLDER = Path(__file__).parent
 
@@ -22,8 +22,11 @@ def names() -> list[str]:
 def read_profile(name: str) -> dict[str, Any]:
     """The settings of a profile, given its name or the path of a .yaml file.
 
-    Raises ProfileError.
+    Raises ProfileError, or NotInstalled without PyYAML.
     """
+    with installed_by("server"):
+        import yaml
+
     path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if path.parent == FOLDER and name not in names():
         known = ", ".join(names())

@@ -1,7 +1,7 @@
-"""What a model that sleeps costs: a request that wakes it, and one that it need not answer.
+"""Latency of a request that wakes a sleeping model, and of one that the score store answers.
 
-`rerank up` with `min_replicas: 0`, twice, so that the second has the converted model on disk.
-Run: `make bench-cold-start`.
+`rerank up` with `min_replicas: 0` is started twice, so that the second start has the converted
+model on disk. Run: `make bench NAME=cold_start`.
 """
 
 from __future__ import annotations

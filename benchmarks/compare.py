@@ -1,13 +1,15 @@
-"""What became slower than the recorded run of `benchmarks.engines`, by more than the noise.
+"""Regressions against the recorded run of `engines`, beyond the noise.
 
-Ratios to sentence-transformers are compared, not times, so that another load of the machine does
-not count. Run: `make bench-compare`, which measures first.
+Ratios to sentence-transformers are compared rather than times, so the machine's load does not
+matter. Without `--run`, `engines` is measured first, with the flags given. Run:
+`make bench NAME=compare`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,11 +37,20 @@ def slower(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _measured(options: list[str]) -> Path:
+    """The file with a new run of `benchmarks.engines`, which takes these options."""
+    output = Path(".bench.json")
+    command = [sys.executable, "-m", "benchmarks.engines", *options, "--output", str(output)]
+    subprocess.run(command, check=True)
+    return output
+
+
 def main() -> int:
     """Print what became slower; the exit status is 1 where something did."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="JSON that benchmarks.engines --output wrote")
-    now = json.loads(parser.parse_args().run.read_text())
+    parser.add_argument("--run", type=Path, help="JSON that benchmarks.engines wrote")
+    options, of_engines = parser.parse_known_args()
+    now = json.loads((options.run or _measured(of_engines)).read_text())
     recorded = json.loads(RECORDED.read_text())
     if now["machine"]["offers"] != recorded["machine"]["offers"]:
         print("note: recorded on a processor that offers", ", ".join(recorded["machine"]["offers"]))

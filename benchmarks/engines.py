@@ -1,8 +1,8 @@
-"""Pairs a second of each engine beside what people use, on the same weights, in one run.
+"""Pairs per second of each engine beside sentence-transformers and Infinity, on the same weights.
 
-Run: `make bench-engines`. Ways of scoring take turns, so that a drift of the machine's speed meets
-all; the median of their times counts. Error and rank agreement are against float32. The share is
-of the rate at which this machine was seen to multiply matrices, in the same precision.
+Run: `make bench NAME=engines`. The ways of scoring take turns, so that a change in the machine's
+speed affects all of them; the median of their times counts. Error and rank agreement are against
+float32. The share is of this machine's measured matrix multiplication rate in that precision.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Pairs a second and memory as requests grow: both should stay near flat per pair.
+"""Pairs per second and memory as requests grow; both should stay nearly constant per pair.
 
-Run: `make bench-growth`.
+Run: `make bench NAME=growth`.
 """
 
 from __future__ import annotations

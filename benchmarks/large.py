@@ -1,6 +1,6 @@
-"""One large request over one replica and over two, and small requests beside it.
+"""One large request over one replica and over two, and the small requests beside it.
 
-Each replica has one processor and one thread. Run: `make bench-large`.
+Each replica has one processor and one thread. Run: `make bench NAME=large`.
 """
 
 from __future__ import annotations

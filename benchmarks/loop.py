@@ -1,7 +1,7 @@
-"""How long the ingress' event loop is held while requests of many sizes go through it.
+"""How long the ingress blocks its event loop while requests of many sizes pass through it.
 
-Run: `python -m benchmarks.loop`. The service without Ray in this process, with a model that only
-counts words; `curl` in another process sends the requests.
+The service runs without Ray in this process, with a model that only counts words; `curl` in
+another process sends the requests. Run: `make bench NAME=loop`.
 """
 
 from __future__ import annotations

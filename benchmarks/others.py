@@ -117,7 +117,7 @@ def _export(path: Path, target: Path) -> None:
 
 
 def infinity_python() -> Path | None:
-    """The Python of the environment that `make bench-engines` gave infinity-emb."""
+    """The Python of the virtual environment that infinity-emb is installed in."""
     python = Path(".venv-infinity/bin/python")
     if not python.is_file():
         print("infinity-emb is left out: no .venv-infinity", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""What the service does with more than it can score: goodput, waits and refusals by load.
+"""Goodput, latency and refusals when more requests arrive than the service can score.
 
-Requests come at their times whether or not earlier ones are answered (an open loop), half, once,
-twice and three times as many as the service can score; that number is measured first, with a
-closed loop of clients. The model only waits, by its documents' length, so that what is measured
-is the service. Run: `make bench-overload`, or with flags: `python -m benchmarks.overload --help`.
+Requests arrive at fixed times whether or not earlier ones are answered (an open loop), at half,
+one, two and three times the rate that the service can score; that rate is measured first, with a
+closed loop of clients. The model only waits, in proportion to its documents' length, so that the
+service is what is measured. Run: `make bench NAME=overload`.
 """
 
 from __future__ import annotations

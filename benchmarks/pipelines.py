@@ -1,10 +1,9 @@
-"""Ranking quality and cost of pipelines beside that of single models, in this process, without Ray.
+"""Ranking quality and cost of pipelines beside those of single models.
 
-    python -m benchmarks.pipelines [QUERIES]
-
-The corpus is made as that of `rerank eval`, of the standard library's docstrings alone, which any
-Python has; each query has BM25's top 50. Cost is processor time, of all cores, where nothing is
-known from before.
+Everything runs in this process, without Ray. The corpus is made like that of `rerank eval`, from
+the standard library's docstrings, which every Python has; each query has BM25's top 50. The cost
+is processor time, of all cores, with nothing cached. Run: `make bench NAME=pipelines`; BENCH_ARGS
+is the number of queries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""How long each dialect takes to write an answer of 1,000 documents. Run: make bench-render."""
+"""How long each dialect takes to write an answer of 1,000 documents.
+
+Run: `make bench NAME=render`.
+"""
 
 from __future__ import annotations
 

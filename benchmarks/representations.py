@@ -1,6 +1,6 @@
-"""A new query over documents that are known, beside one over documents that are not.
+"""A new query over documents whose representations are cached, and over new documents.
 
-Run: `make bench-representations`.
+Run: `make bench NAME=representations`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Bare uvicorn, `serve run`, `rerank up` and Infinity under load from wrk, one after the other.
 
-Each case warms itself, then runs for so many seconds at each number of clients. Needs `wrk`
-(apt). Run: `make bench-serving`, or with flags: `python -m benchmarks.serving --seconds 10`.
+Each case warms up, then runs for the same time at each number of clients. Needs `wrk` (apt).
+Run: `make bench NAME=serving`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What waiting for another server's scoring saves, and what asking for it costs.
+"""What waiting for another server's score saves, and what asking the shared store costs.
 
-Two services over one Redis, each with a model that takes a fixed time a row and one row at a time.
-Run: `redis-server --port 6399 --save ''`, then
-`python -m benchmarks.shared_store redis://127.0.0.1:6399/0`.
+Two services over one Redis, each with a model that takes a fixed time per row and scores one row
+at a time. Run: `redis-server --port 6399 --save ''`, then
+`make bench NAME=shared_store BENCH_ARGS=redis://127.0.0.1:6399/0`.
 """
 
 from __future__ import annotations

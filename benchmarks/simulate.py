@@ -1,8 +1,8 @@
-"""What the ingress, routing and the store cost as replicas grow, with a model that only waits.
+"""Cost of the ingress, routing and the score store as replicas grow; the model only waits.
 
 Nodes are virtual (ray.cluster_utils), their processors are made up, and all of them share this
-machine, so a rate says little: processor time for each request is what grows or does not. Needs
-`wrk`. Run: `python -m benchmarks.simulate --replicas 1 4 16 64`.
+machine, so a rate says little: processor time per request is what counts. Needs `wrk` (apt).
+Run: `make bench NAME=simulate`.
 """
 
 from __future__ import annotations

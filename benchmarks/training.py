@@ -1,11 +1,11 @@
-"""Held-out quality of models trained under a reranker, against how often it was asked.
+"""Held-out quality of models trained with a reranker, against the number of reranker calls.
 
 all-MiniLM-L6-v2 (the embedded weights) is trained on docstring pairs with the full loss and with
 each preset, from the same start on the same batches; the guide is the embedded reranker. The pairs
 are docstrings of the standard library, so that the same Python gives the same ones. Before that the
 calls at the full batch size are counted by a guide without a model.
 
-Run: `make bench-training`.
+Run: `make bench NAME=training`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ all-MiniLM-L6-v2 (the embedded weights) takes one step, each time in a process o
 holds nothing back. Without a cache both columns are embedded at once, with all that their backward
 pass needs: that is measured at sizes that fit, and drawn on from there.
 
-Run: `make bench-training-memory`.
+Run: `make bench NAME=training_memory`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the way in costs: `rerank up` beside bare uvicorn, with a model that does nothing.
+"""Latency that `rerank up` adds to bare uvicorn, with a model that does nothing.
 
-Both run at once and are asked in turns, so that a slow moment of the machine meets both. Needs
-`wrk` (apt). Run: `make bench-way-in`, or with flags: `python -m benchmarks.way_in --rounds 20`.
+Both run at the same time and are asked in turn, so that a slow moment of the machine affects
+both. Needs `wrk` (apt). Run: `make bench NAME=way_in`.
 """
 
 from __future__ import annotations

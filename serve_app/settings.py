@@ -320,7 +320,7 @@ def table() -> str:
     rows = [
         "# Settings",
         "",
-        "Made from the code by `make settings`. Flags of `rerank up` win over the arguments of",
+        "Made from the code by `make docs`. Flags of `rerank up` win over the arguments of",
         "`serve_config.yaml`, which win over the environment, which wins over a profile.",
         "",
         "| environment | argument | default | what it does |",
@@ -342,7 +342,3 @@ def table() -> str:
     ):
         rows += ["", f"{which}: " + ", ".join(f"`{name}`" for name in names) + "."]
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(table())

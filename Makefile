@@ -8,7 +8,7 @@ NEWEST_COHERE := 7.3.1
 
 # Two processes, all tests of a file in the same one. For a debugger: PYTEST_ARGS='-n 0'.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-# Without arguments, awk prints the commands with the text after their `##`.
+# Prints each command of this file with the text after its `##`.
 HELP := awk -F ':.*\#\# ' '/^[a-z-]+:.*\#\# / {printf "  %-24s %s\n", "make " $$1, $$2}' Makefile
 
 BENCHMARKS := $(sort $(basename $(notdir $(shell grep -l 'make bench NAME=' benchmarks/*.py))))
@@ -36,7 +36,7 @@ lint: $(VENV)/.dev ## check style, formatting, types and the direction of import
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo --no-cache
 
 docs: $(VENV)/.dev ## write the tables in docs/ that come from the code
 	$(BIN)/python -m docs.tables
@@ -88,4 +88,4 @@ $(VENV)/.bench: $(VENV)/.dev
 	@touch $@
 
 clean: ## delete what the other commands made, the virtual environments too
-	rm -rf $(VENV) .venv-infinity .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov *.egg-info
+	rm -rf $(VENV) .venv-infinity .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info

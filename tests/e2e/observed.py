@@ -1,4 +1,4 @@
-"""A service, a Prometheus over it, and a collector beside it, for the tests of what is seen."""
+"""A service with a collector of traces, and a Prometheus that scrapes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ class Running:
     service: Service
     collector: Collector
     session: Path
-    prometheus: Prometheus
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
         sent = {"authorization": f"Bearer {KEY}", **headers}
@@ -86,7 +85,7 @@ def _commands(session: Path) -> str:
 
 @contextmanager
 def observed(folder: Path) -> Iterator[Running]:
-    """The service with what looks at it, after traffic in two turns with a scrape between them."""
+    """The service and the collector, after some traffic."""
     with (
         fake.serving(fake.cohere) as provider,
         collecting() as collector,
@@ -114,12 +113,22 @@ def observed(folder: Path) -> Iterator[Running]:
         )
         try:
             session = (Path(ray) / "ray" / "session_latest").resolve()
-            with scraping(folder, _jobs(service, session), RULES) as prometheus:
-                running = Running(service, collector, session, prometheus)
-                _two_turns(running)
-                yield running
+            running = Running(service, collector, session)
+            _traffic(running, 0)
+            yield running
         finally:
             stop(service)
+
+
+@contextmanager
+def scraped(running: Running, folder: Path) -> Iterator[Prometheus]:
+    """Prometheus, with traffic after its first scrape, so that rates are not zero."""
+    with scraping(folder, _jobs(running.service, running.session), RULES) as prometheus:
+        for name in ("rerank_engine_rows_total", "ray_rerank_engine_rows_total"):
+            prometheus.wait_for(name)
+        prometheus.wait_for('rerank_upstream_total{model="down", event="calls"}')
+        _traffic(running, 1)
+        yield prometheus
 
 
 def _traffic(running: Running, turn: int) -> None:
@@ -143,11 +152,3 @@ def _traffic(running: Running, turn: int) -> None:
     assert running.post("/v1/rerank", {"query": QUERY}).status_code in (400, 422)
     refused = running.post("/v1/rerank", ask, authorization="Bearer a-wrong-key-1234567890")
     assert refused.status_code == 401
-
-
-def _two_turns(running: Running) -> None:
-    _traffic(running, 0)
-    for name in ("rerank_engine_rows_total", "ray_rerank_engine_rows_total"):
-        running.prometheus.wait_for(name)
-    running.prometheus.wait_for('rerank_upstream_total{model="down", event="calls"}')
-    _traffic(running, 1)

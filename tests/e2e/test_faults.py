@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import environment
+from tests.programs import need
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = (
@@ -33,6 +34,7 @@ Seen = dict[str, dict[str, Any]]
 
 def _run(*scenarios: str, ingresses: int = 1, traffic: str = "auto") -> Seen:
     """What the driver saw of the scenarios, one after the other on one cluster."""
+    need("redis-server")  # the driver, another process, cannot skip a test
     # Short, because the paths of Ray's sockets are long and have a limit.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         out = Path(folder) / "out.json"

@@ -26,11 +26,11 @@ serve: $(VENV)/.serve ## install the service and run it on http://127.0.0.1:8000
 	@$(BIN)/rerank up
 
 test: $(VENV)/.dev ## run the tests that are not slow; PYTEST_ARGS='tests/models -x' for some of them
-	$(PYTEST) -m "not slow and not soak" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev ## install the programs that tests need, then run every test, with coverage
 	@$(BIN)/python -m tests.programs
-	$(PYTEST) -m "not soak" --no-skips --cov $(PYTEST_ARGS)
+	$(PYTEST) --no-skips --cov $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from serve_app.deadline import Deadline
 from serve_app.errors import ModelUnavailable, QueueTimeout
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import WordOverlap, make_service
+from tests.waiting import settle
 
 REQUEST = RerankRequest("a b", ("a", "b", "a b"))
 
@@ -22,7 +23,7 @@ async def test_a_failure_reaches_everyone_and_leaves_nothing_behind() -> None:
     flights = SingleFlight()
 
     async def fail(keys: object, until: Deadline) -> dict[bytes, Score]:
-        await asyncio.sleep(0.01)
+        await settle()
         raise ConnectionError("gone")
 
     async def work(keys: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
@@ -41,7 +42,7 @@ async def test_what_was_scored_while_a_request_queued_is_not_scored_again() -> N
     backend.gate.clear()
     service = make_service(backend, max_parallel=1)
     tasks = [asyncio.create_task(service.rerank(REQUEST)) for _ in range(4)]
-    await asyncio.sleep(0.02)
+    await settle()
     backend.gate.set()
     results = await asyncio.gather(*tasks)
     assert backend.rows == 3
@@ -53,7 +54,7 @@ async def test_the_wait_of_a_request_that_timed_out_in_the_queue_counts() -> Non
     backend.gate.clear()
     service = make_service(backend, max_parallel=1)
     busy = asyncio.create_task(service.rerank(REQUEST))
-    await asyncio.sleep(0.02)
+    await settle()
     with pytest.raises(QueueTimeout):
         await service.rerank(RerankRequest("z", ("z",)))
     backend.gate.set()

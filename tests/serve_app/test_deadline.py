@@ -14,6 +14,7 @@ from serve_app.dialects import ROUTES
 from serve_app.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import FakeFrontend, WordOverlap, make_service
+from tests.waiting import settle
 
 REQUEST = RerankRequest("a b", ("a", "b", "a b"))
 BODIES = {
@@ -75,7 +76,7 @@ async def test_a_request_leaves_the_queue_when_its_time_is_up() -> None:
     backend.gate.clear()
     service = make_service(backend, max_parallel=1)
     busy = asyncio.create_task(service.rerank(REQUEST))
-    await asyncio.sleep(0.02)
+    await settle()
     with pytest.raises(DeadlineExceeded):
         await service.rerank(soon(0.03, RerankRequest("z", ("z",))))
     assert service._admission.waiting == 0
@@ -158,7 +159,7 @@ async def test_a_refusal_says_how_long_the_queue_takes() -> None:
     admission._note(10.0)
     backend.gate.clear()
     tasks = [asyncio.create_task(service.rerank(RerankRequest("q", (f"{i}",)))) for i in range(6)]
-    await asyncio.sleep(0.02)
+    await settle()
     with pytest.raises(Overloaded) as refusal:
         await service.rerank(RerankRequest("q", ("x",)))
     assert refusal.value.retry_after_s == 25  # four wait and this one, two at a time, 10 s each

@@ -22,6 +22,7 @@ from serve_app.errors import (
 )
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import INFO, WordOverlap, make_service
+from tests.waiting import settle, until
 
 
 def ask(*documents: Document, query: str = "a b c", **fields: object) -> RerankRequest:
@@ -62,7 +63,7 @@ async def test_two_requests_at_once_cost_one_row_a_pair() -> None:
     service = make_service(backend)
     first = asyncio.create_task(service.rerank(ask("a", "b")))
     second = asyncio.create_task(service.rerank(ask("b", "z")))
-    await asyncio.sleep(0.05)
+    await settle()
     backend.gate.set()
     results = await asyncio.gather(first, second)
     assert backend.rows == 3
@@ -74,11 +75,11 @@ async def test_a_client_that_goes_away_takes_nobodys_answer_along() -> None:
     backend.gate.clear()
     service = make_service(backend)
     first = asyncio.create_task(service.rerank(ask("a")))
-    await asyncio.sleep(0.02)
+    await settle()
     second = asyncio.create_task(service.rerank(ask("a")))
-    await asyncio.sleep(0.02)
+    await settle()
     first.cancel()
-    await asyncio.sleep(0.02)
+    await settle()
     backend.gate.set()
     assert (await second).results[0].logit == 1
     assert (backend.rows, backend.cancelled) == (1, 0)
@@ -89,9 +90,9 @@ async def test_work_that_nobody_waits_for_is_cancelled_and_can_be_asked_again() 
     backend.gate.clear()
     service = make_service(backend)
     task = asyncio.create_task(service.rerank(ask("a")))
-    await asyncio.sleep(0.02)
+    await settle()
     task.cancel()
-    await asyncio.sleep(0.02)
+    await settle()
     backend.gate.set()
     assert (await service.rerank(ask("a"))).results[0].logit == 1
     assert backend.cancelled == 1
@@ -124,7 +125,7 @@ async def test_the_queue_is_bounded_in_length_and_time() -> None:
     backend.gate.clear()
     service = make_service(backend, max_parallel=1)
     tasks = [asyncio.create_task(service.rerank(ask(str(i)))) for i in range(6)]
-    await asyncio.sleep(0.5)
+    await until(lambda: sum(task.done() for task in tasks) == 5)
     backend.gate.set()
     kinds = [type(r).__name__ for r in await asyncio.gather(*tasks, return_exceptions=True)]
     assert kinds == ["RerankResult", *[QueueTimeout.__name__] * 4, Overloaded.__name__]
@@ -136,7 +137,7 @@ async def test_cached_answers_need_no_slot() -> None:
     await service.rerank(ask("known"))
     backend.gate.clear()
     busy = asyncio.create_task(service.rerank(ask("new")))
-    await asyncio.sleep(0.02)
+    await settle()
     assert (await service.rerank(ask("known"))).cached_tokens == 1
     backend.gate.set()
     await busy

@@ -5,9 +5,9 @@ folder by each process that tests in it. Take it (or `url`, `client`, `proxy`) i
 only talks to a service: it costs nothing more. Such tests leave it as it was, and expect other
 tests' requests in its figures.
 
-A test that needs other settings, or that stops or breaks the service, calls `start` and `stop`
-itself: ten seconds each on a quiet machine, so share what it starts in its file by a fixture of
-module scope with a name of its own, and look first whether another file's service will do.
+A test that needs other settings, or that stops or breaks the service, calls `start`, and `stop` or
+`kill`, itself. A start takes ten seconds on an idle machine, so a file shares it by a fixture of
+module scope with a name of its own; look first whether another file's service will do.
 
 Tests that take the shared service come last in this folder, so that it idles beside no other.
 """
@@ -15,16 +15,19 @@ Tests that take the shared service come last in this folder, so that it idles be
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from benchmarks.servers import processes
 from serve_app.ports import free_port
 from tests.e2e.flaky import Flaky, flaky
 
@@ -95,15 +98,25 @@ def start(log: Path, **settings: str) -> Service:
 
 
 def stop(service: Service, timeout_s: float = 60) -> int:
+    """Stop it as a user does, which takes seconds; returns the exit status."""
     service.process.terminate()
     return service.process.wait(timeout_s)
+
+
+def kill(service: Service) -> None:
+    """End all of its processes at once, for tests that are not about how it stops."""
+    while found := [pid for pid, fields in processes(service.process.pid) if fields[0] != "Z"]:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    service.process.wait()
 
 
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     running = start(tmp_path_factory.mktemp("service") / "log")
     yield running
-    stop(running)
+    kill(running)
 
 
 @pytest.fixture(scope="package")

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from serve_app.ports import free_port
-from tests.e2e.conftest import Service, start, stop
+from tests.e2e.conftest import Service, kill, start
 from tests.models.remote import fake_provider as fake
 from tests.otlp_collector import Collector, collecting
 from tests.prometheus_server import Prometheus, scraping
@@ -117,7 +117,7 @@ def observed(folder: Path) -> Iterator[Running]:
             _traffic(running, 0)
             yield running
         finally:
-            stop(service)
+            kill(service)
 
 
 @contextmanager

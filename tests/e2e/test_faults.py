@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.conftest import environment
 from tests.programs import need
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 QUICK = (
     "replica_killed",
@@ -117,7 +118,6 @@ def slow() -> Seen:
     return _run(*SLOW, ingresses=2)
 
 
-@pytest.mark.slow
 def test_haproxy_sends_the_requests_of_a_dead_ingress_to_another(slow: Seen) -> None:
     seen = slow["ingress_killed"]
     _nothing_lost(seen)
@@ -126,30 +126,25 @@ def test_haproxy_sends_the_requests_of_a_dead_ingress_to_another(slow: Seen) -> 
     assert set(seen["statuses"]) <= {"200", "RemoteProtocolError", "ReadError"}
 
 
-@pytest.mark.slow
 def test_a_request_too_large_for_that_is_sent_again_by_its_client(slow: Seen) -> None:
     _nothing_lost(slow["ingress_killed_with_large_requests"])
 
 
-@pytest.mark.slow
 def test_a_rolling_update_loses_nothing(slow: Seen) -> None:
     seen = slow["rolling_update"]
     _nothing_lost(seen)
     assert seen["replaced"]
 
 
-@pytest.mark.slow
 def test_without_its_controller_the_service_goes_on(slow: Seen) -> None:
     _nothing_lost(slow["controller_killed"])
 
 
-@pytest.mark.slow
 def test_behind_serves_own_proxy_clients_that_go_are_noticed_too() -> None:
     seen = _run("ingress_killed_retried", "clients_gone", ingresses=2, traffic="proxy")
     _nothing_lost(seen["ingress_killed_retried"])
     assert seen["clients_gone"]["forwarded_dead"] == 0
 
 
-@pytest.mark.slow
 def test_a_node_that_goes_takes_no_request_along() -> None:
     _nothing_lost(_run("node_removed")["node_removed"])

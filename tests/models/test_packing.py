@@ -156,6 +156,7 @@ def test_widths() -> None:
     assert packing.common_widths([]) == []
 
 
+@pytest.mark.slow
 def test_compiled_modules_give_the_same_scores(tmp_path: Path) -> None:
     path = tiny_bert_cross_encoder(tmp_path)
     assert _logits(path, compile=True) == pytest.approx(_logits(path), abs=1e-4)

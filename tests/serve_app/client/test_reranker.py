@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -105,6 +107,17 @@ if (child := os.fork()) == 0:
     os._exit(int(client.score("a b", "a b")))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), client.score("a", "a"))
 """
+
+
+def test_one_that_is_dropped_without_close_ends_its_thread(url: str) -> None:
+    before = set(threading.enumerate())
+    client = Reranker(url)
+    client.score("a", "a")
+    (thread,) = set(threading.enumerate()) - before
+    del client
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")

@@ -85,15 +85,15 @@ def start(log: Path, **settings: str) -> Service:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
+    service = Service(f"http://127.0.0.1:{port}", process, log)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
-                return Service(url, process, log)
+            if httpx.get(f"{service.url}/ready", timeout=5).status_code == 200:
+                return service
         except httpx.HTTPError:
             time.sleep(0.2)
-    process.kill()
+    kill(service)
     raise AssertionError(f"the service did not start:\n{log.read_text(errors='replace')}")
 
 

@@ -29,6 +29,7 @@ import pytest
 
 from benchmarks.servers import processes
 from serve_app.ports import free_port
+from tests.connections import closed_connections as closed_connections
 from tests.e2e.flaky import Flaky, flaky
 
 START_TIMEOUT_S = 120.0

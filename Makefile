@@ -6,68 +6,51 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 NEWEST_COHERE := 7.3.1
 
-.PHONY: serve test lint eval docs bench-engines bench-compare bench-growth bench-representations bench-pipelines bench-serving bench-way-in bench-cold-start bench-large bench-overload bench-simulate bench-render bench-training bench-training-memory clean
+# Two processes, all tests of a file in the same one. For a debugger: PYTEST_ARGS='-n 0'.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Prints each command of this file with the text after its `##`.
+HELP := awk -F ':.*\#\# ' '/^[a-z-]+:.*\#\# / {printf "  %-24s %s\n", "make " $$1, $$2}' Makefile
 
-serve: $(VENV)/.serve
+BENCHMARKS := $(sort $(basename $(notdir $(shell grep -l 'make bench NAME=' benchmarks/*.py))))
+# A benchmark needs what the tests need, and these more than that.
+$(foreach name,engines compare,$(eval NEEDS_$(name) := $(VENV)/.bench .venv-infinity/.done))
+NEEDS_serving := $(VENV)/.dev .venv-infinity/.done
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-all lint docs bench clean
+
+help: ## list these commands
+	@$(HELP)
+
+serve: $(VENV)/.serve ## install the service and run it on http://127.0.0.1:8000
 	@$(BIN)/rerank up
 
-test: $(VENV)/.dev
-# Two processes, a file's tests in one of them; `PYTEST_ARGS='-n 0'` runs one, for a debugger.
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: $(VENV)/.dev ## run the tests that are not slow; PYTEST_ARGS='tests/models -x' for some of them
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev
+test-all: $(VENV)/.dev ## install the programs that tests need, then run every test, with coverage
+	@$(BIN)/python -m tests.programs
+	$(PYTEST) --no-skips --cov $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
-eval: $(VENV)/.dev
-	$(BIN)/rerank eval
+docs: $(VENV)/.dev ## write the tables in docs/ that come from the code
+	$(BIN)/python -m docs.tables
 
-bench-engines: $(VENV)/.bench .venv-infinity/.done
-	$(BIN)/python -m benchmarks.engines $(BENCH_ARGS)
-
-bench-compare: bench-engines
-	$(BIN)/python -m benchmarks.compare .bench.json
-
-bench-growth: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.growth
-
-bench-representations: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.representations
-
-bench-pipelines: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.pipelines $(BENCH_ARGS)
-
-bench-serving: $(VENV)/.dev .venv-infinity/.done
-	$(BIN)/python -m benchmarks.serving $(BENCH_ARGS)
-
-bench-way-in: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.way_in $(BENCH_ARGS)
-
-bench-cold-start: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.cold_start
-
-bench-large: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.large $(BENCH_ARGS)
-
-bench-overload: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.overload $(BENCH_ARGS)
-
-bench-simulate: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.simulate $(BENCH_ARGS)
-
-bench-render: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.render
-
-bench-training-memory: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.training_memory $(BENCH_ARGS)
-
-bench-training: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)
-
-docs: $(VENV)/.dev
-	$(BIN)/python -m serve_app.settings > docs/settings.md
-	$(BIN)/python -m models.remote.document docs/providers.md
+ifneq (,$(filter $(NAME),$(BENCHMARKS)))
+bench: $(or $(NEEDS_$(NAME)),$(VENV)/.dev)
+	$(BIN)/python -m benchmarks.$(NAME) $(BENCH_ARGS)
+else
+bench: ## run a benchmark: NAME=engines, flags in BENCH_ARGS; without NAME, list them
+	@for name in $(BENCHMARKS); do \
+	  printf '  %-28s %s\n' "NAME=$$name" "$$(sed -n '1s/"""//gp' benchmarks/$$name.py)"; \
+	done
+	@$(if $(NAME),echo "make bench: no benchmark is named $(NAME)" >&2; exit 1)
+endif
 
 $(VENV)/bin/python:
 	@echo "[1/3] making $(VENV) with $(PYTHON)"
@@ -104,5 +87,5 @@ $(VENV)/.bench: $(VENV)/.dev
 	@.venv-infinity/bin/python -m pip --disable-pip-version-check install -q 'infinity-emb[torch,optimum,server]==0.0.78'
 	@touch $@
 
-clean:
-	rm -rf $(VENV) .venv-infinity .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+clean: ## delete what the other commands made, the virtual environments too
+	rm -rf $(VENV) .venv-infinity .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info

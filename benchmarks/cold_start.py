@@ -1,7 +1,7 @@
 """Cold start of a model scaled to zero: a request that starts a replica, and a cached one.
 
 Starts `rerank up` with `min_replicas: 0` twice; the second time, the converted model is on disk.
-Run: `python -m benchmarks.cold_start`. Prints a Markdown table of seconds per request.
+Run: `make bench NAME=cold_start`. Prints a Markdown table of seconds per request.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 
 Speeds are compared as ratios to sentence-transformers in the same run, which depend less on the
 machine's load than absolute times.
-Run: `python -m benchmarks.engines`, then `python -m benchmarks.compare .bench.json`. Prints a
-line for each slowdown beyond the noise, and exits with status 1 if there is one.
+Run: `make bench NAME=compare`, which measures first, or `BENCH_ARGS='--run FILE'` with a run's
+JSON. Prints a line for each slowdown beyond the noise, and exits with status 1 if there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,20 @@ def slowdowns(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _measured(options: list[str]) -> Path:
+    """Run `benchmarks.engines` with these options; return the JSON file that it wrote."""
+    output = Path(".bench.json")
+    command = [sys.executable, "-m", "benchmarks.engines", *options, "--output", str(output)]
+    subprocess.run(command, check=True)
+    return output
+
+
 def main() -> int:
     """Print the slowdowns; return 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="JSON file written by benchmarks.engines --output")
-    now = json.loads(parser.parse_args().run.read_text())
+    parser.add_argument("--run", type=Path, help="JSON file written by benchmarks.engines --output")
+    options, of_engines = parser.parse_known_args()
+    now = json.loads((options.run or _measured(of_engines)).read_text())
     recorded = json.loads(RECORDED.read_text())
     if now["machine"]["offers"] != recorded["machine"]["offers"]:
         features = ", ".join(recorded["machine"]["offers"])

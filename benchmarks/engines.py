@@ -2,7 +2,7 @@
 
 All score the same documents with the same weights, in turns, so that changes in the machine's
 speed affect all of them; the median time counts.
-Run: `python -m benchmarks.engines` (extra `bench`; Infinity runs from `.venv-infinity`). Prints
+Run: `make bench NAME=engines` (extra `bench`; Infinity runs from `.venv-infinity`). Prints
 for each model shape and library: pairs per second; the ratio to sentence-transformers; the share
 of this machine's measured matrix multiplication rate in that precision; Kendall's tau and the
 largest error against sentence-transformers in float32. The same goes to a JSON file.

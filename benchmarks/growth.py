@@ -1,6 +1,6 @@
 """Speed and memory as requests grow: the cost per pair should stay nearly constant.
 
-Run: `python -m benchmarks.growth`. Prints for each request size: pairs per second and the
+Run: `make bench NAME=growth`. Prints for each request size: pairs per second and the
 process's peak memory.
 """
 

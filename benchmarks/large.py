@@ -1,7 +1,7 @@
 """A large request on one replica and on two, and small requests that run at the same time.
 
 Each replica has one CPU and one thread.
-Run: `python -m benchmarks.large`. Prints for each number of replicas: the large request's
+Run: `make bench NAME=large`. Prints for each number of replicas: the large request's
 seconds, and p50 and p99 of small requests without and with the large one running.
 """
 

@@ -2,7 +2,7 @@
 
 Runs the service without Ray in this process, with a model that only returns document lengths;
 `curl` sends the requests from another process.
-Run: `python -m benchmarks.loop`. Prints the longest block, when idle and for each request size.
+Run: `make bench NAME=loop`. Prints the longest block, when idle and for each request size.
 """
 
 from __future__ import annotations

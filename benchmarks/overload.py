@@ -3,7 +3,7 @@
 Measures the saturation rate with a closed loop of clients, then sends requests at 0.5, 1, 2 and 3
 times that rate in an open loop, at random times regardless of earlier responses. The model only
 sleeps, depending on its documents' length, so that the service itself is measured.
-Run: `python -m benchmarks.overload`. Prints a Markdown table with a row for each load.
+Run: `make bench NAME=overload`. Prints a Markdown table with a row for each load.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The corpus is built like that of `rerank eval`, but only from the standard library's docstrings,
 which any Python has; the candidates are BM25's top 50.
-Run: `python -m benchmarks.pipelines` (extras `embedded`, `eval`). Prints a Markdown table: MRR@10,
+Run: `make bench NAME=pipelines` (extras `embedded`, `eval`). Prints a Markdown table: MRR@10,
 nDCG@10, pairs scored per query, and CPU time per query of all cores without caching.
 """
 

@@ -1,6 +1,6 @@
 """How long each dialect takes to render a response of 1,000 documents.
 
-Run: `python -m benchmarks.render`. Prints for each dialect the milliseconds without and with the
+Run: `make bench NAME=render`. Prints for each dialect the milliseconds without and with the
 documents' texts.
 """
 

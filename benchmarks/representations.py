@@ -1,6 +1,6 @@
 """The gain from cached document representations: a query over cached and over new documents.
 
-Run: `python -m benchmarks.representations`. Prints for each family: milliseconds for new and for
+Run: `make bench NAME=representations`. Prints for each family: milliseconds for new and for
 cached documents, the speedup, and the cache's memory per document.
 """
 

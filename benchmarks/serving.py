@@ -2,7 +2,7 @@
 
 Each case starts with a warm-up, then runs for `--seconds` at each number of clients. `uncached`:
 new documents; `cached`: the same request; `overlap`: 90% of the documents are cached.
-Run: `python -m benchmarks.serving` (needs `wrk`; Infinity runs from `.venv-infinity`). Prints a
+Run: `make bench NAME=serving` (needs `wrk`; Infinity runs from `.venv-infinity`). Prints a
 Markdown table of latency, throughput and CPU time, and each server's memory.
 """
 

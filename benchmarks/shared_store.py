@@ -3,7 +3,7 @@
 Runs two services on one Redis, each with a model that takes a fixed time per pair and scores one
 request at a time. Both get the same request, or different ones, a quarter of its time apart.
 Run: `redis-server --port 6399 --save ''`, then
-`python -m benchmarks.shared_store redis://127.0.0.1:6399/0`. Prints for each model speed the
+`make bench NAME=shared_store BENCH_ARGS=redis://127.0.0.1:6399/0`. Prints for each model speed the
 pairs scored and the latency, with waiting and without.
 """
 

@@ -2,7 +2,7 @@
 
 The nodes are virtual (ray.cluster_utils) and all share this machine's CPUs, so requests per
 second mean little; CPU time per request shows what grows.
-Run: `python -m benchmarks.simulate` (needs `wrk`). Prints a Markdown table of CPU time per request
+Run: `make bench NAME=simulate` (needs `wrk`). Prints a Markdown table of CPU time per request
 and component, and the memory tier's hit rate with several ingress replicas for each Ray router.
 """
 

@@ -4,7 +4,7 @@ Trains all-MiniLM-L6-v2 (the embedded weights) with the full loss and with each 
 same start on the same batches, with the embedded reranker as the guide. The pairs are docstrings of
 the standard library, so the same Python version yields the same pairs. First counts the guide calls
 for one batch of the full size, with a guide without a model.
-Run: `python -m benchmarks.training` (extras `embedded`, `eval`, `train`). Prints a Markdown table
+Run: `make bench NAME=training` (extras `embedded`, `eval`, `train`). Prints a Markdown table
 of guide calls, and one of MRR@10 on held-out queries with the difference from the full loss.
 """
 

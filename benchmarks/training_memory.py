@@ -3,7 +3,7 @@
 Each step of all-MiniLM-L6-v2 (the embedded weights) runs in a separate process, with a guide that
 drops no negatives. Without caching, both columns are embedded at once and keep their activations
 for the backward pass; this is measured at small batch sizes and extrapolated.
-Run: `python -m benchmarks.training_memory` (extras `embedded`, `train`). Prints a Markdown table of
+Run: `make bench NAME=training_memory` (extras `embedded`, `train`). Prints a Markdown table of
 peak memory and seconds, and the extrapolated memory.
 """
 

@@ -2,7 +2,7 @@
 
 Both servers run at the same time and are measured in turns, so that changes in the machine's speed
 affect both.
-Run: `python -m benchmarks.way_in` (needs `wrk`). Prints a Markdown table: p50 of both, the
+Run: `make bench NAME=way_in` (needs `wrk`). Prints a Markdown table: p50 of both, the
 difference, and p99 of `rerank up`, as medians over the rounds.
 """
 

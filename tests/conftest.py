@@ -1,10 +1,15 @@
-"""`make test` runs two processes (pytest-xdist), a file's tests all in one of them."""
+"""Options of the whole suite, the summary of skipped tests, and how two processes share the work.
+
+With `--no-skips` a test that would be skipped fails instead.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +17,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each process has one core to itself. Torch reads this when it is imported.
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# As `tests.programs.need` says it.
+NEEDS = re.compile(r"needs \S+: apt-get install [\w-]+")
 
 
 @pytest.fixture
@@ -25,6 +33,30 @@ def serve_log(
         logger.addHandler(caplog.handler)
         yield caplog
         logger.removeHandler(caplog.handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="fail where a test would be skipped")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("no_skips"):
+        assert isinstance(report.longrepr, tuple)
+        report.outcome = "failed"
+        report.longrepr = report.longrepr[2]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A line for each missing program: how many tests it skipped, and how to install it."""
+    reasons = (str(report.longrepr) for report in terminalreporter.getreports("skipped"))
+    missing = Counter(found[0] for reason in reasons if (found := NEEDS.search(reason)))
+    for reason, count in sorted(missing.items()):
+        terminalreporter.write_line(f"{count} skipped: {reason}", yellow=True)
 
 
 @pytest.hookimpl(optionalhook=True)

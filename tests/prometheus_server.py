@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import httpx
 import yaml
 
 from serve_app.deployments.ports import free_port
+from tests.programs import need
 
 START_TIMEOUT_S = 30.0
 Result = list[dict[str, Any]]
@@ -51,10 +51,8 @@ class Prometheus:
 def scraping(
     folder: Path, jobs: Sequence[Mapping[str, Any]], rules: Path | None = None
 ) -> Iterator[Prometheus]:
-    """Prometheus over these jobs, every two seconds. Raises RuntimeError where there is none."""
-    program = shutil.which("prometheus")
-    if program is None:
-        raise RuntimeError("these tests need prometheus: apt-get install prometheus")
+    """Prometheus over these jobs, every two seconds."""
+    program = need("prometheus")
     config = {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
         "scrape_configs": list(jobs),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from serve_app.deployments.ports import free_port
+from tests.programs import need
 
 START_TIMEOUT_S = 20.0
 
@@ -21,10 +21,8 @@ class RedisServer:
     """Listens on a free local port and stores nothing on disk."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        """`options` as on redis-server's command line. Raises RuntimeError where there is none."""
-        program = shutil.which("redis-server")
-        if program is None:
-            raise RuntimeError("these tests need redis-server: apt-get install redis-server")
+        """`options` are those of redis-server's command line."""
+        program = need("redis-server")
         self.port = free_port()
         self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self._command += ["--appendonly", "no", "--dir", str(folder), *options]

@@ -26,8 +26,8 @@ from typing import Any
 
 import httpx
 import pytest
-from serve_app.ports import free_port
 
+from serve_app.deployments.ports import free_port
 from tests.local_server import QuietHandler, serving
 from tests.models.checkpoints import tiny_bert_cross_encoder
 from tests.models.vision_checkpoints import qwen3_vl

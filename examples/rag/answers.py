@@ -21,8 +21,7 @@ class ChatModel:
     """A model served at `POST {base_url}/chat/completions`: OpenAI, vLLM, Ollama, llama.cpp, …"""
 
     def __init__(self, base_url: str, model: str, api_key: str | None = None) -> None:
-        headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
-        self._client = httpx.Client(headers=headers, timeout=120)
+        self._headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._model = model
 
@@ -34,7 +33,7 @@ class ChatModel:
             {"role": "user", "content": f"{numbered}\n\nQuestion: {question}"},
         ]
         body = {"model": self._model, "messages": messages, "temperature": 0}
-        response = self._client.post(self._url, json=body)
+        response = httpx.post(self._url, json=body, headers=self._headers, timeout=120)
         response.raise_for_status()
         text: str = response.json()["choices"][0]["message"]["content"]
         return text

@@ -1,17 +1,10 @@
-"""The table of docs/providers.md, out of the providers' rows.
-
-`python -m models.remote.document docs/providers.md` puts it in its place.
-"""
+"""The table of docs/providers.md, made from the providers' rows."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 from models.remote.providers import PROVIDERS
 from models.remote.types import Provider, Scale
 
-BEGIN, END = "<!-- the table: made from the code -->", "<!-- end of the table -->"
 _SCALES: dict[Scale, str] = {
     "probability": "unchanged",
     "cosine": "clipped to [0, 1]",
@@ -51,14 +44,3 @@ def _limits(row: Provider) -> str:
     if row.max_document_chars:
         limits.append(f"{row.max_document_chars:,} characters per document")
     return ", ".join(limits)
-
-
-def filled(text: str) -> str:
-    """The document with the table between its marks."""
-    head, _, rest = text.partition(BEGIN)
-    return f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
-
-
-if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")

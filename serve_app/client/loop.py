@@ -36,6 +36,11 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    def close_after(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the coroutine, then stop; returns at once, as the garbage collector must."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+
     def _run(self) -> None:
         try:
             self._loop.run_forever()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -106,6 +107,7 @@ class Reranker:
             opened, self._open = self._open, None
         if opened is not None and opened[0] == os.getpid():
             _, loop, core = opened
+            self._finalizer.detach()
             loop.run(core.aclose())
             loop.close()
 
@@ -124,7 +126,15 @@ class Reranker:
             if self._open is None or self._open[0] != os.getpid():
                 core = AsyncReranker(self._target, **self._options)
                 self._open = (os.getpid(), LoopThread(), core)
+                # A client that is dropped without `close` must not leave its thread running.
+                self._finalizer = weakref.finalize(self, _abandon, *self._open)
+                self._finalizer.atexit = False
             return self._open[1:]
+
+
+def _abandon(pid: int, loop: LoopThread, core: AsyncReranker) -> None:
+    if pid == os.getpid():
+        loop.close_after(core.aclose())
 
 
 def _recreate(target: Any, options: ClientOptions) -> Reranker:

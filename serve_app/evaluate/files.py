@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +23,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     number = 0
     try:
-        with _open(path) as file:
+        with path.open("rb") as packed, _decompressed(packed) as file:
             for number, raw in enumerate(file, 1):
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 if text.strip():
@@ -62,8 +63,7 @@ def shorten(text: str) -> str:
     return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…")
 
 
-def _open(path: Path) -> IO[bytes]:
-    file = path.open("rb")
+def _decompressed(file: BufferedReader) -> IO[bytes]:
     # Detected by content, since the file may have been renamed.
     if file.peek(2)[:2] == GZIP:
         return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]

@@ -29,6 +29,10 @@ class ImageFetcher:
         jobs = [self._resolve(i, document) for i, document in enumerate(documents)]
         return tuple(await asyncio.gather(*jobs))
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
     async def _resolve(self, index: int, document: Document) -> Document:
         if isinstance(document, str) or DATA_URI.match(document.data_uri):
             return document

@@ -16,17 +16,21 @@ others.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from benchmarks.servers import processes
 from serve_app.deployments.ports import free_port
+from tests.connections import closed_connections as closed_connections
 from tests.e2e.flaky import Flaky, flaky
 
 START_TIMEOUT_S = 120.0
@@ -83,28 +87,38 @@ def start(log: Path, **settings: str) -> Service:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
+    service = Service(f"http://127.0.0.1:{port}", process, log)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
-                return Service(url, process, log)
+            if httpx.get(f"{service.url}/ready", timeout=5).status_code == 200:
+                return service
         except httpx.HTTPError:
             time.sleep(0.2)
-    process.kill()
+    kill(service)
     raise AssertionError(f"the service did not start:\n{log.read_text(errors='replace')}")
 
 
 def stop(service: Service, timeout_s: float = 60) -> int:
+    """Stop it as a user does, which takes seconds; returns the exit status."""
     service.process.terminate()
     return service.process.wait(timeout_s)
+
+
+def kill(service: Service) -> None:
+    """End all of its processes at once, for tests that are not about how it stops."""
+    while found := [pid for pid, fields in processes(service.process.pid) if fields[0] != "Z"]:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    service.process.wait()
 
 
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     running = start(tmp_path_factory.mktemp("service") / "log")
     yield running
-    stop(running)
+    kill(running)
 
 
 @pytest.fixture(scope="package")

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from serve_app.deployments.ports import free_port
-from tests.e2e.conftest import Service, start, stop
+from tests.e2e.conftest import Service, kill, start
 from tests.models.remote import fake_provider as fake
 from tests.otlp_collector import Collector, collecting
 from tests.prometheus_server import Prometheus, scraping
@@ -33,7 +33,6 @@ class Running:
     service: Service
     collector: Collector
     session: Path
-    prometheus: Prometheus
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
         sent = {"authorization": f"Bearer {KEY}", **headers}
@@ -86,7 +85,7 @@ def _commands(session: Path) -> str:
 
 @contextmanager
 def observed(folder: Path) -> Iterator[Running]:
-    """Start all of them, and send traffic before and after a scrape."""
+    """Start the service and the collector, and send some traffic."""
     with (
         fake.serving(fake.cohere) as provider,
         collecting() as collector,
@@ -114,12 +113,22 @@ def observed(folder: Path) -> Iterator[Running]:
         )
         try:
             session = (Path(ray) / "ray" / "session_latest").resolve()
-            with scraping(folder, _jobs(service, session), RULES) as prometheus:
-                running = Running(service, collector, session, prometheus)
-                _two_turns(running)
-                yield running
+            running = Running(service, collector, session)
+            _traffic(running, 0)
+            yield running
         finally:
-            stop(service)
+            kill(service)
+
+
+@contextmanager
+def scraped(running: Running, folder: Path) -> Iterator[Prometheus]:
+    """Prometheus, with traffic after its first scrape, so that rates are not zero."""
+    with scraping(folder, _jobs(running.service, running.session), RULES) as prometheus:
+        for name in ("rerank_engine_rows_total", "ray_rerank_engine_rows_total"):
+            prometheus.wait_for(name)
+        prometheus.wait_for('rerank_upstream_total{model="down", event="calls"}')
+        _traffic(running, 1)
+        yield prometheus
 
 
 def _traffic(running: Running, turn: int) -> None:
@@ -143,11 +152,3 @@ def _traffic(running: Running, turn: int) -> None:
     assert running.post("/v1/rerank", {"query": QUERY}).status_code in (400, 422)
     refused = running.post("/v1/rerank", ask, authorization="Bearer a-wrong-key-1234567890")
     assert refused.status_code == 401
-
-
-def _two_turns(running: Running) -> None:
-    _traffic(running, 0)
-    for name in ("rerank_engine_rows_total", "ray_rerank_engine_rows_total"):
-        running.prometheus.wait_for(name)
-    running.prometheus.wait_for('rerank_upstream_total{model="down", event="calls"}')
-    _traffic(running, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import Service, environment, start, stop
+from tests.e2e.conftest import Service, environment, kill, start
 
 BODY = {"query": "what do pandas eat", "documents": ["Stock prices fell.", "Pandas eat bamboo."]}
 RELOAD_S = 10.0
@@ -44,7 +44,7 @@ def guarded(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         RERANKER_CORS_ORIGINS="https://app.example",
     )
     yield running
-    stop(running)
+    kill(running)
 
 
 def post(service: Service, key: str, path: str = "/v1/rerank") -> httpx.Response:
@@ -59,6 +59,13 @@ def until(service: Service, key: str, status: int) -> httpx.Response:
         assert time.monotonic() < deadline, answer.text
         time.sleep(0.1)
     return answer
+
+
+def wait_for_line(service: Service, text: str) -> None:
+    deadline = time.monotonic() + RELOAD_S
+    while text not in service.log.read_text():
+        assert time.monotonic() < deadline, text
+        time.sleep(0.1)
 
 
 def test_a_key_is_required(guarded: Service) -> None:
@@ -107,7 +114,7 @@ def test_keys_can_be_changed_without_a_restart_and_have_limits(
     assert limited.json()["id"] == limited.headers["x-request-id"]
     until(guarded, "the-first-key", 401)
     keys.write_text("not a key")
-    time.sleep(1.1)
+    wait_for_line(guarded, "the API keys stay as they were")
     assert post(guarded, key).status_code == 429, "the old keys stay valid"
     usage = httpx.get(f"{guarded.url}/v1/usage", headers={"x-api-key": key}).json()
     assert (usage["key"], usage["documents"]) == ("second", 4)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Service, environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,6 +69,7 @@ def test_the_frameworks_page_works(service: Service, tmp_path: Path) -> None:
     assert lines[8] == "zoo"
 
 
+@pytest.mark.slow
 def test_the_rag_example_answers_from_real_text(service: Service) -> None:
     question = "how do I shorten a text to fit a width?"
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cohere
@@ -28,6 +29,7 @@ from serve_app import errors
 from tests.e2e.flaky import Flaky
 from tests.e2e.texts import BEST, DOCUMENTS, MODEL, QUERY
 
+pytestmark = pytest.mark.usefixtures("closed_connections")
 HOSTED = "rerank-v3.5"
 NODES = [NodeWithScore(node=TextNode(text=text)) for text in DOCUMENTS]
 HAYSTACK = [HaystackDocument(content=text) for text in DOCUMENTS]
@@ -113,6 +115,13 @@ PROVIDERS = pytest.mark.parametrize(
         (f"nvidia_nim/ranking/{MODEL}", ""),
     ],
 )
+
+
+@pytest.fixture(autouse=True)
+def fresh_litellm() -> Iterator[None]:
+    """It keeps its clients for later calls; those of a test are closed."""
+    yield
+    litellm.in_memory_llm_clients_cache.flush_cache()
 
 
 @PROVIDERS

@@ -19,6 +19,7 @@ from serve_app import errors
 from tests.e2e.flaky import Flaky
 from tests.e2e.texts import BEST, DOCUMENTS, QUERY
 
+pytestmark = pytest.mark.usefixtures("closed_connections")
 MODEL = "jina-reranker-v2-base-multilingual"
 
 

@@ -24,6 +24,8 @@ from serve_app import errors
 from tests.e2e.flaky import Flaky
 from tests.e2e.texts import BEST, DOCUMENTS, MODEL, QUERY
 
+pytestmark = pytest.mark.usefixtures("closed_connections")
+
 
 async def test_infinity_client(url: str) -> None:
     client = infinity_client.Client(base_url=url)

@@ -15,6 +15,7 @@ from serve_app import errors
 from tests.e2e.flaky import Flaky
 from tests.e2e.texts import BEST, DOCUMENTS, QUERY
 
+pytestmark = pytest.mark.usefixtures("closed_connections")
 # Its own base path, and two that it shares with others.
 BASES = pytest.mark.parametrize("base", ["/voyage/v1", "/v1", ""])
 

@@ -28,7 +28,7 @@ def _session_processes(session: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", ["auto", "proxy"])
+@pytest.mark.parametrize("path", ["auto", pytest.param("proxy", marks=pytest.mark.slow)])
 def test_sigterm_finishes_requests_in_flight_and_leaves_no_process(
     tmp_path: Path, path: str
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from models.registry import load
 from models.types import ModelSpec, ScoreOptions, relevance
 from serve_app.cli.main import main
-from tests.e2e.conftest import Service, start, stop
+from tests.e2e.conftest import Service, kill, start
 from tests.models.checkpoints import tiny_bert_cross_encoder
 from tests.models.decoder_checkpoints import minicpm_layerwise, qwen3
 from tests.models.encoder_checkpoints import bert_encoder, folder, stanford_colbert
@@ -61,7 +61,7 @@ def running(
         RERANKER_QUANTIZATION="fp32",
     )
     yield started
-    stop(started)
+    kill(started)
 
 
 def _ask(running: Service, **body: Any) -> dict[int, float]:

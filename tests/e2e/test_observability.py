@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.observed import DOCUMENTS, KEY, QUERY, ROOT, RULES, Running, observed
+from tests.e2e.observed import DOCUMENTS, KEY, QUERY, ROOT, RULES, Running, observed, scraped
+from tests.programs import need
+from tests.prometheus_server import Prometheus
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboard.json").read_text())
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -25,10 +27,16 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def test_prometheus_scrapes_the_service_and_ray(seen: Running) -> None:
-    targets = seen.prometheus.get("/api/v1/targets")["activeTargets"]
+@pytest.fixture(scope="module")
+def prometheus(seen: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with scraped(seen, tmp_path_factory.mktemp("prometheus")) as running:
+        yield running
+
+
+def test_prometheus_scrapes_the_service_and_ray(prometheus: Prometheus) -> None:
+    targets = prometheus.get("/api/v1/targets")["activeTargets"]
     assert {(t["labels"]["job"], t["health"]) for t in targets} == {("rerank", "up"), ("ray", "up")}
-    assert seen.prometheus.get("/api/v1/rules")["groups"][0]["rules"]
+    assert prometheus.get("/api/v1/rules")["groups"][0]["rules"]
 
 
 PAIRS = [
@@ -46,12 +54,12 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_rays_metrics_equal_the_services_own(seen: Running, name: str) -> None:
+def test_rays_metrics_equal_the_services_own(prometheus: Prometheus, name: str) -> None:
     """Summed over all labels; recent values take some time to reach both."""
     deadline = time.monotonic() + 30
     while True:
         own, by_ray = (
-            [float(one["value"][1]) for one in seen.prometheus.query(f"sum({metric})")]
+            [float(one["value"][1]) for one in prometheus.query(f"sum({metric})")]
             for metric in (name, f"ray_{name}")
         )
         if own and own == by_ray and own[0] > 0:
@@ -70,13 +78,13 @@ def _targets() -> list[Any]:
 
 
 @pytest.mark.parametrize("expression", _targets())
-def test_every_panel_has_data(seen: Running, expression: str) -> None:
+def test_every_panel_has_data(prometheus: Prometheus, expression: str) -> None:
     filled = expression
     # As Grafana sets them, for "All" and a service that has run for a minute.
     for name, value in {"model": ".*", "__rate_interval": "60s", "__range": "60s"}.items():
         filled = filled.replace(f"${name}", value)
     assert "$" not in filled
-    seen.prometheus.wait_for(filled)
+    prometheus.wait_for(filled)
 
 
 def test_the_dashboard_has_its_rows_and_variables() -> None:
@@ -105,14 +113,16 @@ def test_promtool_accepts_the_rules_and_the_example() -> None:
         ["check", "rules", str(RULES)],
         ["check", "config", "--syntax-only", str(ROOT / "deploy" / "prometheus.yml")],
     ):
-        done = subprocess.run(["promtool", *command], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [need("promtool"), *command], capture_output=True, text=True, timeout=30
+        )
         assert done.returncode == 0, done.stderr
 
 
-def test_rules_refer_to_existing_metrics(seen: Running) -> None:
-    for rule in seen.prometheus.get("/api/v1/rules")["groups"][0]["rules"]:
+def test_rules_refer_to_existing_metrics(prometheus: Prometheus) -> None:
+    for rule in prometheus.get("/api/v1/rules")["groups"][0]["rules"]:
         for name in re.findall(r"\brerank_[a-z_]+", rule["query"]):
-            seen.prometheus.wait_for(name)
+            prometheus.wait_for(name)
 
 
 def test_the_request_id_is_logged_in_every_process(seen: Running) -> None:

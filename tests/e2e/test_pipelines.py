@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.e2e.conftest import Service, start, stop
+from tests.e2e.conftest import Service, kill, start
 from tests.e2e.test_client_docs import ROOT, blocks, run
 
 PAGE = (ROOT / "docs" / "pipelines.md").read_text()
@@ -38,7 +38,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         RERANKER_DEFAULT_MODEL=args["default_model"],
     )
     yield running
-    stop(running)
+    kill(running)
 
 
 def ask(service: Service, **body: Any) -> dict[str, Any]:

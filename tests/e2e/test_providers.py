@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from serve_app.deployments.ports import free_port
-from tests.e2e.conftest import Service, environment, start, stop
+from tests.e2e.conftest import Service, environment, kill, start
 from tests.models.llm import fake_chat
 from tests.models.remote import fake_provider as fake
 
@@ -64,7 +64,7 @@ def running(
         A_PROVIDERS_KEY=KEY,
     )
     yield started
-    stop(started)
+    kill(started)
 
 
 def _ask(running: Service, path: str = "/v1/rerank", **body: Any) -> httpx.Response:

@@ -23,6 +23,7 @@ from serve_app.deployments.ports import free_port
 from tests.e2e.conftest import environment
 from tests.models.checkpoints import tiny_bert_cross_encoder
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 QUERY, DOCUMENTS = "what do pandas eat", ["Stocks fell.", "Bamboo, for pandas."]

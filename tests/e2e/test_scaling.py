@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from serve_app.deployments.proxy import choose
-from tests.e2e.conftest import Service, start, stop
+from tests.e2e.conftest import Service, kill, start, stop
 
+pytestmark = pytest.mark.slow
 TIMEOUT_S = 60.0
 CACHED = {"query": "what do pandas eat", "documents": ["Stocks fell.", "Bamboo, for pandas."]}
 
@@ -34,7 +35,7 @@ def sleepy(
         RERANKER_DOWNSCALE_TO_ZERO_DELAY="1",
     )
     yield running
-    stop(running)
+    kill(running)
 
 
 def replicas(service: Service) -> int:

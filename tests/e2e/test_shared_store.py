@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.e2e.conftest import start, stop
+from tests.e2e.conftest import kill, start
 from tests.redis_server import RedisServer
 
 DOCUMENTS = ["Pandas strip bamboo with their teeth.", "Stock prices fell.", "Bears sleep."]
@@ -33,6 +34,7 @@ def _until(url: str, met: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_second_service_finds_the_scores_of_the_first(tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
     settings = {
@@ -59,7 +61,7 @@ def test_a_second_service_finds_the_scores_of_the_first(tmp_path: Path) -> None:
             seen = _until(two.url, lambda f: f["shared_store"]["errors"] > 0)
             assert seen["failed_requests"] == 0
         finally:
-            stop(two)
+            kill(two)
     finally:
-        stop(one)
+        kill(one)
         redis.kill()

@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from serve_app.deployments.proxy import choose
-from tests.e2e.conftest import Service, start, stop
+from tests.e2e.conftest import Service, kill, start
 
 MEGABYTE = 2**20
 NAMES = {"haproxy": "HAProxy and direct ingress", "proxy": "Ray Serve's own proxy"}
 
 
-@pytest.fixture(scope="module", params=["haproxy", "proxy"])
+@pytest.fixture(scope="module", params=["haproxy", pytest.param("proxy", marks=pytest.mark.slow)])
 def path(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name == "haproxy" and not choose("auto").haproxy:
@@ -36,7 +36,7 @@ def narrow(path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
         RERANKER_MAX_QUEUE="0",
     )
     yield running
-    stop(running)
+    kill(running)
 
 
 def test_the_path_is_reported(narrow: Service, path: str) -> None:

@@ -158,6 +158,7 @@ def test_neighbouring_rows_of_similar_length_share_a_width() -> None:
     assert packing.common_widths([]) == []
 
 
+@pytest.mark.slow
 def test_compiled_modules_give_the_same_scores(tmp_path: Path) -> None:
     path = tiny_bert_cross_encoder(tmp_path)
     assert _logits(path, compile=True) == pytest.approx(_logits(path), abs=1e-4)

@@ -194,10 +194,9 @@ def test_scores_do_not_depend_on_the_other_documents(kind: Kind) -> None:
     assert scorer.score(QUERY, []) == []
 
 
+@pytest.mark.parametrize("kind", ["qwen3-vl"], indirect=True)
 def test_an_instruction_is_put_into_the_prompt(kind: Kind) -> None:
     path, reference, scorer = kind
-    if not scorer.info.takes_instruction:
-        pytest.skip("jina-reranker-m0 takes none")
     expected = reference(path, QUERY, DOCUMENTS, "find animals")
     found = _relevance(scorer, QUERY, DOCUMENTS, instruction="find animals")
     assert found == pytest.approx(expected, abs=1e-4)

@@ -14,6 +14,7 @@ from serve_app.access import KeyRing
 from serve_app.api.app import make_app
 from serve_app.telemetry import MAX_KEY_NAMES, OTHER_KEYS, Telemetry, merge, to_json, to_prometheus
 from tests.serve_app.fakes import Clock, FakeFrontend
+from tests.waiting import until
 
 BODY = {"query": "a b", "documents": ["a b", "x"]}
 ENTRIES = ("first-key name=one rpm=2", "second-key name=two", "slow-key name=slow tpm=10")
@@ -173,7 +174,7 @@ async def test_concurrent_requests_do_not_spend_the_same_tokens() -> None:
         )
         for i in range(4)
     ]
-    await asyncio.sleep(0.05)
+    await until(lambda: sum(job.done() for job in jobs) == 3)
     front.backend.gate.set()
     assert sorted([(await job).status_code for job in jobs]) == [200, 429, 429, 429]
 

@@ -107,6 +107,17 @@ import os, sys
 from serve_app.client import Reranker
 client = Reranker(sys.argv[1])
 assert client.score("a", "a") == 1.0
+def test_one_that_is_dropped_without_close_ends_its_thread(url: str) -> None:
+    before = set(threading.enumerate())
+    client = Reranker(url)
+    client.score("a", "a")
+    (thread,) = set(threading.enumerate()) - before
+    del client
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 if (child := os.fork()) == 0:
     os._exit(int(client.score("a b", "a b")))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), client.score("a", "a"))

@@ -14,6 +14,7 @@ from serve_app.errors import DeadlineExceeded, InvalidRequest
 from serve_app.service.deadline import Deadline, check_timeout, within
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import FakeFrontend, WordOverlap, make_service
+from tests.waiting import settle
 
 REQUEST = RerankRequest("a b", ("a", "b", "a b"))
 BODIES = {
@@ -56,7 +57,7 @@ async def test_a_request_leaves_the_queue_at_its_deadline() -> None:
     backend.gate.clear()
     service = make_service(backend, max_parallel=1)
     busy = asyncio.create_task(service.rerank(REQUEST))
-    await asyncio.sleep(0.02)
+    await settle()
     with pytest.raises(DeadlineExceeded):
         await service.rerank(soon(0.03, RerankRequest("z", ("z",))))
     assert service._admission.waiting == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -34,12 +34,19 @@ def url() -> Iterator[str]:
         yield address
 
 
-async def test_urls_are_replaced_by_data_uris(url: str) -> None:
+@pytest.fixture
+async def fetcher() -> AsyncIterator[ImageFetcher]:
+    opened = ImageFetcher()
+    yield opened
+    await opened.close()
+
+
+async def test_urls_are_replaced_by_data_uris(fetcher: ImageFetcher, url: str) -> None:
     given = ["a text", ImageDocument(f"{url}/cat.png", "cat"), ImageDocument(f"{url}/moved")]
-    text, cat, moved = await ImageFetcher().resolve(given)
+    text, cat, moved = await fetcher.resolve(given)
     uri = "data:image/png;base64,dGhlIGJ5dGVzIG9mIGEgY2F0"
     assert (text, cat, moved) == ("a text", ImageDocument(uri, "cat"), ImageDocument(uri))
-    assert await ImageFetcher().resolve([cat]) == (cat,)
+    assert await fetcher.resolve([cat]) == (cat,)
 
 
 @pytest.mark.parametrize(
@@ -47,16 +54,16 @@ async def test_urls_are_replaced_by_data_uris(url: str) -> None:
     [("/page", "text/html, not an image"), ("/gone", "404"), ("/cat.png", "larger than 5 bytes")],
 )
 async def test_a_failed_fetch_names_the_document(
-    url: str, path: str, match: str, monkeypatch: pytest.MonkeyPatch
+    fetcher: ImageFetcher, url: str, path: str, match: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 5)
     with pytest.raises(InvalidRequest, match=rf"documents\[1\].*{match}"):
-        await ImageFetcher().resolve(["d", ImageDocument(url + path)])
+        await fetcher.resolve(["d", ImageDocument(url + path)])
 
 
-async def test_an_unreachable_server_names_the_document() -> None:
+async def test_an_unreachable_server_names_the_document(fetcher: ImageFetcher) -> None:
     with pytest.raises(InvalidRequest, match=r"documents\[0\]"):
-        await ImageFetcher().resolve([ImageDocument("http://127.0.0.1:9/cat.png")])
+        await fetcher.resolve([ImageDocument("http://127.0.0.1:9/cat.png")])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from serve_app.errors import (
     UnknownModel,
 )
 from tests.serve_app.fakes import WordOverlap, ask, make_service
+from tests.waiting import settle, until
 
 
 async def test_the_queue_is_limited_in_length_and_time() -> None:
@@ -20,7 +21,7 @@ async def test_the_queue_is_limited_in_length_and_time() -> None:
     backend.gate.clear()
     service = make_service(backend, max_parallel=1)
     tasks = [asyncio.create_task(service.rerank(ask(str(i)))) for i in range(6)]
-    await asyncio.sleep(0.5)
+    await until(lambda: sum(task.done() for task in tasks) == 5)
     backend.gate.set()
     kinds = [type(r).__name__ for r in await asyncio.gather(*tasks, return_exceptions=True)]
     assert kinds == ["RerankResult", *[QueueTimeout.__name__] * 4, Overloaded.__name__]
@@ -40,7 +41,7 @@ async def test_the_queue_time_of_a_timed_out_request_is_recorded() -> None:
     backend.gate.clear()
     service = make_service(backend, max_parallel=1)
     busy = asyncio.create_task(service.rerank(ask("a", "b", "a b", query="a b")))
-    await asyncio.sleep(0.02)
+    await settle()
     with pytest.raises(QueueTimeout):
         await service.rerank(ask("z", query="z"))
     backend.gate.set()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from models.types import ScoreOptions
 from tests.serve_app.fakes import INFO, WordOverlap, ask, make_service
+from tests.waiting import settle
 
 
 async def test_duplicate_and_cached_pairs_are_not_scored_again() -> None:
@@ -26,7 +27,7 @@ async def test_concurrent_requests_score_a_common_pair_once() -> None:
     service = make_service(backend)
     first = asyncio.create_task(service.rerank(ask("a", "b")))
     second = asyncio.create_task(service.rerank(ask("b", "z")))
-    await asyncio.sleep(0.05)
+    await settle()
     backend.gate.set()
     results = await asyncio.gather(first, second)
     assert backend.rows == 3
@@ -38,11 +39,11 @@ async def test_cancelling_a_request_does_not_affect_others_with_the_same_pair() 
     backend.gate.clear()
     service = make_service(backend)
     first = asyncio.create_task(service.rerank(ask("a")))
-    await asyncio.sleep(0.02)
+    await settle()
     second = asyncio.create_task(service.rerank(ask("a")))
-    await asyncio.sleep(0.02)
+    await settle()
     first.cancel()
-    await asyncio.sleep(0.02)
+    await settle()
     backend.gate.set()
     assert (await second).results[0].logit == 1
     assert (backend.rows, backend.cancelled) == (1, 0)
@@ -53,9 +54,9 @@ async def test_scoring_is_cancelled_with_its_last_request_and_can_be_repeated() 
     backend.gate.clear()
     service = make_service(backend)
     task = asyncio.create_task(service.rerank(ask("a")))
-    await asyncio.sleep(0.02)
+    await settle()
     task.cancel()
-    await asyncio.sleep(0.02)
+    await settle()
     backend.gate.set()
     assert (await service.rerank(ask("a"))).results[0].logit == 1
     assert backend.cancelled == 1
@@ -67,7 +68,7 @@ async def test_cached_results_need_no_slot() -> None:
     await service.rerank(ask("known"))
     backend.gate.clear()
     busy = asyncio.create_task(service.rerank(ask("new")))
-    await asyncio.sleep(0.02)
+    await settle()
     assert (await service.rerank(ask("known"))).cached_tokens == 1
     backend.gate.set()
     await busy
@@ -109,7 +110,7 @@ async def test_pairs_scored_while_a_request_was_queued_are_not_scored_again() ->
     tasks = [
         asyncio.create_task(service.rerank(ask("a", "b", "a b", query="a b"))) for _ in range(4)
     ]
-    await asyncio.sleep(0.02)
+    await settle()
     backend.gate.set()
     results = await asyncio.gather(*tasks)
     assert backend.rows == 3

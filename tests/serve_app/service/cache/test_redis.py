@@ -26,7 +26,7 @@ async def test_every_field_of_a_score_is_stored_and_expires(server: RedisServer)
         assert name == b"rerank:1:1:" + KEY
         assert 0 < server.client().pttl(name) <= 400
         assert server.client().strlen(name) == SIZE
-        await asyncio.sleep(0.5)
+        await until(lambda: not server.client().exists(name))
         assert await one.redis.get_many([KEY]) == {}
 
 

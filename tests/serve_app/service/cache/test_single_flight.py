@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from models.types import Score
 from serve_app.service.cache import SingleFlight
 from serve_app.service.deadline import Deadline
+from tests.waiting import settle
 
 
 async def test_a_failure_reaches_every_waiter_and_the_key_can_be_scored_again() -> None:
     flights = SingleFlight()
 
     async def fail(keys: object, until: Deadline) -> dict[bytes, Score]:
-        await asyncio.sleep(0.01)
+        await settle()
         raise ConnectionError("gone")
 
     async def work(keys: Sequence[bytes], until: Deadline) -> dict[bytes, Score]:
@@ -39,7 +40,7 @@ async def test_requests_for_overlapping_keys_score_each_key_once() -> None:
     first = asyncio.create_task(flights.run([b"a", b"b"], score))
     await asyncio.sleep(0)
     second = asyncio.create_task(flights.run([b"b", b"c"], score))
-    await asyncio.sleep(0.01)
+    await settle()
     gate.set()
     assert (await first)[1] == 0
     assert await second == ({b"b": Score(98, 1), b"c": Score(99, 1)}, 1)
@@ -58,12 +59,12 @@ async def test_a_task_is_cancelled_when_its_last_waiter_leaves() -> None:
         return {}
 
     waiters = [asyncio.create_task(flights.run([b"a"], score)) for _ in range(2)]
-    await asyncio.sleep(0.01)
+    await settle()
     waiters[0].cancel()
-    await asyncio.sleep(0.01)
+    await settle()
     assert cancelled == []
     waiters[1].cancel()
-    await asyncio.sleep(0.01)
+    await settle()
     assert cancelled == [[b"a"]]
 
 
@@ -76,7 +77,7 @@ async def test_a_later_request_extends_the_deadline() -> None:
         return {key: Score(1, 1) for key in keys}
 
     tasks = [asyncio.create_task(flights.run([b"a"], score, at)) for at in (10.0, 30.0, 20.0)]
-    await asyncio.sleep(0.01)
+    await settle()
     assert [deadline.at for deadline in deadlines] == [30.0]
     gate.set()
     await asyncio.gather(*tasks)

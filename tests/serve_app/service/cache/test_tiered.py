@@ -14,6 +14,12 @@ from tests.serve_app.fakes import INFO
 from tests.serve_app.service.cache.servers import serving, until
 
 
+def claims(server: RedisServer) -> int:
+    """Return how often servers have asked for locks on pairs, which takes a script."""
+    calls: int = server.client().info("commandstats")["cmdstat_eval"]["calls"]
+    return calls
+
+
 async def test_scores_of_one_server_are_found_by_another(server: RedisServer) -> None:
     async with serving(server.url, server.url) as (one, two):
         documents = ["a", "a b", "x", *(f"c {i}" for i in range(2500))]
@@ -55,8 +61,9 @@ async def test_two_servers_with_the_same_pairs_score_them_once(
         first = asyncio.create_task(one.logits("a", "b", "a b"))
         await until(lambda: one.backend.rows == 3)
         documents = ("a", "b", "a b") if listwise else ("a b", "new", "a")
+        before = claims(server)
         second = asyncio.create_task(two.logits(*documents))
-        await asyncio.sleep(0.1)
+        await until(lambda: claims(server) > before)
         assert not second.done()
         one.backend.gate.set()
         assert await first == [1, 1, 2]
@@ -86,8 +93,9 @@ async def test_a_cancelled_request_releases_its_locks(server: RedisServer) -> No
         one.backend.gate.clear()
         first = asyncio.create_task(one.logits("a"))
         await until(lambda: one.backend.rows == 1)
+        before = claims(server)
         second = asyncio.create_task(two.logits("a"))
-        await asyncio.sleep(0.1)
+        await until(lambda: claims(server) > before)
         first.cancel()
         assert await asyncio.wait_for(second, 5) == [1]
         assert two.backend.rows == 1

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.serve_app.service.pipelines.fakes import Kit, order, pipeline_of
+from tests.waiting import settle, until
 
 # The light model keeps the documents' order; the heavy one reverses it.
 DOCUMENTS = [f"{0.9 - i / 100:.2f} {0.5 + i / 100:.2f} 1 0" for i in range(30)]
@@ -90,10 +91,9 @@ async def test_cancelling_a_request_cancels_its_stages() -> None:
     kit = Kit()
     kit.heavy.gate.clear()
     task = asyncio.create_task(kit.ask(DOCUMENTS, *CASCADE, budget_ms=60_000))
-    await asyncio.sleep(0.05)
-    assert kit.heavy.asked
+    await until(lambda: bool(kit.heavy.asked))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.01)
+    await settle()
     assert (kit.heavy.cancelled, kit.admission.active) == (1, 0)

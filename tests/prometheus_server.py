@@ -22,8 +22,8 @@ Result = list[dict[str, Any]]
 class Prometheus:
     """Queries the server through its HTTP API."""
 
-    def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=30)
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
 
     def query(self, expression: str) -> Result:
         """Evaluate an expression to an instant vector. Raises AssertionError if that fails."""
@@ -66,7 +66,8 @@ def scraping(
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         _wait(process, f"http://{address}", folder / "prometheus.log")
-        yield Prometheus(f"http://{address}")
+        with httpx.Client(base_url=f"http://{address}", timeout=30) as client:
+            yield Prometheus(client)
     finally:
         process.terminate()
         process.wait(30)

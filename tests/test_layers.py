@@ -1,4 +1,4 @@
-"""What light processes must not import. import-linter's contracts check the direction of imports."""
+"""What light processes must not import; import-linter's contracts check the direction."""
 
 from __future__ import annotations
 

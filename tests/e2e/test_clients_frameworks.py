@@ -83,7 +83,7 @@ def test_haystack_nvidia(url: str) -> None:
     strict = NvidiaRanker(
         model=MODEL, api_key=Secret.from_token("key"), api_url=f"{url}/v1", truncate="NONE"
     )
-    with pytest.raises(ValueError, match="longer"):
+    with pytest.raises(ValueError, match="exceeds the maximum length"):
         strict.run(query="q", documents=[HaystackDocument(content="word " * 5000)])
 
 

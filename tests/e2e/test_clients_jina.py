@@ -49,7 +49,7 @@ def test_its_other_fields(url: str) -> None:
     assert "return_embeddings" in refused.json()["detail"]
     image = post(url, model="jina-reranker-m0", query="q", documents=[{"image": "x" * 40}])
     assert image.status_code == 422
-    assert "reads text alone" in image.json()["detail"]
+    assert "accepts text only" in image.json()["detail"]
 
 
 def langchain(url: str, monkeypatch: pytest.MonkeyPatch) -> jina_rerank.JinaRerank:

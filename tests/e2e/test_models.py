@@ -107,7 +107,7 @@ def test_images_are_scored_by_a_multimodal_model(
     assert [found[0], found[1]] == pytest.approx(expected, abs=1e-4)
 
     for model, given, said in (
-        ("causal", image.data_uri, "reads text alone"),
+        ("causal", image.data_uri, "accepts text only"),
         ("multimodal", "data:image/png;base64,AAAA", "in none of"),
         ("multimodal", "https://example.org/a.png", "does not fetch"),
     ):

@@ -49,6 +49,7 @@ def ask(service: Service, **body: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("closed_connections")
 def test_coheres_sdk_can_use_a_pipeline(service: Service) -> None:
     client = cohere.ClientV2("key", base_url=service.url)
     answer = client.rerank(model="cascade", query=QUERY, documents=DOCUMENTS, top_n=3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from serve_app.settings.document import table
@@ -16,9 +14,3 @@ def test_the_document_is_made_from_the_declarations() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == table() + "\n"
     rows = [line for line in table().splitlines() if line.startswith("| `")]
     assert len(rows) == len(DECLARED)
-
-
-def test_the_module_prints_the_document() -> None:
-    command = [sys.executable, "-m", "serve_app.settings"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == table() + "\n"

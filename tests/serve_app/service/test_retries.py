@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -67,10 +66,9 @@ async def test_the_time_limit_covers_all_attempts() -> None:
         raise ConnectionError("gone")
 
     replicas.score = slow  # type: ignore[method-assign, assignment]
-    started = time.perf_counter()
-    with pytest.raises(DeadlineExceeded, match=r"took longer than 0\.1 s"):
-        await scores(retrying(replicas, max_retries=1000, timeout_s=0.1))
-    assert 0.09 < time.perf_counter() - started < 1
+    async with asyncio.timeout(10):
+        with pytest.raises(DeadlineExceeded, match=r"took longer than 0\.1 s"):
+            await scores(retrying(replicas, max_retries=1000, timeout_s=0.1))
 
 
 async def test_a_replica_gets_the_smaller_of_timeout_and_deadline() -> None:
@@ -146,10 +144,9 @@ async def test_a_call_cancelled_by_the_replica_is_retried() -> None:
 
 
 async def test_there_is_no_pause_after_the_last_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "PAUSE_S", 0.1)
+    monkeypatch.setattr(retries, "PAUSE_S", 60)
     backend = WordOverlap()
     backend.failures = [ConnectionError("gone")]
-    started = time.perf_counter()
-    with pytest.raises(ModelUnavailable):
-        await make_service(backend, max_retries=0).rerank(ask("a", "b", "a b", query="a b"))
-    assert time.perf_counter() - started < 0.08
+    async with asyncio.timeout(10):
+        with pytest.raises(ModelUnavailable):
+            await make_service(backend, max_retries=0).rerank(ask("a", "b", "a b", query="a b"))

@@ -11,7 +11,9 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # Prints each command of this file with the text after its `##`.
 HELP := awk -F ':.*\#\# ' '/^[a-z-]+:.*\#\# / {printf "  %-24s %s\n", "make " $$1, $$2}' Makefile
 
-BENCHMARKS := $(sort $(basename $(notdir $(shell grep -l 'make bench NAME=' benchmarks/*.py))))
+# Those whose docstring says `make bench NAME=` and their own name.
+BENCHMARKS := $(sort $(shell awk '{ name = FILENAME; gsub(/.*\/|\.py$$/, "", name) } \
+  index($$0, "make bench NAME=" name) { print name }' benchmarks/*.py))
 # A benchmark needs what the tests need, and these more than that.
 $(foreach name,engines compare,$(eval NEEDS_$(name) := $(VENV)/.bench .venv-infinity/.done))
 NEEDS_serving := $(VENV)/.dev .venv-infinity/.done

@@ -17,10 +17,11 @@ from typing import Literal
 
 import pytest
 
-Name = Literal["chromium", "prometheus", "promtool", "redis-server"]
+Name = Literal["chromium", "curl", "prometheus", "promtool", "redis-server"]
 # Debian's packages.
 PACKAGES: Mapping[Name, str] = {
     "chromium": "chromium",
+    "curl": "curl",
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "redis-server": "redis-server",

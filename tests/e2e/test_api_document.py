@@ -15,6 +15,7 @@ from serve_app.api.dialects.nim import NIM
 from serve_app.api.dialects.score import SCORE
 from serve_app.api.dialects.tei import TEI
 from serve_app.api.dialects.voyage import VOYAGE
+from tests.programs import need
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
@@ -45,6 +46,7 @@ COLUMNS: list[Wire] = [NATIVE, VOYAGE, TEI, SCORE, NIM]
 
 @pytest.mark.parametrize("command", COMMANDS, ids=range(len(COMMANDS)))
 def test_its_requests_work(url: str, command: str) -> None:
+    need("curl")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command.replace("http://127.0.0.1:8000", url)],
         capture_output=True,

@@ -19,6 +19,7 @@ import uvicorn
 from benchmarks.waiting import WaitingReplica
 from models.registry import load as load_model
 from models.types import Document, ModelInfo, Score, ScoreOptions
+from models.vectors import Vectors
 from serve_app.api.app import make_app
 from serve_app.deployments.ingress import access_of, limits_of, store_of
 from serve_app.service.admission import Admission
@@ -46,6 +47,11 @@ class InProcess:
             self._thread, self._scorer.score, query, documents, options
         )
 
+    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors:
+        loop = asyncio.get_running_loop()
+        encoded = self._scorer.encode_documents(documents, options)
+        return await loop.run_in_executor(self._thread, self._scorer.embed, encoded)
+
 
 class Bare:
     """The object that the routes need, without Ray."""
@@ -60,7 +66,7 @@ class Bare:
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()
         self.access = access_of(settings, self.telemetry)
-        self._backend = backend or InProcess(settings)
+        self._backend: Replicas = backend or InProcess(settings)
         self.service = RerankService(
             catalog=settings.models.catalog(),
             replicas={settings.models.catalog().default: self._backend},

@@ -80,7 +80,8 @@ def flops(path: Path, lengths: list[int]) -> float:
     config = BertConfig.from_pretrained(path)
     size, inner = config.hidden_size, config.intermediate_size
     weights = 4 * size * size + 2 * size * inner
-    return sum(
+    counted: float = sum(
         2.0 * config.num_hidden_layers * length * (weights + 2 * length * size)
         for length in lengths
     )
+    return counted

@@ -16,7 +16,8 @@ import statistics
 import time
 import uuid
 
-from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
+from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions, ScoringError
+from models.vectors import Vectors
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore
 from serve_app.service.cache.redis import RedisStore
@@ -52,6 +53,9 @@ class Model:
         async with self._busy:
             await asyncio.sleep(self._pair_s * len(documents))
         return [Score(float(len(document)), 8) for document in documents]
+
+    async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors:
+        raise ScoringError("this model has no embeddings")
 
 
 async def _measure(url: str, wait_s: float, pair_s: float, same: bool, requests: int) -> str:

@@ -13,7 +13,6 @@ import asyncio
 import os
 import random
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +40,9 @@ PARTS = {
 HEAD = "| ingress | replicas | case | clients | requests/s | p50 ms | p99 ms |"
 
 
-def cpu_by_part(session: int) -> Counter[str]:
+def cpu_by_part(session: int) -> dict[str, float]:
     """Return the CPU seconds of the session's processes by component."""
-    spent: Counter[str] = Counter()
+    spent = dict.fromkeys(PARTS.values(), 0.0)
     for pid, fields in servers.processes(session):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_text()
@@ -113,7 +112,8 @@ def measure(url: str, ingresses: int, replicas: int, seconds: float) -> None:
         wrk(url, case, 1, 1, "/v1/rerank")
         before = cpu_by_part(os.getsid(0))
         found = wrk(url, case, clients, seconds, "/v1/rerank")
-        spent = cpu_by_part(os.getsid(0)) - before
+        after = cpu_by_part(os.getsid(0))
+        spent = {part: used - before[part] for part, used in after.items()}
         done = max(1, int(found["requests"]))
         rate = found["requests"] / found["seconds"]
         row = f"| {ingresses} | {replicas} | {case} | {clients} | {rate:.1f} "

@@ -75,8 +75,8 @@ class ZeroGuide:
 
     def score(
         self, queries: Sequence[str], documents: Sequence[Sequence[str]]
-    ) -> list[np.ndarray[Any, Any]]:
-        return [np.zeros(len(part), dtype=np.float32) for part in documents]
+    ) -> list[list[float]]:
+        return [[0.0] * len(part) for part in documents]
 
 
 class EmbeddingTable(torch.nn.Module):
@@ -84,7 +84,7 @@ class EmbeddingTable(torch.nn.Module):
 
     def __init__(self, vectors: torch.Tensor) -> None:
         super().__init__()
-        self.table = torch.nn.Embedding.from_pretrained(vectors, freeze=False)
+        self.table = torch.nn.Embedding.from_pretrained(vectors, freeze=False)  # type: ignore[no-untyped-call]
 
     def forward(self, features: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {"sentence_embedding": self.table(features["input_ids"][:, 0])}

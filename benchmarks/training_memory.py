@@ -71,7 +71,7 @@ def step(way: str, pairs: int, tokens: int) -> None:
         )
         loss(columns).backward()
     else:
-        uncached(model, columns).backward()
+        uncached(model, columns).backward()  # type: ignore[no-untyped-call]
     print(json.dumps([before, _peak_mb() - before, time.perf_counter() - started]))
 
 

@@ -12,7 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from models.types import DEFAULTS, Document, ModelInfo, ModelSpec, Score, ScoreOptions
+from models.types import DEFAULTS, Document, ModelInfo, ModelSpec, Score, ScoreOptions, ScoringError
+from models.vectors import Vectors
 from serve_app.cli.up import serve_forever
 from serve_app.deployments.fairness import FairQueue
 from serve_app.service.deadline import Deadline, within
@@ -56,6 +57,9 @@ class WaitingReplica:
         async with within(Deadline.after(timeout_s).at), slot, self._busy:
             await asyncio.sleep(SECONDS_PER_TOKEN * sum(tokens))
         return [Score(float(number % 7), number) for number in tokens]
+
+    async def embed(self, documents: Sequence[Document], options: ScoreOptions) -> Vectors:
+        raise ScoringError("this model has no embeddings")
 
 
 def main() -> None:

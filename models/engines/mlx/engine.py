@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.engines.base import Engine, EngineRequest, Forward, pad
-from models.engines.mlx import BITS, architecture, is_decoder, quantization_of
+from models.engines.mlx.architectures import BITS, architecture, is_decoder, quantization_of
 from models.engines.mlx.weights import fill, head_rows
 from models.types import ModelLoadError, TokenRow
 

@@ -12,7 +12,7 @@ import torch
 from mlx.utils import tree_flatten
 
 from models.checkpoint import Checkpoint
-from models.engines.mlx import architecture, quantization_of
+from models.engines.mlx.architectures import architecture, quantization_of
 from models.engines.mlx.layers import Weights
 from models.types import ModelLoadError
 

@@ -23,7 +23,7 @@ SIDES = (
 )
 
 
-class Score(ManyDialect):
+class PairScores(ManyDialect):
     """Scores one text with each of several, or two lists of equal length pair by pair."""
 
     name = "score"
@@ -124,4 +124,4 @@ def _listed(body: Mapping[str, Any], name: str) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-SCORE = Score()
+SCORE = PairScores()

@@ -30,7 +30,7 @@ def _absolute(value: str) -> str:
     return value if value in ("auto", "none") else str(Path(value).expanduser().absolute())
 
 
-Conversions = Annotated[str, AfterValidator(_absolute)]
+ConversionsFolder = Annotated[str, AfterValidator(_absolute)]
 
 
 class InferenceSettings(Frozen):
@@ -126,7 +126,7 @@ class InferenceSettings(Frozen):
     warmup: bool = setting(
         "WARMUP_ON_START", True, "Run a forward pass before a replica reports that it is ready."
     )
-    conversions: Conversions = setting(
+    conversions: ConversionsFolder = setting(
         "RERANKER_CONVERSIONS",
         "auto",
         "Folder for models converted to OpenVINO, which makes later starts faster. `auto`: "

@@ -33,6 +33,7 @@ def prometheus(seen: Running, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_the_service_and_ray(prometheus: Prometheus) -> None:
     targets = prometheus.get("/api/v1/targets")["activeTargets"]
     assert {(t["labels"]["job"], t["health"]) for t in targets} == {("rerank", "up"), ("ray", "up")}
@@ -53,6 +54,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_rays_metrics_equal_the_services_own(prometheus: Prometheus, name: str) -> None:
     """Summed over all labels; recent values take some time to reach both."""
@@ -77,6 +79,7 @@ def _targets() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", _targets())
 def test_every_panel_has_data(prometheus: Prometheus, expression: str) -> None:
     filled = expression
@@ -119,6 +122,7 @@ def test_promtool_accepts_the_rules_and_the_example() -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_rules_refer_to_existing_metrics(prometheus: Prometheus) -> None:
     for rule in prometheus.get("/api/v1/rules")["groups"][0]["rules"]:
         for name in re.findall(r"\brerank_[a-z_]+", rule["query"]):

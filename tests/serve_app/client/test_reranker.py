@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -80,11 +82,6 @@ def test_the_shared_tracker_is_used_by_default(url: str) -> None:
     assert shared_tracker().snapshot().tokens == before + 1
 
 
-FORK = """
-import os, sys
-from serve_app.client import Reranker
-client = Reranker(sys.argv[1])
-assert client.score("a", "a") == 1.0
 def test_one_that_is_dropped_without_close_ends_its_thread(url: str) -> None:
     before = set(threading.enumerate())
     client = Reranker(url)
@@ -96,6 +93,11 @@ def test_one_that_is_dropped_without_close_ends_its_thread(url: str) -> None:
     assert not thread.is_alive()
 
 
+FORK = """
+import os, sys
+from serve_app.client import Reranker
+client = Reranker(sys.argv[1])
+assert client.score("a", "a") == 1.0
 if (child := os.fork()) == 0:
     os._exit(int(client.score("a b", "a b")))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), client.score("a", "a"))

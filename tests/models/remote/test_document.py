@@ -15,7 +15,7 @@ from models.remote.providers import PROVIDERS
 from serve_app.settings import load
 from tests.models.llm import fake_chat
 from tests.models.remote import fake_provider as fake
-from tests.models.remote.test_providers import CASES
+from tests.models.remote.cases import CASES
 
 TEXT = (Path(__file__).parents[3] / "docs" / "providers.md").read_text(encoding="utf-8")
 EXAMPLES = [json.loads(found) for found in re.findall(r"RERANKER_MODELS='(\[.*?\])'", TEXT)]

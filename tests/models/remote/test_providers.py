@@ -3,101 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from models.registry import load_remote
+from models.remote.errors import (
+    RemoteAnswerError,
+    RemoteError,
+    RemoteNotFound,
+    RemoteRateLimited,
+    RemoteRefused,
+    RemoteUnauthorized,
+    RemoteUnavailable,
+)
 from models.remote.providers import PROVIDERS
-from models.remote.types import RemoteSpec
 from models.types import relevance
 from tests.models.remote import fake_provider as fake
+from tests.models.remote.cases import CASES, DOCUMENTS, spec_of
+from tests.models.remote.fake_provider import Reply, as_json
 
-DOCUMENTS = ["0.25 first", "0.75 second", "0.5 third", "0.125 fourth", "0.875 fifth"]
 VALUES = [0.25, 0.75, 0.5, 0.125, 0.875]
-KEY = "key-of-a-customer"
-
-
-@dataclass(frozen=True)
-class Case:
-    """The request that a provider expects, and how it answers."""
-
-    answer: fake.Answer
-    path: str
-    header: tuple[str, str] | None = ("authorization", f"Bearer {KEY}")
-    model: str | None = "some-model"
-    sent_model: str | None = None
-    tokens: int | None = 34
-    key: str = KEY
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-
-COMMON = Case(fake.common, "/v1/rerank")
-CASES = {
-    "cohere": Case(fake.cohere, "/v2/rerank"),
-    "jina": Case(fake.jina, "/v1/rerank"),
-    "voyage": Case(fake.voyage, "/v1/rerank"),
-    "nvidia": Case(
-        fake.nvidia,
-        "/v1/retrieval/nvidia/llama-3_2-nv-rerankqa-1b-v2/reranking",
-        model="nvidia/llama-3.2-nv-rerankqa-1b-v2",
-    ),
-    "nvidia-nim": Case(fake.nvidia, "/v1/ranking"),
-    "siliconflow": Case(fake.siliconflow, "/v1/rerank"),
-    "together": COMMON,
-    "novita": Case(fake.cohere, "/openai/v1/rerank"),
-    "gitee": COMMON,
-    "302ai": COMMON,
-    "jiekou": Case(fake.common, "/openai/v1/rerank"),
-    "greenpt": COMMON,
-    "futurmix": COMMON,
-    "xinference": COMMON,
-    "localai": COMMON,
-    "gpustack": COMMON,
-    "vllm": COMMON,
-    "infinity": Case(fake.common, "/rerank"),
-    "openai-style": Case(fake.common, "/rerank", model=None),
-    "tei": Case(fake.tei, "/rerank", model=None, tokens=None),
-    "qianfan": Case(fake.cohere, "/v2/rerank"),
-    "yiyan": Case(
-        fake.cohere,
-        "/rpc/2.0/ai_custom/v1/wenxinworkshop/reranker/bce_reranker_base?access_token=24.token",
-        header=None,
-        model="bce_reranker_base",
-        key="identity:secret",
-    ),
-    "qwen": Case(fake.dashscope, "/api/v1/services/rerank/text-rerank/text-rerank"),
-    "qwen-compatible": Case(fake.cohere, "/compatible-api/v1/reranks"),
-    "bedrock": Case(
-        fake.bedrock,
-        "/rerank",
-        header=("x-amz-security-token", "session"),
-        model="cohere.rerank-v3-5:0",
-        tokens=None,
-        key="identity:secret:session",
-        more={"region": "eu-west-1"},
-    ),
-    "google": Case(
-        fake.google,
-        "/v1/projects/p1/locations/global/rankingConfigs/default_ranking_config:rank",
-        tokens=None,
-        more={"project": "p1"},
-    ),
-    "azure-cohere": Case(fake.cohere, "/v2/rerank", model=None),
-    "mixedbread": Case(fake.mixedbread, "/v1/reranking"),
-    "pinecone": Case(fake.pinecone, "/rerank", header=("api-key", KEY), tokens=None),
-    "openai-embeddings": Case(fake.embeddings, "/v1/embeddings"),
-    "lmstudio-embeddings": Case(fake.embeddings, "/v1/embeddings"),
-}
 ENDPOINTS = [name for name, row in PROVIDERS.items() if row.form != "chat"]
-
-
-def spec_of(name: str, url: str, **more: Any) -> RemoteSpec:
-    case = CASES[name]
-    given = {"model": case.model, "base_url": url, "api_key_env": "A_KEY", **case.more, **more}
-    return RemoteSpec("mine", name, **given)
 
 
 def test_every_provider_has_a_case() -> None:
@@ -144,81 +73,95 @@ async def test_bedrock_requests_are_signed_and_all_pages_are_read() -> None:
         assert "secret" not in signature
 
 
-async def test_aws_credentials_and_googles_project_are_sent() -> None:
-    names = {"AWS_ACCESS_KEY_ID": "identity", "AWS_SECRET_ACCESS_KEY": "secret"}
-    with fake.serving(fake.bedrock) as provider:
-        spec = RemoteSpec("mine", "bedrock", "amazon.rerank-v1:0", base_url=provider.url)
-        await load_remote(spec, {**names, "AWS_REGION": "eu-west-1"}).score("q", DOCUMENTS)
-    assert "Credential=identity/" in provider.received[0].headers["authorization"]
-    with fake.serving(fake.google) as provider:
-        scorer = load_remote(spec_of("google", provider.url), {"A_KEY": "token"})
-        await scorer.score("q", DOCUMENTS)
-    assert provider.received[0].headers["x-goog-user-project"] == "p1"
+STATUSES: list[tuple[Reply, type[RemoteError], str]] = [
+    (as_json({"message": "invalid api token"}, 401), RemoteUnauthorized, "invalid api token"),
+    (as_json({"detail": "no balance"}, 402), RemoteUnauthorized, "no balance"),
+    (as_json({"error": {"message": "not yours"}}, 403), RemoteUnauthorized, "not yours"),
+    (as_json({"detail": [{"msg": "no such model"}]}, 404), RemoteNotFound, "no such model"),
+    (as_json({"error": "too long", "error_type": "Validation"}, 413), RemoteRefused, "too long"),
+    (as_json({"code": "InvalidParameter", "message": "bad"}, 422), RemoteRefused, "422: bad"),
+    (as_json({"message": "slow down"}, 429, retry_after="7"), RemoteRateLimited, "slow down"),
+    (Reply(500, b"<html>oops</html>"), RemoteUnavailable, "returned 500$"),
+    (Reply(302, b"", {"location": "/elsewhere"}), RemoteNotFound, "base_url"),
+    (Reply(405, b""), RemoteNotFound, "returned 405"),
+    (Reply(200, b"<html>sign in</html>", {"content_type": "text/html"}), RemoteAnswerError, "JSON"),
+    (Reply(200, b'{"results": ['), RemoteAnswerError, "not JSON"),
+    (as_json({"code": "X1", "message": "model is sold out"}), RemoteAnswerError, "sold out"),
+    (as_json([]), RemoteAnswerError, "unusable response"),
+    (as_json(None), RemoteAnswerError, "unusable response"),
+    (Reply(503, b""), RemoteUnavailable, "returned 503"),
+]
 
 
-async def test_baidus_access_token_is_fetched_once() -> None:
-    with fake.serving(fake.cohere) as provider:
-        scorer = load_remote(spec_of("yiyan", provider.url), {"A_KEY": "identity:secret"})
-        await scorer.score("q", DOCUMENTS)
-        await scorer.score("q", DOCUMENTS)
-    paths = [request.path.partition("?")[0] for request in provider.received]
-    assert paths.count("/oauth/2.0/token") == 1
-    assert len(paths) == 3
+def _results(answer: Any) -> list[dict[str, Any]]:
+    """The list of results, at any depth of the answer."""
+    if isinstance(answer, list):
+        return answer
+    for value in answer.values():
+        if isinstance(value, list):
+            return value
+    return _results(next(v for v in answer.values() if isinstance(v, dict)))
 
 
-@pytest.mark.parametrize(
-    ("model", "path", "sent"),
-    [
-        ("nvidia/nv-rerankqa-mistral-4b-v3", "/nv-rerankqa-mistral-4b-v3", None),
-        ("nv-rerankqa-mistral-4b-v3", "/nv-rerankqa-mistral-4b-v3", None),
-        ("nvidia/rerank-qa-mistral-4b", "", "nv-rerank-qa-mistral-4b:1"),
-        ("nv-rerank-qa-mistral-4b:1", "", "nv-rerank-qa-mistral-4b:1"),
-    ],
-)
-async def test_nvidias_path_contains_the_model_except_for_one(
-    model: str, path: str, sent: str | None
-) -> None:
-    with fake.serving(fake.nvidia) as provider:
-        spec = spec_of("nvidia", provider.url, model=model)
-        await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
-    assert provider.received[0].path == f"/v1/retrieval/nvidia{path}/reranking"
-    assert provider.received[0].body["model"] == (sent or "nvidia/nv-rerankqa-mistral-4b-v3")
+def _name(entry: dict[str, Any], *names: str) -> str:
+    return next(name for name in names if name in entry)
 
 
-@pytest.mark.parametrize(
-    ("given", "path"),
-    [
-        ("", "/v2/rerank"),
-        ("/", "/v2/rerank"),
-        ("/gateway", "/gateway/v2/rerank"),
-        ("/gateway/v1/rerank", "/gateway/v1/rerank"),
-        ("/v2/rerankers", "/v2/rerankers"),
-    ],
-)
-async def test_the_path_is_appended_unless_base_url_names_an_endpoint(
-    given: str, path: str
-) -> None:
-    with fake.serving(fake.cohere) as provider:
-        spec = spec_of("azure-cohere", provider.url + given)
-        await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
-    assert provider.received[0].path == path
+def _index(entry: dict[str, Any]) -> str:
+    return _name(entry, "index", "id")
 
 
-async def test_a_version_in_base_url_is_not_repeated() -> None:
-    with fake.serving(fake.common) as provider:
-        await load_remote(spec_of("vllm", provider.url + "/v1"), {"A_KEY": KEY}).score(
-            "q", DOCUMENTS
-        )
-    assert provider.received[0].path == "/v1/rerank"
+def _score(entry: dict[str, Any]) -> str:
+    return _name(entry, "relevance_score", "score", "logit", "relevanceScore", "embedding")
 
 
-async def test_parameters_are_added_and_null_removes_a_field() -> None:
-    with fake.serving(lambda body: fake.common({**body, "return_documents": False})) as provider:
-        provider.answer = lambda body: {
-            "results": [{"index": 0, "relevance_score": 0.5, "document": None}]
-        }
-        parameters = {"overlap_tokens": 40, "return_documents": None}
-        spec = spec_of("siliconflow", provider.url, parameters=parameters)
-        await load_remote(spec, {"A_KEY": KEY}).score("q", ["a"])
-    assert provider.received[0].body["overlap_tokens"] == 40
-    assert "return_documents" not in provider.received[0].body
+Change = Callable[[list[dict[str, Any]]], Any]
+CHANGES: dict[str, Change] = {
+    "one result missing": lambda r: r.pop(),
+    "all results missing": lambda r: r.clear(),
+    "a repeated index": lambda r: r[0].update({_index(r[0]): r[1][_index(r[1])]}),
+    "one result too many": lambda r: r.append({**r[0], _index(r[0]): 6}),
+    "an index out of range": lambda r: r[0].update({_index(r[0]): 77}),
+    "a negative index": lambda r: r[0].update({_index(r[0]): -1}),
+    "an index that is not an integer": lambda r: r[0].update({_index(r[0]): 0.5}),
+    "an index that is a boolean": lambda r: r[0].update({_index(r[0]): True}),
+    "no index": lambda r: r[0].pop(_index(r[0])),
+    "no score": lambda r: r[0].pop(_score(r[0])),
+    "a null score": lambda r: r[0].update({_score(r[0]): None}),
+    "a string score": lambda r: r[0].update({_score(r[0]): "0.5"}),
+    "a NaN score": lambda r: r[0].update({_score(r[0]): float("nan")}),
+    "an infinite score": lambda r: r[0].update({_score(r[0]): float("inf")}),
+    "a result that is not an object": lambda r: r.insert(0, "0.5"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+async def test_every_bad_answer_is_an_error(name: str) -> None:
+    case = CASES[name]
+    with fake.serving(case.answer) as provider:
+        scorer = load_remote(spec_of(name, provider.url, retries=0), {"A_KEY": case.key})
+        for reply, kind, message in STATUSES:
+            provider.always = reply
+            with pytest.raises(kind, match=message) as caught:
+                await scorer.score("a query", DOCUMENTS)
+            assert PROVIDERS[name].title in str(caught.value)
+            assert type(caught.value) is kind
+        provider.always = None
+        for what, change in CHANGES.items():
+
+            def changed(body: Any, change: Change = change) -> Any:
+                answer = case.answer(body)
+                # Bedrock's last page has a single result, too few for some of the changes.
+                with suppress(IndexError):
+                    change(_results(answer))
+                return answer
+
+            provider.answer = changed
+            try:
+                await scorer.score("a query", DOCUMENTS)
+            except RemoteAnswerError:
+                continue
+            pytest.fail(f"{name} gave scores for an answer with {what}")
+        provider.answer = case.answer
+        assert len(await scorer.score("a query", DOCUMENTS)) == len(DOCUMENTS)
+        await scorer.close()

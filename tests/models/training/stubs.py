@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.training import Guide
+from models.training import Guide, OptimizedRerankerCachedGISTEmbedLoss, RerankerCachedGISTEmbedLoss
 from tests.word_overlap import shared_words
 
 
@@ -117,3 +117,19 @@ def reference_loss(
                     logits.append(cosine(embeddings[left][i], embeddings[right][j]))
         losses.append(-torch.log_softmax(torch.stack(logits) / temperature, 0)[0])
     return torch.stack(losses).mean()
+
+
+def gradients(model: torch.nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def make_loss(
+    columns: Sequence[Sequence[str]], guide: Any, *, optimized: bool = False, **options: Any
+) -> tuple[RerankerCachedGISTEmbedLoss, torch.Tensor]:
+    torch.manual_seed(0)
+    vectors = torch.randn(len(columns) * len(columns[0]), 8)
+    kind = OptimizedRerankerCachedGISTEmbedLoss if optimized else RerankerCachedGISTEmbedLoss
+    loss = kind(lookup(vectors), guide, temperature=0.1, mini_batch_size=3, **options)
+    return loss, vectors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from models.training import (
     RerankerCachedGISTEmbedLoss,
 )
 from tests.models.training.conftest import ANCHORS, NEGATIVES, PAIRS, POSITIVES
-from tests.models.training.stubs import ConstantGuide, WordGuide, features, lookup, reference_loss
+from tests.models.training.stubs import ConstantGuide, WordGuide, gradients, lookup, reference_loss
 
 EVERYTHING: dict[str, Any] = {
     "similarity_threshold": -1,
@@ -25,12 +24,6 @@ EVERYTHING: dict[str, Any] = {
     "max_candidates": 99,
     "hybrid_threshold": -1,
 }
-
-
-def gradients(model: torch.nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
 def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
@@ -106,41 +99,6 @@ def test_with_an_embedding_model_as_guide_it_equals_gist(model: SentenceTransfor
     assert_close(gradients(model, found), wanted)
 
 
-def test_at_most_a_mini_batch_is_embedded_at_a_time() -> None:
-    model = lookup(torch.randn(8, 4))
-    loss = RerankerCachedGISTEmbedLoss(model, WordGuide(), mini_batch_size=3)
-    loss(features(PAIRS)).backward()
-    # Two columns of four rows, embedded twice.
-    assert model[0].rows == [3, 1] * 4
-
-
-def test_the_second_pass_uses_the_autocast_of_the_first(model: SentenceTransformer) -> None:
-    dtypes: list[torch.dtype] = []
-    loss = RerankerCachedGISTEmbedLoss(
-        model, WordGuide(), mini_batch_size=2, temperature=0.05, contrast_anchors=False
-    )
-    plain = gradients(model, loss([model.preprocess(column) for column in PAIRS]))
-    layer = next(m for m in model.modules() if isinstance(m, torch.nn.Linear))
-    handle = layer.register_forward_hook(lambda m, i, out: dtypes.append(out.dtype))
-    with torch.autocast("cpu", torch.bfloat16):
-        value = loss([model.preprocess(column) for column in PAIRS])
-    found = gradients(model, value)
-    handle.remove()
-    assert set(dtypes) == {torch.bfloat16}
-    assert len(dtypes) == 8
-    assert value.dtype == torch.float32
-    together = torch.cat([g.flatten() for g in found]), torch.cat([g.flatten() for g in plain])
-    assert torch.nn.functional.cosine_similarity(*together, dim=0) > 0.98
-
-
-def test_evaluation_needs_no_gradients(model: SentenceTransformer) -> None:
-    loss = RerankerCachedGISTEmbedLoss(model, WordGuide(), mini_batch_size=3)
-    with torch.no_grad():
-        value = loss([model.preprocess(column) for column in PAIRS])
-    assert value.isfinite()
-    assert not value.requires_grad
-
-
 def test_it_works_inside_a_matryoshka_loss(model: SentenceTransformer) -> None:
     guide = WordGuide()
     loss = RerankerCachedGISTEmbedLoss(model, guide, mini_batch_size=3)
@@ -151,33 +109,9 @@ def test_it_works_inside_a_matryoshka_loss(model: SentenceTransformer) -> None:
     assert len(guide.asked) == len(set(guide.asked))
 
 
-def test_the_guide_scores_each_pair_once() -> None:
-    columns = [[*ANCHORS, ANCHORS[0]], [*POSITIVES, "what fell today"]]
-    guide = WordGuide()
-    loss = RerankerCachedGISTEmbedLoss(lookup(torch.randn(10, 4)), guide, mini_batch_size=2)
-    loss(features(columns)).backward()
-    assert len(guide.asked) == len(set(guide.asked)) == loss.counters.calls
-    assert loss.counters.pairs == 3 * 5 * 5
-    assert guide.calls == 1
-
-
 def test_a_guide_that_is_a_torch_module_is_not_trained() -> None:
     class Module(torch.nn.Linear):
         score = ConstantGuide().score
 
     loss = RerankerCachedGISTEmbedLoss(lookup(torch.randn(8, 4)), Module(2, 2))
     assert [name for name, _ in loss.named_parameters()] == ["model.0.table.weight"]
-
-
-def test_counters_are_saved_and_options_are_in_the_model_card() -> None:
-    model = lookup(torch.randn(8, 4))
-    loss = OptimizedRerankerCachedGISTEmbedLoss(model, WordGuide(), "aggressive", max_candidates=9)
-    loss(features(PAIRS)).backward()
-    other = OptimizedRerankerCachedGISTEmbedLoss(model, WordGuide())
-    other.load_state_dict(loss.state_dict())
-    assert other.counters == loss.counters
-    assert other.counters.batches == 1
-    config = json.loads(json.dumps(loss.get_config_dict()))
-    assert (config["preset"], config["max_candidates"], config["min_top_k"]) == ("aggressive", 9, 8)
-    assert config["guide"] == "WordGuide"
-    assert "2402.16829" in loss.citation

@@ -1,86 +1,13 @@
-"""Usage tracking: concurrency, prices, callbacks and export."""
+"""Usage tracking: prices, callbacks and export."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from serve_app.client import Price, TokenUsageTracker, Usage
-
-ROUNDS, WORKERS = 50, 4
-
-
-def add(tracker: TokenUsageTracker) -> None:
-    for _ in range(ROUNDS):
-        tracker.record("tool", "m", 3)
-
-
-def add_to_file(path: Path) -> None:
-    add(TokenUsageTracker(path=path))
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_threads_can_record_concurrently(shared: bool, tmp_path: Path) -> None:
-    tracker = TokenUsageTracker(path=tmp_path / "usage" if shared else None)
-    threads = [threading.Thread(target=add, args=(tracker,)) for _ in range(WORKERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    (row,) = tracker.snapshot().rows
-    assert (row.tokens, row.requests) == (3 * ROUNDS * WORKERS, ROUNDS * WORKERS)
-
-
-def test_processes_can_share_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "usage"
-    tracker = TokenUsageTracker(path=path)
-    tracker.record("tool", "m", 1)
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=add_to_file, args=(path,)) for _ in range(WORKERS)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * WORKERS
-    assert tracker.snapshot().tokens == 3 * ROUNDS * WORKERS + 1
-    assert tracker.reset().requests == ROUNDS * WORKERS + 1
-    assert TokenUsageTracker(path=path).snapshot().rows == ()
-
-
-# Run in a separate process: Python warns about forking a test runner that has threads.
-FORK = """
-import os, threading
-from serve_app.client import TokenUsageTracker
-tracker = TokenUsageTracker()
-tracker.record("t", "m", 1)
-held, done = threading.Event(), threading.Event()
-def hold():
-    with tracker._store._lock:
-        held.set(); done.wait()
-threading.Thread(target=hold).start()
-held.wait()
-if (child := os.fork()) == 0:
-    tracker.record("t", "m", 1)
-    os._exit(tracker.snapshot().tokens)
-status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-done.set()
-print(status, tracker.snapshot().tokens)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is not available")
-def test_a_fork_does_not_inherit_a_held_lock() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=30, check=True
-    )
-    assert done.stdout.split() == ["2", "1"]
 
 
 def test_costs_follow_the_price_table() -> None:

@@ -102,3 +102,7 @@ def backwards(query: str, documents: list[str]) -> list[int]:
 def oracle(query: str, documents: list[str]) -> list[int]:
     topic = next((t for t in TOPICS if t in query), "none")
     return sorted(range(len(documents)), key=lambda i: topic not in documents[i].lower())
+
+
+def quiet(text: str) -> None:
+    return None

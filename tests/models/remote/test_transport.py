@@ -1,4 +1,4 @@
-"""Calls to a provider that supports HTTP/2 share one connection."""
+"""Calls over HTTP: retries, deadlines, pauses, and one connection over HTTP/2."""
 
 from __future__ import annotations
 
@@ -15,8 +15,74 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 
 from models.registry import load_remote
+from models.remote import transport
+from models.remote.errors import RemoteRateLimited, RemoteRefused, RemoteTimeout, RemoteUnavailable
 from models.remote.types import RemoteSpec
 from tests.models.remote import fake_provider as fake
+from tests.models.remote.cases import DOCUMENTS, KEY, spec_of
+from tests.models.remote.fake_provider import Reply, as_json
+
+
+async def test_transient_failures_are_retried_and_retry_after_is_respected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    with fake.serving(fake.cohere) as provider:
+        scorer = load_remote(spec_of("cohere", provider.url, retries=3), {"A_KEY": KEY})
+        monkeypatch.setattr(scorer._connection.transport, "_sleep", sleep)  # type: ignore[attr-defined]
+        limited = as_json({"message": "slow"}, 429, retry_after="2")
+        provider.replies = [Reply(500), limited, Reply(503)]
+        assert len(await scorer.score("q", DOCUMENTS)) == 5
+        assert waited[0] < transport.BACKOFF_S
+        assert 2 <= waited[1] <= 2 + 2 * transport.BACKOFF_S
+        assert waited[2] < 4 * transport.BACKOFF_S
+        wanted = {"calls": 4, "retries": 3, "failures": 2, "rate_limited": 1}
+        assert {k: scorer.counts[k] for k in wanted} == wanted
+
+        provider.received.clear()
+        provider.replies = [as_json({"message": "no"}, 422)]
+        with pytest.raises(RemoteRefused):
+            await scorer.score("q", DOCUMENTS)
+        assert len(provider.received) == 1, "a rejected request is not retried"
+
+        # Not retried: Retry-After is beyond the deadline.
+        provider.received.clear()
+        provider.replies = [as_json({"message": "slow"}, 429, retry_after="3600")]
+        with pytest.raises(RemoteRateLimited) as caught:
+            await scorer.score("q", DOCUMENTS)
+        assert (caught.value.retry_after_s, len(provider.received)) == (3600, 1)
+
+
+async def test_the_deadline_covers_a_slow_answer_and_all_retries() -> None:
+    with fake.serving(fake.cohere, delay_s=0.3) as provider:
+        scorer = load_remote(spec_of("cohere", provider.url, timeout_s=0.1), {"A_KEY": KEY})
+        with pytest.raises(RemoteTimeout, match="timed out"):
+            await scorer.score("q", DOCUMENTS)
+    with fake.serving(fake.cohere) as provider:
+        provider.always = Reply(500, delay_s=0.08)
+        spec = spec_of("cohere", provider.url, timeout_s=0.2, retries=50)
+        with pytest.raises((RemoteTimeout, RemoteUnavailable)):
+            await load_remote(spec, {"A_KEY": KEY}).score("q", DOCUMENTS)
+        assert len(provider.received) < 5
+
+
+async def test_calls_are_paused_after_five_failures_in_a_row() -> None:
+    with fake.serving(fake.cohere) as provider:
+        spec = spec_of("cohere", provider.url, retries=0)
+    scorer = load_remote(spec, {"A_KEY": KEY})
+    for _ in range(5):
+        with pytest.raises(RemoteUnavailable, match="connection"):
+            await scorer.score("q", ["0.5"])
+    with pytest.raises(RemoteUnavailable, match="5 times in a row") as caught:
+        await scorer.score("q", ["0.5"])
+    assert 0 < (caught.value.retry_after_s or 0) <= 10
+    assert scorer.counts["calls"] == 5
+    assert scorer.counts["breaker_opened"] == 1
+
 
 x509 = pytest.importorskip("cryptography.x509")
 

@@ -1,4 +1,4 @@
-"""HTTP/2, if the server offers it."""
+"""HTTP requests: bodies, headers, routes, timeouts and HTTP/2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,57 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived, StreamEnded
 
-from serve_app.client import AsyncReranker, TokenUsageTracker
+from serve_app.client import AsyncReranker, Retry, TokenUsageTracker, TookTooLong
+from serve_app.client.http_transport import route
+from tests.serve_app.client.scripted_servers import Server
+
+
+async def test_request_body_and_headers() -> None:
+    server = Server()
+    client = server.client(model="m1", api_key="k", extra_body={"user": "u"}, headers={"x-a": "b"})
+    await client.rerank(
+        "q",
+        ["1", "2"],
+        instruction="i",
+        max_tokens_per_doc=9,
+        long_document="truncate",
+        query_image_url="https://pictures.example/q.png",
+    )
+    assert server.bodies == [
+        {
+            "query": "q",
+            "documents": ["1", "2"],
+            "return_documents": False,
+            "model": "m1",
+            "instruction": "i",
+            "max_tokens_per_doc": 9,
+            "long_document": "truncate",
+            "query_image_url": "https://pictures.example/q.png",
+            "user": "u",
+        }
+    ]
+    assert (server.headers[0]["authorization"], server.headers[0]["x-a"]) == ("Bearer k", "b")
+
+
+async def test_a_silent_server_times_out() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    never = Retry(attempts=0)
+    url = f"http://127.0.0.1:{port}"
+    async with AsyncReranker(url, timeout_s=0.2, retry=never, track_tokens=False) as client:
+        with pytest.raises(TookTooLong, match=r"0\.2 s"):
+            await client.score("q", "d")
+    server.close()
+
+
+def test_the_rerank_route_is_derived_from_the_base_url() -> None:
+    assert route("http://a") == route("http://a/") == route("http://a/rerank") == "http://a/rerank"
+    assert route("https://api.jina.ai/v1") == "https://api.jina.ai/v1/rerank"
+
 
 ANSWER = json.dumps({"results": [{"index": 0, "score": 0.5}]}).encode()
 HEADERS = [(":status", "200"), ("content-type", "application/json")]

@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from models.images import ImageDocument
 from models.registry import load_remote
-from models.remote import cutting
 from models.remote.errors import RemoteRateLimited, RemoteRefused
 from models.remote.types import RemoteSpec
 from models.types import ScoreOptions
 from tests.models.remote import fake_provider as fake
-from tests.models.remote.test_providers import KEY, spec_of
-
-IMAGE = "data:image/png;base64,AAAA"
+from tests.models.remote.cases import KEY, spec_of
 
 
 async def test_large_requests_are_split_and_sent_concurrently() -> None:
@@ -78,34 +72,6 @@ async def test_max_tokens_per_doc_is_passed_on_or_applied_by_estimate() -> None:
         await scorer.score("q", ["0.5"], long)
 
 
-async def test_jina_accepts_images_as_documents_and_as_the_query() -> None:
-    with fake.serving(fake.jina) as provider:
-        scorer = load_remote(spec_of("jina", provider.url), {"A_KEY": KEY})
-        await scorer.score("q", ["0.5 text", ImageDocument(IMAGE, "0.5")])
-        await scorer.score("", ["0.5 text"], ScoreOptions(query_image="https://x.org/a.png"))
-    first, second = (request.body for request in provider.received)
-    assert first["documents"] == [{"text": "0.5 text"}, {"image": IMAGE}]
-    assert first["query"] == "q"
-    assert second["query"] == {"image": "https://x.org/a.png"}
-    assert second["documents"] == ["0.5 text"]
-    assert (scorer.info.takes_images, scorer.info.takes_query_image) == (True, True)
-    with fake.serving(fake.cohere) as provider:
-        scorer = load_remote(spec_of("cohere", provider.url), {"A_KEY": KEY})
-        with pytest.raises(RemoteRefused, match="only text, not images"):
-            await scorer.score("q", [ImageDocument(IMAGE)])
-
-
-async def test_the_instruction_is_sent_to_models_that_support_it() -> None:
-    with fake.serving(fake.dashscope) as provider:
-        spec = spec_of("qwen", provider.url, instruction="Find cats")
-        scorer = load_remote(spec, {"A_KEY": KEY})
-        await scorer.score("q", ["0.5"])
-        await scorer.score("q", ["0.5"], ScoreOptions(instruction="Find dogs"))
-    sent = [request.body["parameters"]["instruct"] for request in provider.received]
-    assert sent == ["Find cats", "Find dogs"]
-    assert scorer.info.takes_instruction
-
-
 async def test_tokens_are_counted_and_limited_per_hour() -> None:
     with fake.serving(fake.pinecone) as provider:
         spec = spec_of("pinecone", provider.url, max_tokens_per_hour=100)
@@ -135,35 +101,3 @@ async def test_logits_need_the_scores_setting() -> None:
         scorer = load_remote(spec, {"A_KEY": KEY})
         (score,) = await scorer.score("q", ["a"])
     assert (score.logit, scorer.info.activation) == (-4.5, "sigmoid")
-
-
-@given(
-    st.integers(0, 50),
-    st.lists(st.integers(1, 100), max_size=60),
-    st.integers(1, 20),
-    st.none() | st.integers(1, 300),
-)
-def test_every_document_is_in_exactly_one_call_within_the_limits(
-    query: int, tokens: list[int], max_documents: int, max_tokens: int | None
-) -> None:
-    parts = cutting.calls(query, tokens, max_documents=max_documents, max_tokens=max_tokens)
-    assert [i for part in parts for i in part] == list(range(len(tokens)))
-    for part in parts:
-        assert 1 <= len(part) <= max_documents
-        cost = sum(query + tokens[i] for i in part)
-        assert len(part) == 1 or max_tokens is None or cost <= max_tokens
-
-
-@given(st.integers(0, 10_000), st.lists(st.integers(1, 1000), min_size=1, max_size=50))
-def test_shares_are_proportional_and_add_up(total: int, weights: list[int]) -> None:
-    shared = cutting.shares(total, weights)
-    assert sum(shared) == total
-    for share, weight in zip(shared, weights, strict=True):
-        assert abs(share - total * weight / sum(weights)) <= 1
-
-
-@given(st.text(), st.integers(1, 20))
-def test_a_shortened_text_is_a_prefix_within_the_token_limit(text: str, tokens: int) -> None:
-    short = cutting.shorten(text.encode(errors="ignore").decode(), tokens=tokens)
-    assert text.encode(errors="ignore").decode().startswith(short)
-    assert cutting.estimate(short) <= tokens

@@ -1,21 +1,12 @@
-"""Fusion, diversity and BM25, checked against formulas and other implementations."""
+"""MMR, checked against a calculation by hand and LangChain's implementation."""
 
 from __future__ import annotations
 
-import bm25s
 import numpy as np
 import pytest
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from models.pipelines.diversity import mmr, unit_scale
-from models.pipelines.fusion import rrf
-from models.pipelines.lexical import bm25
-
-
-def test_rrf_follows_the_papers_formula() -> None:
-    scores = rrf([["a", "b", "c"], ["c", "a"]], 60)
-    assert scores == pytest.approx({"a": 1 / 61 + 1 / 62, "b": 1 / 62, "c": 1 / 63 + 1 / 61})
-    assert rrf([["a"]], k=1) == {"a": 0.5}
 
 
 def test_mmr_matches_a_calculation_by_hand() -> None:
@@ -52,24 +43,3 @@ def test_mmr_values_never_increase(relevance_weight: float) -> None:
 def test_scores_are_scaled_to_the_unit_interval() -> None:
     assert unit_scale([3.0, -1.0, 1.0]).tolist() == [1.0, 0.0, 0.5]
     assert unit_scale([2.0, 2.0]).tolist() == [1.0, 1.0]
-
-
-def test_bm25_matches_bm25s() -> None:
-    documents = ["The panda eats bamboo and bamboo.", "Stocks fell.", "A panda sleeps.", ""]
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(documents, show_progress=False), show_progress=False)
-    tokens = bm25s.tokenize("panda bamboo?", return_ids=False, show_progress=False)[0]
-    expected = index.get_scores(tokens)
-    assert bm25("panda bamboo?", documents) == pytest.approx(expected.tolist())
-    assert bm25("panda bamboo, unknown", documents) == pytest.approx(expected.tolist())
-
-
-def test_bm25_finds_words_in_scripts_without_spaces() -> None:
-    scores = bm25("猫は何を食べる", ["猫は魚を食べる。", "Stock prices fell."])
-    assert scores[0] > 0
-    assert scores[1] == 0
-
-
-@pytest.mark.parametrize(("query", "documents"), [("q", [""]), ("the", ["the"]), ("?", ["a b"])])
-def test_bm25_without_shared_words_is_zero(query: str, documents: list[str]) -> None:
-    assert bm25(query, documents) == [0.0]

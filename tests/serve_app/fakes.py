@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -77,6 +77,12 @@ class WordOverlap:
             Score(float(shared_words(query, text)), length, length > INFO.max_length)
             for text, length in zip(texts, lengths, strict=True)
         ]
+
+
+def named(name: str, **more: Any) -> WordOverlap:
+    backend = WordOverlap()
+    backend.info_ = replace(INFO, name=name, **more)
+    return backend
 
 
 def ask(*documents: Document, query: str = "a b c", **fields: Any) -> RerankRequest:

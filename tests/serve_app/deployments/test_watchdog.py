@@ -1,13 +1,9 @@
-"""The watchdog exits a hanging process; the batch options of a running replica."""
+"""The watchdog exits a hanging process."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-
-import pytest
-
-from serve_app.deployments.replica import BatchOptions
 
 PROGRAM = """
 import time
@@ -38,11 +34,3 @@ def test_it_exits_even_if_a_library_holds_the_interpreter_lock() -> None:
 
 def test_a_process_that_finishes_in_time_is_not_affected() -> None:
     assert _run("pass").returncode == 0
-
-
-def test_batch_options() -> None:
-    assert BatchOptions.of({}) == BatchOptions()
-    assert BatchOptions.of({"window_ms": 5}).window_ms == 5
-    for wrong in ({"window_ms": -1}, {"batch_tokens": 0}, {"windw_ms": 5}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            BatchOptions.of(wrong)

@@ -12,7 +12,8 @@ from models.types import DEFAULTS, ModelInfo, ScoreOptions
 from serve_app.errors import InvalidRequest
 from serve_app.request_options import OPTIONS
 from serve_app.service.capabilities import check, supported
-from tests.serve_app.fakes import INFO, WordOverlap, ask, make_service
+from serve_app.types import RerankRequest
+from tests.serve_app.fakes import INFO, WordOverlap, ask, make_service, named
 
 VALUES: dict[str, Any] = {
     "instruction": "find cats",
@@ -89,4 +90,18 @@ async def test_images_need_a_model_that_supports_them_and_are_cached() -> None:
     await service.rerank(ask(image, image, "a"))
     assert backend.rows == 2
     await service.rerank(ask(image))
+    assert backend.rows == 2
+
+
+async def test_an_image_query_is_accepted_only_by_models_that_take_one() -> None:
+    backend = named("words")
+    service = make_service(backend)
+    asked = RerankRequest("", ("a",), options=ScoreOptions(query_image="https://x.org/a.png"))
+    with pytest.raises(InvalidRequest, match="does not support an image as the query"):
+        await service.rerank(asked)
+    backend.info_ = replace(backend.info_, takes_query_image=True)
+    await service.rerank(asked)
+    await service.rerank(asked)
+    other = replace(asked, options=ScoreOptions(query_image="https://x.org/b.png"))
+    await service.rerank(other)
     assert backend.rows == 2

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.types import ScoreOptions
 from serve_app.errors import InvalidRequest
 from serve_app.service import relevant_spans
 from serve_app.service.relevant_spans import sentences
 from serve_app.types import RerankRequest, SpanOptions
-from tests.serve_app.fakes import WordOverlap, make_service
+from tests.serve_app.fakes import WordOverlap, make_service, named
 
 TEXT = "Ships sail. Pandas eat bamboo! Where?\n\nIn China, e.g. in zoos, and at No. 5 there."
 
@@ -103,3 +104,11 @@ async def test_too_many_sentences_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(relevant_spans, "MAX_SENTENCES", 3)
     with pytest.raises(InvalidRequest, match="lower top_n"):
         await make_service(WordOverlap()).rerank(request(TEXT))
+
+
+async def test_explanations_are_requested_for_documents_but_not_for_spans() -> None:
+    backend = named("words", explains=True)
+    options = ScoreOptions(explain=True)
+    asked = RerankRequest("a", ("a b. C d.",), options=options, relevant_spans=SpanOptions())
+    await make_service(backend).rerank(asked)
+    assert [o.explain for o in backend.options] == [True, False]

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 
 from models.types import ScoreOptions
-from tests.serve_app.fakes import INFO, WordOverlap, ask, make_service
+from serve_app.types import RerankRequest
+from tests.serve_app.fakes import INFO, WordOverlap, ask, make_service, named
 from tests.waiting import settle
 
 
@@ -115,3 +116,9 @@ async def test_pairs_scored_while_a_request_was_queued_are_not_scored_again() ->
     results = await asyncio.gather(*tasks)
     assert backend.rows == 3
     assert sorted(r.cached_tokens for r in results) == [0, 4, 4, 4]
+
+
+async def test_a_model_that_splits_requests_itself_gets_them_whole() -> None:
+    backend = named("words", whole_requests=True)
+    await make_service(backend).rerank(RerankRequest("a", tuple(f"a {i}" for i in range(500))))
+    assert (backend.rows, len(backend.options)) == (500, 1)

@@ -11,6 +11,7 @@ from serve_app.settings.models import LocalModel, PipelineEntry, RemoteModel
 
 REMOTE = {"name": "r", "provider": "cohere", "model": "rerank-v3.5"}
 PIPELINE = {"name": "p", "pipeline": [{"rerank": "l"}]}
+COHERE = {"name": "cohere", "provider": "cohere", "model": "rerank-v3.5"}
 
 
 def test_the_kind_of_an_entry_follows_from_its_keys() -> None:
@@ -73,3 +74,39 @@ def test_well_known_names_are_aliases_of_the_default_unless_given_to_another_mod
 def test_unclear_names_are_refused(args: dict[str, Any], error: str) -> None:
     with pytest.raises(SettingsError, match=error):
         load(args, {})
+
+
+def test_an_entry_with_a_provider_becomes_a_remote_spec() -> None:
+    entry = {**COHERE, "api_key_env": "MY_KEY", "fallback": "own", "parameters": {"a": 1}}
+    settings = load({"models": [entry, {"name": "own"}]}, {})
+    hosted, own = settings.models.served()
+    spec = hosted.spec()
+    assert (type(hosted), type(own), hosted.fallback) == (RemoteModel, LocalModel, "own")
+    assert (spec.provider, spec.model, spec.api_key_env) == ("cohere", "rerank-v3.5", "MY_KEY")
+    assert (spec.timeout_s, spec.parameters) == (30, {"a": 1})
+    judge = load({"models": [{"name": "j", "provider": "lmstudio", "model": "m"}]}, {})
+    assert judge.models.served()[0].spec().timeout_s == 100
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"name": "a", "provider": "nobody", "model": "m"}, "provider must be one of cohere, jina"),
+        ({"name": "a", "provider": "cohere"}, "needs `model`"),
+        ({"name": "a", "provider": "vllm", "model": "m"}, "needs `base_url`"),
+        ({**COHERE, "device": "cpu"}, "device belongs to a local model"),
+        ({"name": "a", "window": 5}, "window belongs to a model with a `provider`"),
+        ({**COHERE, "api_key": "sk-secret"}, "api_key is not a setting"),
+        ({**COHERE, "base_url": "https://me:sk-secret@host"}, "user name"),
+        ({**COHERE, "base_url": "ftp://sk-secret"}, "http or https"),
+        ({**COHERE, "parameters": "sk-secret"}, "valid dictionary"),
+        ({**COHERE, "fallback": "gone"}, "'gone' of 'cohere' is not one of them"),
+        ({**COHERE, "fallback": "cohere"}, "lead back to 'cohere'"),
+        ({**COHERE, "step": 30}, "step must not be larger"),
+        ({**COHERE, "step": 30, "parameters": {"auth": "sk-secret"}}, "step must not be larger"),
+    ],
+)
+def test_errors_name_the_wrong_entry_and_show_no_secrets(entry: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        load({"models": [entry]}, {})
+    assert "sk-secret" not in str(caught.value)

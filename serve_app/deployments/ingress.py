@@ -210,6 +210,7 @@ class Ingress:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.01)
+        await self.service.close()
         await self._store.close()
         await asyncio.to_thread(tracing.flush)
         return drained

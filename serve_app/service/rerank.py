@@ -61,6 +61,11 @@ class RerankService:
         """Return the error for a request refused because too many are in flight."""
         return self._admission.refusal()
 
+    async def close(self) -> None:
+        """Close the connections that images are fetched over."""
+        if self._images is not None:
+            await self._images.close()
+
     async def rerank(self, request: RerankRequest) -> RerankResult:
         """Score and rank the documents. Raises a RerankError, whose message is for the client."""
         started = time.perf_counter()

@@ -18,6 +18,7 @@ from serve_app.api.rerank import Call
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, ScoreStore
 from serve_app.service.catalog import Catalog
+from serve_app.service.images import ImageFetcher
 from serve_app.service.rerank import RerankService
 from serve_app.telemetry import Snapshot, Telemetry
 from serve_app.types import RerankRequest
@@ -94,6 +95,7 @@ def make_service(
     *,
     store: ScoreStore | None = None,
     max_parallel: int = 8,
+    images: ImageFetcher | None = None,
     **options: float,
 ) -> RerankService:
     return RerankService(
@@ -104,6 +106,7 @@ def make_service(
         telemetry=Telemetry(),
         max_retries=int(options.get("max_retries", 1)),
         worker_timeout_s=options.get("worker_timeout_s", 5.0),
+        images=images,
     )
 
 

@@ -12,6 +12,7 @@ from serve_app.errors import InvalidRequest
 from serve_app.service import images
 from serve_app.service.images import ImageFetcher
 from tests.local_server import QuietHandler, serving
+from tests.serve_app.fakes import WordOverlap, make_service
 
 PAGES = {
     "/cat.png": (200, "image/png", b"the bytes of a cat"),
@@ -87,3 +88,10 @@ def test_images_are_accepted_with_and_without_text() -> None:
     request = NATIVE.parse({"query": "q", "documents": sent}, Limits())
     assert request.documents == (ImageDocument(uri), ImageDocument(uri, "a cat"), "t")
     assert request.originals == tuple(sent)
+
+
+async def test_the_service_closes_the_connections_of_its_fetcher() -> None:
+    fetcher = ImageFetcher()
+    service = make_service(WordOverlap(), images=fetcher)
+    await service.close()
+    assert fetcher._client.is_closed

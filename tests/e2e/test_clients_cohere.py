@@ -151,6 +151,7 @@ def test_relevant_spans(url: str) -> None:
     assert _spans(client, documents, mode="disabled", **wanted) is None
 
 
+@pytest.mark.slow
 def test_the_newest_sdk_in_addition_to_the_one_pinned_by_frameworks(url: str) -> None:
     newest = Path(sys.prefix) / "newest"
     assert (newest / "cohere").is_dir(), "`make test` installs it there"

@@ -160,6 +160,8 @@ def test_warnings_about_a_request_have_its_id(seen: Running) -> None:
 def test_rejections_are_logged_but_probes_are_not(seen: Running) -> None:
     assert seen.wait_for_line(status=401)["path"] == "/v1/rerank"
     assert seen.wait_for_line(status=404)["dialect"] == "v1"
+    httpx.get(f"{seen.service.url}/metrics", headers={"x-api-key": KEY}, timeout=10)
+    seen.wait_for_line(path="/metrics")
     probes = [line for line in seen.lines() if line.get("path") == "/metrics"]
     assert {line["levelname"] for line in probes} == {"DEBUG"}
 

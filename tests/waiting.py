@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 TIMEOUT_S = 10.0
 POLL_S = 0.02
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = TIMEOUT_S
+) -> None:
     """Returns once the condition holds. Raises AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
-    while not condition():
+    while True:
+        now = condition()
+        if now if isinstance(now, bool) else await now:
+            return
         assert time.monotonic() < deadline, "the condition did not become true"
         await asyncio.sleep(POLL_S)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,13 +45,3 @@ async def serving(*urls: str, **options: Any) -> AsyncIterator[list[Server]]:
     finally:
         for one in servers:
             await one.store.close()
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        now = condition()
-        if now if isinstance(now, bool) else await now:
-            return
-        assert time.monotonic() < deadline, "timed out"
-        await asyncio.sleep(0.02)

@@ -11,7 +11,8 @@ import pytest
 from models.types import Score
 from serve_app.service.cache.packed_score import SIZE, pack
 from tests.redis_server import RedisServer
-from tests.serve_app.service.cache.servers import Server, serving, until
+from tests.serve_app.service.cache.servers import Server, serving
+from tests.waiting import until
 
 KEY = bytes(range(16))
 SCORE = Score(-1.5, 7, True, 3)

@@ -11,7 +11,8 @@ import pytest
 from serve_app.telemetry import to_json
 from tests.redis_server import RedisServer
 from tests.serve_app.fakes import INFO
-from tests.serve_app.service.cache.servers import serving, until
+from tests.serve_app.service.cache.servers import serving
+from tests.waiting import until
 
 
 def claims(server: RedisServer) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 
 from models.types import DEFAULTS, Document, ModelInfo, ModelSpec, Score, ScoreOptions, ScoringError
 from models.vectors import Vectors
-from serve_app.cli.up import serve_forever
+from serve_app.cli import run_folder
+from serve_app.cli.host import serve_forever
 from serve_app.deployments.fairness import FairQueue
 from serve_app.service.deadline import Deadline, within
 from serve_app.settings import load
@@ -63,7 +64,11 @@ class WaitingReplica:
 
 
 def main() -> None:
-    serve_forever(load({}, os.environ), replica=WaitingReplica)
+    folder = run_folder.create()
+    try:
+        serve_forever(load({}, os.environ), folder.path, replica=WaitingReplica)
+    finally:
+        folder.remove()
 
 
 if __name__ == "__main__":

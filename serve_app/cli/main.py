@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -22,8 +23,10 @@ from serve_app.evaluate import arguments
 from serve_app.settings import Settings, SettingsError, load
 from serve_app.settings.models import RemoteModel
 from serve_app.settings.profiles import names
+from serve_app.settings.serving import ServingSettings
 
-STOP_TIMEOUT_S = 180.0
+# More than the service itself takes before it kills what does not stop.
+STOP_MARGIN_S = 15.0
 FLAGS = ("model", "host", "port", "device", "log_level", "traffic", "profile")
 START_TIMEOUT_S = 600.0
 
@@ -35,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except SettingsError as error:
         return _fail(f"invalid setting: {error}")
-    except NotInstalled as error:
+    except (NotInstalled, daemon.NoStateFolder) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return 130
@@ -68,33 +71,47 @@ def _url(settings: Settings) -> str:
 
 def _up(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    if (pid := daemon.running_pid(settings.serving.port)) is not None:
+    port = settings.serving.port
+    if (service := daemon.running(port)) is not None:
         return _fail(
-            f"already running on port {settings.serving.port} (process {pid}); "
-            "stop it with `rerank down`"
+            f"already running on port {port} (process {service.pid}); stop it with `rerank down`"
         )
     _need("ray", "ray", settings)
     check_keys(settings)
+    if options.daemon:
+        return _up_in_background(options, settings)
+    log = daemon.LogFile(options.log_file) if options.log_file else None
     if warning := exposure_warning(settings.serving.host, settings):
         print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
-    if options.daemon:
-        if daemon.spawn(_flags(options), settings.serving.port, START_TIMEOUT_S):
-            for line in daemon.read_log(settings.serving.port, follow=False):
-                if line.startswith(daemon.TRAFFIC):
-                    print(line, end="")
-            print(f"ready at {_url(settings)}; follow the log with `rerank logs -f`")
-            return 0
-        sys.stderr.write(daemon.log_path(settings.serving.port).read_text(errors="replace"))
-        return _fail("the service failed to start; see its log above")
-    from serve_app.cli.up import StartError, serve_forever
+    from serve_app.cli import up
 
-    daemon.write_pid(settings.serving.port)
     try:
-        serve_forever(settings)
-    except StartError as error:
+        return up.run(settings)
+    except up.StartError as error:
         return _fail(str(error))
     finally:
-        daemon.remove_pid(settings.serving.port)
+        if log is not None:
+            log.close()
+
+
+def _up_in_background(options: argparse.Namespace, settings: Settings) -> int:
+    port = settings.serving.port
+    if warning := exposure_warning(settings.serving.host, settings):
+        print(f"rerank: WARNING: {warning}", file=sys.stderr, flush=True)
+    log = daemon.log_path(port)
+    before = log.stat().st_size if log.exists() else 0
+    is_started = daemon.spawn(_flags(options), port, START_TIMEOUT_S)
+    with log.open(errors="replace") as lines:
+        # A log that has become shorter was rotated.
+        lines.seek(before if before <= log.stat().st_size else 0)
+        written = lines.readlines()
+    if not is_started:
+        sys.stderr.writelines(written)
+        return _fail("the service failed to start; see its log above")
+    sys.stdout.writelines(line for line in written if line.startswith(daemon.TRAFFIC))
+    default = port == ServingSettings().port
+    hint = "rerank logs -f" if default else f"rerank logs -f --port {port}"
+    print(f"ready at {_url(settings)}; follow the log with `{hint}`")
     return 0
 
 
@@ -107,19 +124,35 @@ def _flags(options: argparse.Namespace) -> list[str]:
 
 
 def _down(options: argparse.Namespace) -> int:
-    port = _settings(options).serving.port
-    if (pid := daemon.running_pid(port)) is None:
-        return _fail(f"no service started by this user is running on port {port}")
-    if not daemon.terminate(pid, STOP_TIMEOUT_S):
-        return _fail(f"process {pid} is still finishing requests after {STOP_TIMEOUT_S:.0f} s")
+    settings = _settings(options)
+    _need("ray", "ray", settings)
+    from serve_app.cli import processes, run_folder, up
+
+    port = settings.serving.port
+    if (service := daemon.running(port)) is None:
+        if not (cleared := run_folder.clear_abandoned()):
+            return _fail(f"no service started by this user is running on port {port}")
+        print(*cleared, sep="\n")
+        return 0
+    timeout_s = up.stop_timeout_s(settings) + STOP_MARGIN_S
+    try:
+        stopped = daemon.terminate(service, timeout_s)
+    except PermissionError:
+        return _fail(
+            f"process {service.pid} on port {port} belongs to another user, who has to stop it"
+        )
+    if not stopped:
+        processes.kill(Path(service.folder))
+        os.kill(service.pid, signal.SIGKILL)
+        run_folder.clear_abandoned()
+        print(f"killed: it did not stop within {timeout_s:.0f} s")
+        return 0
     print("stopped")
     return 0
 
 
 def _restart(options: argparse.Namespace) -> int:
-    if daemon.running_pid(_settings(options).serving.port) is not None and (
-        status := _down(options)
-    ):
+    if daemon.running(_settings(options).serving.port) is not None and (status := _down(options)):
         return status
     options.daemon = True
     return _up(options)
@@ -128,13 +161,17 @@ def _restart(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     url = _url(_settings(options))
     try:
-        health = httpx.get(f"{url}/health", timeout=10, trust_env=False).json()
-    except (httpx.HTTPError, ValueError) as error:
+        answer = httpx.get(f"{url}/health", timeout=10, trust_env=False)
+    except httpx.HTTPError as error:
         return _fail(f"no service is running at {url} ({error or type(error).__name__})")
+    try:
+        health = answer.json()
+        queue = health["controller"]
+    except (ValueError, LookupError, TypeError):
+        return _fail(f"not a working service at {url}: /health responds {answer.status_code}")
     if options.json:
         print(json.dumps(health, indent=2))
         return 0
-    queue = health["controller"]
     print(f"{url}: {health['status']}")
     print(f"  traffic: {health['traffic']}")
     print(f"  active {queue['active']}/{queue['max_parallel']}, waiting {queue['waiting']}")
@@ -245,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        sub.set_defaults(run=run, daemon=False)
+        sub.set_defaults(run=run, daemon=False, log_file=None)
         sub.add_argument("--host", help="the service's address [env: HOST]")
         sub.add_argument("--port", type=int, help="the service's port [env: PORT]")
         if model:
@@ -275,6 +312,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--daemon", action="store_true", help="run in the background; return once it is ready"
     )
+    up.add_argument("--log-file", type=Path, help="write the log to a file, rotated at 10 MB")
     command("down", _down, "finish requests in flight, then stop the service", "rerank down")
     start(
         "restart", _restart, "stop the service, then start it in the background", "rerank restart"

@@ -1,265 +1,171 @@
-"""Start Ray and the application on this machine in the foreground, and stop them cleanly."""
+"""Run the service on this machine: start its host process, watch it, and leave nothing behind.
+
+Ray, HAProxy and the models run under the host process (`host.py`), in a session of their own, so
+that a signal to the terminal's or the supervisor's process group reaches this process alone. It
+passes the signal on, waits for a limited time and kills what is left.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
-import platform
+import pickle
+import shlex
 import signal
+import socket
+import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from types import FrameType
 
-from models import hub
-from models.types import ModelLoadError
-from serve_app.cli.daemon import READY, TRAFFIC, is_ready
-from serve_app.deployments import proxy
+from serve_app.cli import daemon, processes, run_folder
+from serve_app.cli.run_folder import RunFolder
 from serve_app.settings import Settings
-from serve_app.settings.models import RemoteModel
-from serve_app.settings.scaling import shortage
 
-PROXY_FLUSH_S = 0.5
-RAY = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # The default is 5 s, tried three times; a proxy starts more slowly on a busy machine.
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
-    # The default of 10 s suits large clusters; a model at zero replicas would wake up late.
-    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-}
-ONE_MACHINE = {
-    # The default of 0.1 s takes 4% of a core, which a small machine needs for its models.
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
-    # The default of 15 gives other processes priority over the ingress and the models.
-    "RAY_worker_niceness": "0",
-}
-# For JSON logs: print every line, without Ray's prefix.
-PLAIN_CONSOLE = {"RAY_DISABLE_WORKER_LOG_PREFIX": "1", "RAY_DEDUP_LOGS": "0"}
-OBJECT_STORE_BYTES = 200 * 2**20
+# Seconds for everything that follows the last response: Serve's and Ray's own shutdown.
+SHUTDOWN_S = 20.0
+POLL_S = 0.1
+# `timeout` and some supervisors signal a process and then its group: that is one request to stop.
+SAME_REQUEST_S = 0.5
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StartError(Exception):
     """The service can't start; the message says why and what to do."""
 
 
-class _Stopped(Exception):
-    """A signal came while the service was starting."""
-
-
-@contextmanager
-def _step(number: int, text: str) -> Iterator[None]:
-    started = time.perf_counter()
-    if sys.stdout.isatty():
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
-        with Progress(*columns, transient=True) as progress:
-            progress.add_task(f"\\[{number}/3] {text}", total=None)
-            yield
-    else:
-        print(f"[{number}/3] {text} …", flush=True)
-        yield
-    print(f"[{number}/3] {text}: {time.perf_counter() - started:.1f} s", flush=True)
-
-
-class _Signals:
-    """Handle SIGTERM and SIGINT: abort the startup, or stop the service once it is ready."""
+class _Stop:
+    """Signals that ask for a stop: the first for a clean one, a later one for an instant one."""
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.starting = True
-
-    def install(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        self.requested_at: float | None = None
+        self.at_once = False
+        for number in STOP_SIGNALS:
+            # nohup has SIGHUP ignored.
+            if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.stop.set()
-        if self.starting:
-            raise _Stopped
+        now = time.monotonic()
+        if self.requested_at is None:
+            self.requested_at = now
+        elif now - self.requested_at > SAME_REQUEST_S:
+            self.at_once = True
 
 
-def serve_forever(settings: Settings, replica: type | None = None) -> None:
-    """Start Ray, the models and the HTTP server; drain and return on SIGTERM or SIGINT.
+def stop_timeout_s(settings: Settings) -> float:
+    """The longest time that a stop takes: the requests in flight, then the shutdown."""
+    return settings.limits.worker_timeout_s + SHUTDOWN_S
 
-    `replica` replaces ModelReplica in benchmarks. Raises StartError if the address is in use or a
-    model can't be loaded.
+
+def run(settings: Settings) -> int:
+    """Run the service until it is stopped by a signal; return the exit status.
+
+    Raises StartError if it can't be started here; other failures are reported by the host process.
     """
+    stop = _Stop()
+    for line in run_folder.clear_abandoned():
+        print(f"rerank: {line}", flush=True)
     _refuse_taken_port(settings)
-    path = _path(settings)
-    _download(settings)
-    for name, value in {**RAY, **ONE_MACHINE}.items():
-        os.environ.setdefault(name, value)
-    if settings.observability.log_format == "json":
-        os.environ.update(PLAIN_CONSOLE)
-    proxy.prepare(path, os.environ)
-    with _step(1, "importing Ray"), proxy.importing(os.environ):
-        import ray
-        from ray import serve
-
-        from serve_app.deployments.serve_logging import config_of
-
-    print(f"{TRAFFIC}{path}", flush=True)
-    signals = _Signals()
+    pid_file = _pid_file(settings)
     try:
-        with _step(2, "starting Ray"):
-            # Hides the message about Ray's token, which is irrelevant on a single machine.
-            logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
-                logging.ERROR
-            )
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                resources=_machine_resources(),
-                logging_level=logging.WARNING,
-            )
-            signals.install()
-            _refuse_shortage(settings, ray.cluster_resources())
-            _quieten(settings)
-            serve.start(
-                http_options={"host": settings.serving.host, "port": settings.serving.port},
-                logging_config=config_of(settings.observability.log_format, _ray_level(settings)),
-            )
-        models = ", ".join(
-            f"{m.name} ({m.provider if isinstance(m, RemoteModel) else m.source})"
-            for m in settings.models.served()
-        )
-        with _step(3, f"loading {models}"):
-            _run(settings, replica)
-        signals.starting = False
-        print(
-            f"{READY}http://{settings.serving.host}:{settings.serving.port} (page: /docs)",
-            flush=True,
-        )
-        signals.stop.wait()
-        print("stopping: finishing requests in flight, rejecting new ones with 503", flush=True)
-        _drain(settings)
-    except _Stopped:
-        print("stopped during startup", flush=True)
-        # The routes accept requests slightly before the startup is complete.
-        if is_ready(f"http://{settings.serving.host}:{settings.serving.port}"):
-            _drain(settings)
+        folder = run_folder.create()
+    except run_folder.NoFolder as error:
+        raise StartError(f"{error}; set TMPDIR to a folder with a short path") from None
+    processes.adopt_orphans()
+    host = _start_host(settings, folder)
+    if pid_file is not None:
+        pid_file.write(_running(folder))
+    try:
+        status = _wait(host, stop, stop_timeout_s(settings))
     finally:
-        signals.starting = False
-        serve.shutdown()
-        ray.shutdown()
-    print("stopped", flush=True)
+        assert host.stdin is not None
+        with suppress(OSError):
+            host.stdin.close()
+        processes.kill(folder.path, but=[os.getpid()])
+        host.wait()
+        processes.reap(host.pid)
+        if pid_file is not None:
+            pid_file.remove()
+    if status == 0 or stop.requested_at is not None:
+        folder.remove()
+    else:
+        logs = folder.path / "ray" / "session_latest" / "logs"
+        if logs.exists():
+            print(f"rerank: Ray's logs are in {logs} until the next start", file=sys.stderr)
+        folder.owner.close()
+    return status
 
 
-def _machine_resources() -> dict[str, float]:
-    """Resources that Ray does not detect: a Mac's GPU, for the apple-silicon profile."""
-    is_mac = sys.platform == "darwin" and platform.machine() == "arm64"
-    return {"mlx": 1} if is_mac else {}
+def _wait(host: subprocess.Popen[bytes], stop: _Stop, timeout_s: float) -> int:
+    """Wait until the host process exits, or has to be killed; return this command's status."""
+    signalled = False
+    while host.poll() is None:
+        processes.reap(host.pid)
+        if stop.requested_at is not None and not signalled:
+            host.terminate()
+            signalled = True
+        if stop.at_once:
+            print("rerank: stopped at once, requests in flight are lost", file=sys.stderr)
+            return 130
+        if stop.requested_at is not None and time.monotonic() - stop.requested_at > timeout_s:
+            print(f"rerank: killed, it did not stop within {timeout_s:.0f} s", file=sys.stderr)
+            return 1
+        time.sleep(POLL_S)
+    if host.returncode >= 0:
+        return host.returncode
+    if signalled:  # before it had a handler
+        return 0
+    name = signal.Signals(-host.returncode).name
+    print(f"rerank: the service's host process was ended by {name}", file=sys.stderr)
+    return 1
 
 
-def _refuse_shortage(settings: Settings, available: Mapping[str, float]) -> None:
-    models = settings.models.local()
-    if problem := shortage([settings.scaling.of(model) for model in models], available):
-        raise StartError(
-            f"{problem} on this machine: reduce num_cpus (RERANKER_NUM_CPUS), num_gpus, resources "
-            "or the number of replicas"
-        )
-
-
-def _path(settings: Settings) -> proxy.TrafficPath:
-    try:
-        return proxy.choose(settings.serving.traffic)
-    except proxy.TrafficError as error:
-        raise StartError(f"{error}; set RERANKER_TRAFFIC=auto or proxy to run without it") from None
-
-
-def _download(settings: Settings) -> None:
-    """Download models from a hub, with a progress bar, before anything is started."""
-    for model in settings.models.local():
-        spec = settings.spec(model)
-        if not hub.is_local(spec):
-            try:
-                hub.locate(spec, progress=True)
-            except ModelLoadError as error:
-                raise StartError(str(error)) from None
-
-
-def _ray_level(settings: Settings) -> str:
-    """Serve's own log level: at INFO its controller and proxy log only internals."""
-    return (
-        "WARNING"
-        if settings.observability.log_level == "INFO"
-        else settings.observability.log_level
+def _start_host(settings: Settings, folder: RunFolder) -> subprocess.Popen[bytes]:
+    host = subprocess.Popen(
+        [sys.executable, "-m", "serve_app.cli.host"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, processes.MARK: str(folder.path)},
+        start_new_session=True,
     )
+    assert host.stdin is not None
+    # It stays open: its end tells the host process that this one is gone.
+    host.stdin.write(pickle.dumps(settings))
+    host.stdin.flush()
+    return host
 
 
-def _quieten(settings: Settings) -> None:
-    logging.getLogger("ray.serve").setLevel(_ray_level(settings))
+def _running(folder: RunFolder) -> daemon.Running:
+    import psutil
+
+    process = psutil.Process()
+    command = shlex.join(process.cmdline())
+    return daemon.Running(process.pid, process.create_time(), command, str(folder.path))
 
 
-def _run(settings: Settings, replica: type | None) -> None:
-    from ray import serve
-
-    from serve_app.app import APP_NAME, bind
-    from serve_app.deployments.replica import ModelReplica
-    from serve_app.deployments.serve_logging import config_of
-
-    # `rerank up` has already printed the warning.
-    application = bind(settings, warn_if_exposed=False, replica=replica or ModelReplica)
+def _pid_file(settings: Settings) -> daemon.PidFile | None:
+    port = settings.serving.port
     try:
-        serve.run(
-            application,
-            name=APP_NAME,
-            route_prefix="/",
-            logging_config=config_of(
-                settings.observability.log_format, settings.observability.log_level
-            ),
-        )
-    except RuntimeError as error:
-        status = serve.status().applications.get(APP_NAME)
-        texts = [str(error)]
-        if status is not None:
-            texts += [status.message, *(d.message for d in status.deployments.values())]
-        raise StartError(_load_failure("\n".join(texts)) or str(error)) from None
-
-
-def _load_failure(text: str) -> str | None:
-    """The line in which a model replica says why its model can't be loaded."""
-    from serve_app.deployments.loading import LOAD_FAILED
-
-    for line in text.splitlines():
-        _, found, reason = line.partition(LOAD_FAILED)
-        if found:
-            return reason.strip()
-    return None
-
-
-def _drain(settings: Settings) -> None:
-    from ray import serve
-
-    from serve_app.app import APP_NAME
-
-    timeout_s = settings.limits.worker_timeout_s
-    try:
-        # Each ingress replica has its own queue.
-        handle = serve.get_app_handle(APP_NAME)
-        handle.broadcast("drain", timeout_s).results(timeout_s=timeout_s)
-        # The ingress has sent its last responses; give the proxy time to forward them.
-        time.sleep(PROXY_FLUSH_S)
-    except Exception as error:  # a dead ingress has nothing in flight, so continue stopping
-        print(f"draining failed: {error}", flush=True)
+        return daemon.PidFile(port)
+    except BlockingIOError:
+        raise StartError(f"another `rerank up` has just started on port {port}") from None
+    except (OSError, daemon.NoStateFolder) as error:
+        print(f"rerank: no PID file, so `rerank down` will not find the service: {error}",
+              file=sys.stderr, flush=True)  # fmt: skip
+        return None
 
 
 def _refuse_taken_port(settings: Settings) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.serving.host, settings.serving.port))
-        except OSError as error:
-            raise StartError(
-                f"can't listen on {settings.serving.host}:{settings.serving.port} "
-                f"({error.strerror}). "
-                "If another service uses this port, set PORT=8001 or run `rerank down`."
-            ) from None
+    host, port = settings.serving.host, settings.serving.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StartError(
+            f"can't listen on {host}:{port} ({error.strerror}). "
+            "If another service uses this port, set PORT=8001 or run `rerank down`."
+        ) from None

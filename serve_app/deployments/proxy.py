@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from serve_app.deployments import haproxy
 from serve_app.deployments.ports import free_ports
@@ -31,6 +33,8 @@ HAPROXY = {
     # How long a stopping ingress replica stays reachable (30 s by default): HAProxy gets the new
     # list of replicas within 0.1 s.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # How long a client may send nothing while its request is incomplete (an hour by default).
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
 }
 # Ray uses fixed numbers for these ports, so two services on one machine would conflict.
 PORTS = (
@@ -39,7 +43,20 @@ PORTS = (
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
     "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
 )
+# Ray keeps these files in /tmp/haproxy-serve, which belongs to whoever started first.
+FILES = {
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "metrics.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "server-state",
+}
 MAX_HAPROXY_THREADS = 4
+# Connections of clients, idle ones included.
+MAX_CONNECTIONS = 16_384
+# HAProxy reserves two for a connection, and two pipe ends for every fourth one.
+DESCRIPTORS_PER_CONNECTION = 2.5
+SPARE_DESCRIPTORS = 512
 CHECK_TIMEOUT_S = 10.0
 
 
@@ -96,8 +113,11 @@ def in_use(environ: Mapping[str, str]) -> TrafficPath:
     return TrafficPath(environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1")
 
 
-def prepare(path: TrafficPath, environ: MutableMapping[str, str]) -> None:
-    """Set the variables that Ray Serve reads at import; existing values are kept."""
+def prepare(path: TrafficPath, environ: MutableMapping[str, str], folder: Path) -> None:
+    """Set the variables that Ray Serve reads at import; existing values are kept.
+
+    HAProxy's files go into `folder`, which only this user should be able to read.
+    """
     if not path.haproxy:
         # A value inherited from the shell could enable HAProxy.
         environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
@@ -107,10 +127,23 @@ def prepare(path: TrafficPath, environ: MutableMapping[str, str]) -> None:
     environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     threads = min(MAX_HAPROXY_THREADS, os.cpu_count() or 1)
     environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(threads))
+    environ.setdefault("RAY_SERVE_HAPROXY_MAXCONN", str(_max_connections()))
+    for name, file in FILES.items():
+        environ.setdefault(name, str(folder / file))
     if (binary := haproxy.program()) is not None:
         environ.setdefault(haproxy.VARIABLE, binary)
     for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
         environ.setdefault(name, str(port))
+
+
+def _max_connections() -> int:
+    """HAProxy does not start with more than the limit of file descriptors allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(
+        1, min(MAX_CONNECTIONS, int((most - SPARE_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION))
+    )
 
 
 @contextmanager

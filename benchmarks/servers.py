@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,14 +50,24 @@ class Server:
 
 
 def processes(session: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield a session's process ids, with the fields of /proc/PID/stat from the third on."""
+    """Yield a server's process ids, with the fields of /proc/PID/stat from the third on.
+
+    They are the members of its session, and of the sessions that these have started.
+    """
+    found: dict[int, list[str]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session:
-            yield int(stat.parent.name), fields
+        with suppress(OSError):
+            found[int(stat.parent.name)] = stat.read_text().rsplit(")", 1)[1].split()
+    sessions = {session}
+    while started := {
+        int(fields[3])
+        for fields in found.values()
+        if int(fields[1]) in found
+        and int(found[int(fields[1])][3]) in sessions
+        and int(fields[3]) not in sessions
+    }:
+        sessions |= started
+    return ((pid, fields) for pid, fields in found.items() if int(fields[3]) in sessions)
 
 
 @contextmanager

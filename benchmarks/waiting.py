@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ class WaitingReplica:
 def main() -> None:
     folder = run_folder.create()
     try:
-        serve_forever(load({}, os.environ), folder.path, replica=WaitingReplica)
+        serve_forever(load({}, os.environ), folder.path, threading.Event(), WaitingReplica)
     finally:
         folder.remove()
 

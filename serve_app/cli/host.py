@@ -59,6 +59,8 @@ ONE_MACHINE = {
 # For JSON logs: print every line, without Ray's prefix.
 PLAIN_CONSOLE = {"RAY_DISABLE_WORKER_LOG_PREFIX": "1", "RAY_DEDUP_LOGS": "0"}
 OBJECT_STORE_BYTES = 200 * 2**20
+# Ray has no setting for the address of these; everything else is on the loopback interface.
+EXPOSED = "note: the replicas' gRPC ports listen on all interfaces, with a token (docs/security.md)"
 WATCH_S = 0.5
 LOOPBACK = "127.0.0.1"
 
@@ -100,22 +102,17 @@ class _Signals:
             raise _Stopped
 
 
-class _Watch:
-    """Ends this process when one of Ray's processes that it has started exits."""
+def _watch_children(ending: threading.Event) -> None:
+    """End this process when one of Ray's processes that it has started exits."""
+    children = psutil.Process().children()
 
-    def __init__(self) -> None:
-        self._stopping = threading.Event()
-        self._children = psutil.Process().children()
-        threading.Thread(target=self._run, name="watch", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(WATCH_S):
-            for child in self._children:
-                if not _is_running(child) and not self._stopping.is_set():
+    def watch() -> None:
+        while not ending.wait(WATCH_S):
+            for child in children:
+                if not _is_running(child) and not ending.is_set():
                     _die(f"{_name(child)} (process {child.pid}) has exited; stopping the service")
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
 
 
 def _is_running(process: psutil.Process) -> bool:
@@ -138,10 +135,11 @@ def _die(message: str) -> NoReturn:
     os._exit(1)
 
 
-def _end_with_parent(folder: Path) -> None:
+def _end_with_parent(folder: Path, ending: threading.Event) -> None:
     """Kill everything when standard input ends: `rerank up` was killed."""
     while os.read(0, 1):  # not sys.stdin: its lock would be held when the interpreter exits
         pass
+    ending.set()
     processes.kill(folder, but=[os.getpid()])
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
@@ -150,21 +148,25 @@ def _end_with_parent(folder: Path) -> None:
 def main() -> int:
     folder = Path(os.environ[processes.MARK])
     settings: Settings = pickle.load(sys.stdin.buffer)
-    thread = threading.Thread(target=_end_with_parent, args=[folder], name="parent", daemon=True)
-    thread.start()
+    ending = threading.Event()
+    threading.Thread(
+        target=_end_with_parent, args=[folder, ending], name="parent", daemon=True
+    ).start()
     try:
-        serve_forever(settings, folder)
+        serve_forever(settings, folder, ending)
     except StartError as error:
         print(f"rerank: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 
 
-def serve_forever(settings: Settings, folder: Path, replica: type | None = None) -> None:
+def serve_forever(
+    settings: Settings, folder: Path, ending: threading.Event, replica: type | None = None
+) -> None:
     """Start Ray, the models and the HTTP server; drain and return on SIGTERM or SIGINT.
 
-    `folder` is the run folder; `replica` replaces ModelReplica in benchmarks. Raises StartError if
-    a model can't be loaded.
+    `folder` is the run folder; `ending` is set once the processes started here may exit; `replica`
+    replaces ModelReplica in benchmarks. Raises StartError if a model can't be loaded.
     """
     path = _path(settings)
     _download(settings)
@@ -177,8 +179,8 @@ def serve_forever(settings: Settings, folder: Path, replica: type | None = None)
         from serve_app.deployments.serve_logging import config_of
 
     print(f"{TRAFFIC}{path}", flush=True)
+    print(EXPOSED, flush=True)
     signals = _Signals()
-    watch: _Watch | None = None
     try:
         with _step(2, "starting Ray"):
             # Hides the message about Ray's token, which is irrelevant on a single machine.
@@ -191,9 +193,9 @@ def serve_forever(settings: Settings, folder: Path, replica: type | None = None)
                 object_store_memory=OBJECT_STORE_BYTES,
                 resources=_machine_resources(),
                 logging_level=logging.WARNING,
-                _temp_dir=str(folder / "ray"),
+                _temp_dir=None if "RAY_TMPDIR" in os.environ else str(folder / "ray"),
             )
-            watch = _Watch()
+            _watch_children(ending)
             signals.install()
             _refuse_shortage(settings, ray.cluster_resources())
             _quieten(settings)
@@ -228,8 +230,7 @@ def serve_forever(settings: Settings, folder: Path, replica: type | None = None)
             _drain(settings)
     finally:
         signals.starting = False
-        if watch is not None:
-            watch.stop()
+        ending.set()
         serve.shutdown()
         ray.shutdown()
     print("stopped", flush=True)

@@ -1,7 +1,7 @@
 """The run folder: what a running service needs on disk, readable by its user alone.
 
-It holds Ray's session (sockets, logs, shared memory's index), HAProxy's configuration and sockets,
-and the token that Ray's processes ask each other for. It is removed when the service stops. After
+It holds Ray's session (its sockets and logs), HAProxy's configuration and sockets, and the token
+that Ray's processes ask each other for. It is removed when the service stops. After
 a crash it stays, and the next start removes it.
 """
 
@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from serve_app.cli import processes
 PREFIX = "rerank-"
 OWNER = "owner"
 TOKEN = "token"
-# A Unix socket's path has at most 107 bytes (103 on macOS). HAProxy's is the longest one: the
-# folder, Ray's node ID (56), `admin.sock`, and a process ID and `.tmp` while it is created.
-MAX_PATH = 103 - len("/" + "0" * 56 + "/admin.sock.1234567.tmp")
+# HAProxy's socket has the longest path: the folder, Ray's node ID (56), `admin.sock`, and a process
+# ID and `.tmp` while it is created.
+MAX_SOCKET_PATH = 107 if sys.platform.startswith("linux") else 103
+MAX_PATH = MAX_SOCKET_PATH - len("/" + "0" * 56 + "/admin.sock.1234567.tmp")
 
 
 class NoFolder(Exception):
@@ -100,5 +102,5 @@ def _folders() -> Iterator[Path]:
 
 
 def _bases() -> list[Path]:
-    bases = [os.environ.get("RAY_TMPDIR"), tempfile.gettempdir(), "/tmp", "/var/tmp"]
-    return list(dict.fromkeys(Path(base).absolute() for base in bases if base))
+    bases = (tempfile.gettempdir(), "/tmp", "/var/tmp")
+    return list(dict.fromkeys(Path(base).absolute() for base in bases))

@@ -29,6 +29,7 @@ import httpx
 import pytest
 
 from benchmarks.servers import processes
+from serve_app.cli.processes import marked
 from serve_app.deployments.ports import free_port
 from tests.connections import closed_connections as closed_connections
 from tests.e2e.flaky import Flaky, flaky
@@ -76,9 +77,9 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "HF_HUB_OFFLINE": "1", **extra}
 
 
-def start(log: Path, **settings: str) -> Service:
-    """Start `rerank up` on a free port; return once /ready answers 200."""
-    port = free_port()
+def start(log: Path, port: int | None = None, **settings: str) -> Service:
+    """Start `rerank up`, by default on a free port; return once /ready answers 200."""
+    port = port or free_port()
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "serve_app", "up"],
@@ -97,6 +98,16 @@ def start(log: Path, **settings: str) -> Service:
             time.sleep(0.2)
     kill(service)
     raise AssertionError(f"the service did not start:\n{log.read_text(errors='replace')}")
+
+
+def run_folder_of(service: Service) -> Path:
+    """The run folder of a running service."""
+    (folder,) = (
+        path
+        for path, members in marked().items()
+        if any(member.ppid() == service.process.pid for member in members)
+    )
+    return folder
 
 
 def stop(service: Service, timeout_s: float = 60) -> int:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import pytest
 
-Name = Literal["chromium", "curl", "prometheus", "promtool", "redis-server"]
+Name = Literal["chromium", "curl", "prometheus", "promtool", "redis-server", "systemd-analyze"]
 # Debian's packages.
 PACKAGES: Mapping[Name, str] = {
     "chromium": "chromium",
@@ -25,6 +25,7 @@ PACKAGES: Mapping[Name, str] = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "redis-server": "redis-server",
+    "systemd-analyze": "systemd",
 }
 # Other names under which a system has them.
 ALIASES: Mapping[Name, tuple[str, ...]] = {

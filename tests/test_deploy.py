@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -14,11 +15,13 @@ from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app.app import bind
-from serve_app.cli.main import _parser
-from serve_app.cli.up import RAY
+from serve_app.cli.host import RAY
+from serve_app.cli.main import START_TIMEOUT_S, _parser
+from serve_app.cli.up import stop_timeout_s
 from serve_app.deployments import haproxy
 from serve_app.deployments.proxy import HAPROXY
 from serve_app.settings import load
+from tests.programs import need
 
 ROOT = Path(__file__).parent.parent
 KUBERAY: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "rayservice.yaml").read_text())
@@ -127,3 +130,41 @@ def test_json_logs_are_configured_for_every_deployment_and_text_logs_for_none() 
     for found in configured("json"):
         assert (found["encoding"], found["log_level"]) == ("JSON", "DEBUG")
         assert found["enable_access_log"] is False
+
+
+def test_the_network_policy_opens_the_ports_that_the_manifest_uses() -> None:
+    policy = yaml.safe_load((ROOT / "deploy" / "networkpolicy.yaml").read_text())
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    rules = policy["spec"]["ingress"]
+    port = yaml.safe_load(KUBERAY["spec"]["serveConfigV2"])["http_options"]["port"]
+    opened = {one["port"] for rule in rules if "from" not in rule for one in rule["ports"]}
+    assert opened == {port}
+    assert CLUSTER["authOptions"] == {"mode": "token"}
+
+
+UNIT = (ROOT / "deploy" / "rerank-serve.service").read_text()
+
+
+def _unit(name: str) -> str:
+    (value,) = re.findall(rf"^{name}=(.*)$", UNIT, re.MULTILINE)
+    found: str = value
+    return found
+
+
+def test_the_systemd_unit_waits_for_a_clean_stop() -> None:
+    assert _unit("ExecStart").endswith("/rerank up")
+    assert float(_unit("TimeoutStopSec")) > stop_timeout_s(load({}, {}))
+    assert float(_unit("TimeoutStartSec")) >= START_TIMEOUT_S
+    # Only the main process gets SIGTERM, and all of them SIGKILL.
+    assert _unit("KillMode") == "mixed"
+    assert _unit("NotifyAccess") == "all"
+    assert _unit("Restart") == "always"
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "rerank-serve.service"
+    unit.write_text(UNIT.replace(_unit("ExecStart"), "/bin/true").replace("User=rerank\n", ""))
+    done = subprocess.run(
+        [need("systemd-analyze"), "verify", "--man=no", str(unit)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")

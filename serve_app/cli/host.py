@@ -187,14 +187,17 @@ def serve_forever(
             logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
                 logging.ERROR
             )
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                resources=_machine_resources(),
-                logging_level=logging.WARNING,
-                _temp_dir=None if "RAY_TMPDIR" in os.environ else str(folder / "ray"),
-            )
+            try:
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    resources=_machine_resources(),
+                    logging_level=logging.WARNING,
+                    _temp_dir=None if "RAY_TMPDIR" in os.environ else str(folder / "ray"),
+                )
+            except Exception as error:  # Ray raises no type of its own here
+                raise StartError(f"Ray did not start: {error}") from None
             _watch_children(ending)
             signals.install()
             _refuse_shortage(settings, ray.cluster_resources())

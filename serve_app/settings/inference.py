@@ -153,5 +153,8 @@ class InferenceSettings(Frozen):
             return None
         if self.conversions != "auto":
             return self.conversions
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        try:
+            base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        except RuntimeError:  # no HOME, and a user ID without an entry in the user database
+            return None
         return str(Path(base) / "rerank-serve" / "openvino")

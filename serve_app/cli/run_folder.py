@@ -72,7 +72,8 @@ def create() -> RunFolder:
 def clear_abandoned() -> list[str]:
     """Kill what services of this user left running and remove their folders; say what was done."""
     done = []
-    left = processes.marked()
+    bases = _bases()
+    left = {path: found for path, found in processes.marked().items() if path.parent in bases}
     for path in sorted({*left, *_folders()}):
         if not _is_abandoned(path):
             continue

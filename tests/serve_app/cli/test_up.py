@@ -47,8 +47,12 @@ time.sleep(600)
 STUBBORN = "signal.signal(15, lambda number, frame: print('asked to stop', flush=True))"
 
 
+def _join(cgroup: Path) -> None:
+    (cgroup / "cgroup.procs").write_text("0")
+
+
 class _Command:
-    def __init__(self, folder: Path, more: str = "") -> None:
+    def __init__(self, folder: Path, more: str = "", cgroup: Path | None = None) -> None:
         command = COMMAND.replace("HOST", repr(HOST.replace("{more}", more)))
         self.process = subprocess.Popen(
             [sys.executable, "-c", command.replace("PORT", str(free_port()))],
@@ -57,6 +61,7 @@ class _Command:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=None if cgroup is None else lambda: _join(cgroup),
         )
         self.run_folder = Path(self._line("folder "))
 
@@ -82,8 +87,8 @@ def command(tmp_path: Path) -> Iterator[type[_Command]]:
     started: list[_Command] = []
 
     class Command(_Command):
-        def __init__(self, more: str = "") -> None:
-            super().__init__(tmp_path, more)
+        def __init__(self, more: str = "", cgroup: Path | None = None) -> None:
+            super().__init__(tmp_path, more, cgroup)
             started.append(self)
 
     yield Command
@@ -108,6 +113,31 @@ def test_a_signal_stops_the_host_process_and_leaves_nothing(
     # The group's signal did not reach the host process, whose session is its own.
     assert "signal" not in output
     assert not up.run_folder.exists()
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A control group, as systemd makes for a unit."""
+    root = Path("/sys/fs/cgroup")
+    # Version 2 has one hierarchy, version 1 one for each controller.
+    base = root if (root / "cgroup.procs").exists() else root / "pids"
+    path = base / f"rerank-test-{os.getpid()}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be created here ({error.strerror})")
+    yield path
+    path.rmdir()
+
+
+def test_a_supervisor_finds_the_control_group_empty_after_a_stop(
+    command: type[_Command], cgroup: Path
+) -> None:
+    up = command(cgroup=cgroup)
+    assert len((cgroup / "cgroup.procs").read_text().split()) == 3
+    up.process.terminate()
+    up.end()
+    assert (cgroup / "cgroup.procs").read_text() == ""
 
 
 def test_a_host_process_that_does_not_stop_is_killed(command: type[_Command]) -> None:

@@ -27,7 +27,7 @@ from models import hub
 from models.types import ModelLoadError
 from serve_app.cli import processes, run_folder
 from serve_app.cli.daemon import TRAFFIC, is_ready, notify
-from serve_app.cli.up import StartError
+from serve_app.cli.up import RAY_FAILED, StartError
 from serve_app.deployments import haproxy, proxy
 from serve_app.settings import Settings
 from serve_app.settings.models import RemoteModel
@@ -132,7 +132,7 @@ def _name(process: psutil.Process) -> str:
 def _die(message: str) -> NoReturn:
     """Exit at once: Ray's own shutdown would wait for processes that are gone."""
     print(f"rerank: {message}", file=sys.stderr, flush=True)
-    os._exit(1)
+    os._exit(RAY_FAILED)
 
 
 def _end_with_parent(folder: Path, ending: threading.Event) -> None:

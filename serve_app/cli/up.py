@@ -27,6 +27,8 @@ SHUTDOWN_S = 20.0
 POLL_S = 0.1
 # `timeout` and some supervisors signal a process and then its group: that is one request to stop.
 SAME_REQUEST_S = 0.5
+# The host process's exit status when a process of Ray's is gone, whose log may say why.
+RAY_FAILED = 70
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -87,14 +89,13 @@ def run(settings: Settings) -> int:
         processes.reap(host.pid)
         if pid_file is not None:
             pid_file.remove()
-    if status == 0 or stop.requested_at is not None:
-        folder.remove()
-    else:
-        logs = folder.path / "ray" / "session_latest" / "logs"
-        if logs.exists():
-            print(f"rerank: Ray's logs are in {logs} until the next start", file=sys.stderr)
+    logs = folder.path / "ray" / "session_latest" / "logs"
+    if status == RAY_FAILED and logs.exists():
+        print(f"rerank: Ray's logs are in {logs} until the next start", file=sys.stderr)
         folder.owner.close()
-    return status
+    else:
+        folder.remove()
+    return 1 if status == RAY_FAILED else status
 
 
 def _wait(host: subprocess.Popen[bytes], stop: _Stop, timeout_s: float) -> int:
@@ -118,7 +119,7 @@ def _wait(host: subprocess.Popen[bytes], stop: _Stop, timeout_s: float) -> int:
         return 0
     name = signal.Signals(-host.returncode).name
     print(f"rerank: the service's host process was ended by {name}", file=sys.stderr)
-    return 1
+    return RAY_FAILED
 
 
 def _start_host(settings: Settings, folder: RunFolder) -> subprocess.Popen[bytes]:

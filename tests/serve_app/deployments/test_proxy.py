@@ -55,16 +55,28 @@ def test_a_binary_that_does_not_run_falls_back(
     assert "does not run" in str(haproxy_obstacle())
 
 
-def test_haproxy_gets_its_own_ports() -> None:
+def test_haproxy_gets_its_own_ports_and_folder(tmp_path: Path) -> None:
     environ = {"RAY_SERVE_HAPROXY_STATS_PORT": "7777", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
-    prepare(TrafficPath(True), environ)
+    prepare(TrafficPath(True), environ, tmp_path)
     assert environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
     assert environ["RAY_SERVE_HAPROXY_STATS_PORT"] == "7777"
     assert len({environ[name] for name in PORTS}) == len(PORTS)
+    files = [environ[name] for name in proxy.FILES]
+    assert all(Path(file).is_relative_to(tmp_path) for file in files)
     assert in_use(environ).haproxy
 
 
-def test_an_inherited_variable_does_not_enable_haproxy() -> None:
+def test_haproxy_gets_no_more_connections_than_there_are_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit, connections in ((1024, 204), (2**20, proxy.MAX_CONNECTIONS), (-1, 16_384)):
+        environ: dict[str, str] = {}
+        monkeypatch.setattr(proxy.resource, "getrlimit", lambda _, most=limit: (256, most))
+        prepare(TrafficPath(True), environ, tmp_path)
+        assert environ["RAY_SERVE_HAPROXY_MAXCONN"] == str(connections)
+
+
+def test_an_inherited_variable_does_not_enable_haproxy(tmp_path: Path) -> None:
     environ = {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
-    prepare(TrafficPath(False), environ)
+    prepare(TrafficPath(False), environ, tmp_path)
     assert not in_use(environ).haproxy

@@ -60,6 +60,8 @@ def reap(but: int) -> None:
 
     `os.waitid` shows one exited child at a time, so nothing is collected once `but` has exited.
     """
+    if not sys.platform.startswith("linux"):
+        return
     with suppress(ChildProcessError):
         while exited := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if exited.si_pid == but:

@@ -27,6 +27,8 @@ HAPROXY = {
     # harm. Only requests that fit into the buffer (16 KiB by default) can be retried.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
+    # Once a second; the default of 3 gives up before a single ingress has been replaced.
+    "RAY_SERVE_HAPROXY_RETRIES": "10",
     # gRPC limits the arguments of a call to 4 MiB by default, which one document can exceed. The
     # service enforces its own limits; this is gRPC's maximum.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from benchmarks.servers import processes
@@ -108,6 +109,17 @@ def run_folder_of(service: Service) -> Path:
         if any(member.ppid() == service.process.pid for member in members)
     )
     return folder
+
+
+def exposed(service: Service) -> set[tuple[str, int]]:
+    """Process name and port of what listens on other addresses than the loopback interface's."""
+    return {
+        (member.name(), connection.laddr.port)
+        for member in marked()[run_folder_of(service)]
+        for connection in member.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+        and not connection.laddr.ip.removeprefix("::ffff:").startswith("127.")
+    }
 
 
 def stop(service: Service, timeout_s: float = 60) -> int:

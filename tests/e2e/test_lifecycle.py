@@ -11,13 +11,12 @@ import threading
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from serve_app.cli import run_folder
 from serve_app.cli.processes import marked
 from serve_app.deployments.ports import free_port
-from tests.e2e.conftest import environment, run_folder_of, start
+from tests.e2e.conftest import environment, exposed, run_folder_of, start
 from tests.waiting import until
 
 
@@ -58,15 +57,8 @@ async def test_nobody_else_can_reach_into_a_running_service_and_nothing_survives
     port = int(service.url.rsplit(":", 1)[1])
     folder = run_folder_of(service)
     members = marked()[folder]
-    elsewhere = {
-        (member.name(), connection.laddr.ip)
-        for member in members
-        for connection in member.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-        and not connection.laddr.ip.removeprefix("::ffff:").startswith("127.")
-    }
     # The calls between replicas, for which Ray has no address setting; they need Ray's token.
-    assert all(name.startswith("ray::ServeReplica") for name, _ in elsewhere), elsewhere
+    assert all(name.startswith("ray::ServeReplica") for name, _ in exposed(service))
     assert "gRPC ports listen on all interfaces" in service.log.read_text()
     assert folder.stat().st_mode & 0o777 == 0o700
     (admin,) = folder.glob("*/admin.sock")

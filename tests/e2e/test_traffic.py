@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from serve_app.deployments.proxy import choose
-from tests.e2e.conftest import Service, kill, start
+from tests.e2e.conftest import Service, exposed, kill, start
 
 MEGABYTE = 2**20
 NAMES = {"haproxy": "HAProxy and direct ingress", "proxy": "Ray Serve's own proxy"}
@@ -46,6 +46,13 @@ def test_the_path_is_reported(narrow: Service, path: str) -> None:
 
 def test_a_service_without_keys_on_all_addresses_logs_a_warning(narrow: Service) -> None:
     assert narrow.log.read_text().count("WITHOUT API KEYS") == 1
+
+
+def test_only_the_service_itself_listens_on_all_addresses(narrow: Service) -> None:
+    port = int(narrow.url.rsplit(":", 1)[1])
+    others = {name for name, number in exposed(narrow) if number != port}
+    assert port in {number for _, number in exposed(narrow)}
+    assert all(name.startswith("ray::ServeReplica") for name in others), others
 
 
 @pytest.mark.parametrize("route", ["/health", "/ready", "/metrics", "/v1/models", "/docs"])

@@ -32,7 +32,6 @@ from serve_app.request_options import RequestOptions
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.service.deadline import Deadline, check_timeout
-from serve_app.service.images import ImageFetcher
 from serve_app.service.rerank import RerankService
 from serve_app.settings import Settings
 from serve_app.settings.models import RemoteModel
@@ -158,7 +157,7 @@ class Ingress:
             telemetry=self.telemetry,
             max_retries=settings.limits.max_retries,
             worker_timeout_s=settings.limits.worker_timeout_s,
-            images=ImageFetcher() if settings.limits.image_urls else None,
+            image_hosts=settings.limits.image_private_hosts,
             fallbacks={m.name: m.fallback for m in settings.models.entries if m.fallback},
             pipelines=settings.models.pipelines(),
         )

@@ -15,7 +15,6 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from models.pipelines import lexical
-from models.types import ModelInfo
 from serve_app import __version__
 from serve_app.access import Access
 from serve_app.api.app import make_app
@@ -23,7 +22,8 @@ from serve_app.api.dialects import NATIVE
 from serve_app.api.dialects.base import Limits
 from serve_app.api.responses import Frontend
 from serve_app.deployments.exposure import exposure_warning, http_host, ring_of
-from serve_app.deployments.metrics_hub import HubReporter, key_of
+from serve_app.deployments.health import STOPPING, ModelHealth, deployed_models, status_of
+from serve_app.deployments.metrics_hub import Answer, HubReporter, LoadedModel, key_of
 from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.deployments.proxy import in_use
 from serve_app.deployments.serve_logging import match_console_format
@@ -59,6 +59,11 @@ class HandleOptions(RequestOptions, total=False):
     truncate: bool | None
     explain: bool
     timeout_s: float | None
+
+
+def deployment_name(index: int) -> str:
+    """The name of the deployment of the served model with this index."""
+    return f"Model-{index}"
 
 
 def _this_replica() -> Frontend:
@@ -134,7 +139,7 @@ class Ingress:
         self.telemetry = Telemetry()
         self.access = access_of(settings, self.telemetry)
         self._settings = settings
-        self._reporter = HubReporter(hub, self._own_snapshot, self._known_models)
+        self._reporter = HubReporter(hub, self._own_snapshot, self._known_models, self._learn)
         self._store = store_of(settings)
         self._admission = Admission(
             max_parallel=settings.limits.max_parallel,
@@ -149,6 +154,15 @@ class Ingress:
             name: ReplicasHandle(models[f"model_{i}"], partial(hub.recall.remote, key))
             for i, (name, key) in enumerate(self._keys.items())
         }
+        served = settings.models.served()
+        self._health = ModelHealth(
+            self._replicas,
+            may_rest=[m.name for m in settings.models.local() if settings.scaling.of(m).may_rest],
+            reporting=lambda: self._reporter.replicas,
+            deployed=partial(
+                deployed_models, {m.name: deployment_name(i) for i, m in enumerate(served)}
+            ),
+        )
         self.service = RerankService(
             catalog=settings.models.catalog(),
             replicas=self._replicas,
@@ -165,6 +179,7 @@ class Ingress:
             # Loaded at start, because its import would delay the first request.
             lexical.bm25("warm up", ["warm up"])
         loop = asyncio.get_event_loop()
+        self._closed = False
         self._reporter.start()
         self._tasks: list[asyncio.Task[None]] = []
         if warn_if_exposed:
@@ -209,22 +224,35 @@ class Ingress:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.01)
+        await self._close()
+        return drained
+
+    async def __del__(self) -> None:
+        # Ray Serve calls it when the replica stops.
+        if not getattr(self, "_closed", True):
+            await self._close()
+
+    async def _close(self) -> None:
+        self._closed = True
+        await self._reporter.stop()
         await self.service.close()
         await self._store.close()
         await asyncio.to_thread(tracing.flush)
-        return drained
 
     async def snapshot(self) -> Snapshot:
         """Return the metrics of all replicas."""
-        return merge(await self._reporter.report())
+        return merge(await self._reporter.totals())
 
     async def health(self) -> dict[str, Any]:
-        """Return the status, queue and models; `unavailable` while a model does not respond."""
-        models = {name: await self._model_health(name) for name in self._replicas}
-        answers = all("error" not in model for model in models.values())
-        status = "ok" if answers else "unavailable"
+        """Return the status, queue and models.
+
+        The status is `degraded` while some models do not respond, `unavailable` while none does.
+        """
+        problems = await self._health.problems()
+        loaded = [name for name, replicas in self._replicas.items() if replicas.known]
+        status = status_of(self._replicas, problems, loaded)
         return {
-            "status": "stopping" if self.closing else status,
+            "status": STOPPING if self.closing else status,
             "controller": {
                 "waiting": self._admission.waiting,
                 "active": self._admission.active,
@@ -232,7 +260,7 @@ class Ingress:
                 "max_parallel": self._admission.max_parallel,
                 "max_queue": self._admission.max_queue,
             },
-            "models": models,
+            "models": {name: self._model(name, problems.get(name)) for name in self._replicas},
             "pipelines": {
                 name: pipeline.model_dump(by_alias=True, exclude_none=True)
                 for name, pipeline in self.service.pipelines.items()
@@ -241,15 +269,15 @@ class Ingress:
             "default_model": self.service.catalog.default,
         }
 
-    async def _model_health(self, name: str) -> dict[str, Any]:
-        try:
-            info = await asyncio.wait_for(self._replicas[name].info(), timeout=5)
-        except Exception as error:
-            return {"error": f"the model's replica is not responding ({type(error).__name__})"}
-        return {
-            **asdict(info),
-            "cache": {"enabled": self._settings.cache.enabled, **self._store.stats()},
-        }
+    def _model(self, name: str, problem: str | None) -> dict[str, Any]:
+        """What is known about a model, and what is wrong with it."""
+        shown: dict[str, Any] = {}
+        if (known := self._replicas[name].known) is not None:
+            cache = {"enabled": self._settings.cache.enabled, **self._store.stats()}
+            shown = {**asdict(known.info), "cache": cache}
+        if problem is not None:
+            shown["error"] = problem
+        return shown
 
     async def _warn_if_exposed(self) -> None:
         # Serve, not the settings, knows which host it listens on; asking it may block.
@@ -264,7 +292,12 @@ class Ingress:
             shared=self._store.shared_stats(),
         )
 
-    def _known_models(self) -> dict[str, ModelInfo]:
+    def _learn(self, answer: Answer) -> None:
+        for name, key in self._keys.items():
+            if (told := answer.models.get(key)) is not None:
+                self._replicas[name].learn(told)
+
+    def _known_models(self) -> dict[str, LoadedModel]:
         return {
             self._keys[name]: replicas.known
             for name, replicas in self._replicas.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from ray.serve.handle import DeploymentHandle
 
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
-from serve_app.deployments.metrics_hub import HubReporter
+from serve_app.deployments.metrics_hub import HubReporter, LoadedModel
 from serve_app.deployments.serve_logging import match_console_format
 from serve_app.errors import DeadlineExceeded
 from serve_app.service.deadline import Deadline, within
@@ -33,9 +34,10 @@ class ScoringReplica(ABC):
         match_console_format()
         self._dropped = 0
 
-    def start_reports(self, hub: DeploymentHandle) -> None:
-        """Report to the hub from now on. Needs a running event loop."""
-        self._reporter = HubReporter(hub, self.snapshot)
+    def start_reports(self, hub: DeploymentHandle, key: str, info: ModelInfo) -> None:
+        """Report metrics and the loaded model to the hub from now on. Needs an event loop."""
+        loaded = LoadedModel(info, time.time())
+        self._reporter = HubReporter(hub, self.snapshot, lambda: {key: loaded})
         self._reporter.start()
 
     @abstractmethod

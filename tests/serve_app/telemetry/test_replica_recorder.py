@@ -14,7 +14,8 @@ async def test_replica_measurements_add_up_by_model() -> None:
     recorder = ReplicaRecorder("m")
     recorder.add("batch_calls", 2)
     await hub.report("one", recorder.snapshot(engine), {})
-    both = merge(await hub.report("other", recorder.snapshot(engine), {}))
+    await hub.report("other", recorder.snapshot(engine), {})
+    both = merge(await hub.snapshots())
     model = to_json(both)["models"]["m"]
     assert (model["replicas"], model["engine"]["rows"]) == (2, 8)
     assert model["engine"]["padding_share"] == 0.1

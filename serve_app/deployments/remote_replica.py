@@ -83,6 +83,11 @@ class RemoteReplica(ScoringReplica):
         finally:
             self._figures.add("upstream_seconds", time.perf_counter() - started)
 
+    async def stop(self) -> None:
+        """Report what was counted last, and close the connections to the provider."""
+        await super().stop()
+        await self._scorer.close()
+
     async def snapshot(self) -> Snapshot:
         counts = {(self._name, event): n for event, n in self._scorer.counts.items()}
         return replace(self._figures.snapshot(), model_events=Counter(counts))

@@ -6,8 +6,9 @@ import asyncio
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
@@ -33,12 +34,15 @@ class ScoringReplica(ABC):
     def __init__(self) -> None:
         match_console_format()
         self._dropped = 0
+        self._reporter: HubReporter | None = None
+        self._stopped = True
 
     def start_reports(self, hub: DeploymentHandle, key: str, info: ModelInfo) -> None:
         """Report metrics and the loaded model to the hub from now on. Needs an event loop."""
         loaded = LoadedModel(info, time.time())
         self._reporter = HubReporter(hub, self.snapshot, lambda: {key: loaded})
         self._reporter.start()
+        self._stopped = False
 
     @abstractmethod
     async def info(self) -> ModelInfo:
@@ -78,6 +82,16 @@ class ScoringReplica(ABC):
     async def snapshot(self) -> Snapshot:
         """Return this replica's metrics."""
 
-    def __del__(self) -> None:
-        # Ray Serve calls it when the replica stops.
+    async def stop(self) -> None:
+        """Report what was counted last, and close what is open."""
+        if self._reporter is not None:
+            await self._reporter.stop()
+
+    def __del__(self) -> Coroutine[Any, Any, None] | None:
+        # Ray Serve calls it when the replica stops, and awaits what it returns. The interpreter,
+        # which calls it as well, would not.
         tracing.flush()
+        if getattr(self, "_stopped", True):
+            return None
+        self._stopped = True
+        return self.stop()

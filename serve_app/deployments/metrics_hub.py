@@ -26,6 +26,8 @@ REPORT_INTERVAL_S = 2.0
 GONE_AFTER_S = 5 * REPORT_INTERVAL_S
 # IDs of departed processes that are remembered, in case one of them was only slow.
 MAX_DEPARTED = 10_000
+# Infos of models that are remembered: each deployment with other settings adds its own.
+MAX_MODELS = 1000
 LAST_REPORT_TIMEOUT_S = 2.0
 
 
@@ -186,6 +188,8 @@ class MetricsHub:
         """Store a process's totals."""
         for key, told in models.items():
             self._models[key] = told.or_newer(self._models.get(key))
+        while len(self._models) > MAX_MODELS:
+            del self._models[min(self._models, key=lambda key: self._models[key].loaded_at)]
         if process in self._departed_ids:
             return Answer(departed=True)
         self._snapshots[process] = (self._clock(), snapshot)

@@ -103,9 +103,11 @@ def test_a_changed_file_is_hashed_again_whatever_its_times(tmp_path: Path) -> No
     first = folder_revision(folder)
     weights = folder / "model.safetensors"
     times = weights.stat()
+    time.sleep(0.02)  # file systems' clocks tick every few milliseconds
     weights.write_bytes(b"2" * 200)
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
     second = folder_revision(folder)
+    time.sleep(0.02)
     weights.unlink()
     weights.write_bytes(b"3" * 200)
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))

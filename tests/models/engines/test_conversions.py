@@ -95,3 +95,13 @@ def test_two_processes_may_write_the_same_conversion(tmp_path: Path) -> None:
         kept.write("k", lambda path, content=content: path.write_bytes(content) and None)  # type: ignore[misc]
     assert kept.read("k", Path.read_bytes) in (b"first", b"second")
     assert [place.name for place in _kept(tmp_path)] == ["k"]
+
+
+def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
+    left, running = tmp_path / ".new-left", tmp_path / ".new-running"
+    for place in (left, running):
+        place.mkdir()
+        (place / MODEL).write_bytes(b"half")
+    os.utime(left, (0, 0))
+    Conversions(tmp_path).write("k", lambda path: path.write_bytes(b"x") and None)
+    assert [place.name for place in _kept(tmp_path)] == [".new-running", "k"]

@@ -12,10 +12,16 @@ from ray.serve.handle import DeploymentHandle
 
 from models.engine_stats import ROWS, Distribution
 from serve_app.deployments import metrics_hub
-from serve_app.deployments.metrics_hub import GONE_AFTER_S, Answer, HubReporter, MetricsHub
+from serve_app.deployments.metrics_hub import (
+    GONE_AFTER_S,
+    Answer,
+    HubReporter,
+    LoadedModel,
+    MetricsHub,
+)
 from serve_app.telemetry import OTHER_KEYS, Snapshot, Telemetry, merge
 from serve_app.telemetry import snapshot as snapshot_module
-from tests.serve_app.fakes import Clock
+from tests.serve_app.fakes import INFO, Clock
 from tests.serve_app.telemetry.fakes import CACHED, SHARED
 from tests.waiting import until
 
@@ -243,3 +249,11 @@ async def test_the_replicas_that_report_are_known_while_the_hub_answers() -> Non
     assert process.reporter.replicas is None
     await process.reporter.report()
     assert process.reporter.replicas == Counter()
+
+
+async def test_a_bounded_number_of_models_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_hub, "MAX_MODELS", 3)
+    hub = MetricsHub()
+    for i in range(6):
+        await hub.report("process", Snapshot(), {f"model {i}": LoadedModel(INFO, i)})
+    assert set(hub._models) == {"model 3", "model 4", "model 5"}

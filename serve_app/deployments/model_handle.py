@@ -60,8 +60,9 @@ class ReplicasHandle:
         self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
         told = timeout_s + GRACE_S
+        revision = self.known.info.revision if self.known is not None else None
         scores: list[Score] = await self._call(
-            "score", query, documents, options, told, **tracing.trace_kwargs()
+            "score", query, documents, options, told, revision=revision, **tracing.trace_kwargs()
         )
         return scores
 

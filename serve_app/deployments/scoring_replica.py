@@ -17,6 +17,7 @@ from serve_app.deployments.metrics_hub import HubReporter, LoadedModel
 from serve_app.deployments.serve_logging import match_console_format
 from serve_app.errors import DeadlineExceeded
 from serve_app.service.deadline import Deadline, within
+from serve_app.service.retries import OtherRevision
 from serve_app.telemetry import Snapshot, tracing
 
 
@@ -55,8 +56,9 @@ class ScoringReplica(ABC):
         options: ScoreOptions = DEFAULTS,
         timeout_s: float = math.inf,
         trace: tracing.Carrier | None = None,
+        revision: str | None = None,
     ) -> list[Score]:
-        """Score the documents, in their order.
+        """Score the documents, in their order: as OtherRevision if the model is not `revision`.
 
         `trace`: the caller's span, if it is traced. Raises DeadlineExceeded after `timeout_s`
         seconds; work that has not begun by then is dropped. Raises ScoringError if a logit is not
@@ -67,7 +69,10 @@ class ScoringReplica(ABC):
         work = Work(trace)
         try:
             async with within(Deadline.after(timeout_s).at, "a chunk"):
-                return await self._score(query, documents, options, work)
+                scores = await self._score(query, documents, options, work)
+                if revision not in (None, (await self.info()).revision):
+                    return OtherRevision(scores)
+                return scores
         except (asyncio.CancelledError, DeadlineExceeded):
             self._dropped += not work.begun
             raise

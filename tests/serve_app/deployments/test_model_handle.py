@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
-from models.types import ModelInfo, ModelSpec
+from models.types import ModelInfo, ModelSpec, ScoreOptions
 from serve_app.deployments.metrics_hub import LoadedModel, MetricsHub, key_of
 from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.telemetry import Snapshot
@@ -75,3 +76,12 @@ async def test_the_info_of_a_replica_loaded_later_replaces_the_known_one() -> No
     model.learn(old)
     assert (await model.ask()).revision == "1"  # an older replica answers
     assert (await model.info()).revision == "2"
+
+
+async def test_a_replica_is_told_which_weights_its_scores_are_stored_for() -> None:
+    handle = Mock()
+    handle.score.remote = AsyncMock(return_value=[])
+    model = ReplicasHandle(handle, AsyncMock(return_value=LoadedModel(INFO, 1.0)))
+    await model.info()
+    await model.score("q", [], ScoreOptions(), 5.0)
+    assert handle.score.remote.call_args.kwargs["revision"] == INFO.revision

@@ -108,6 +108,10 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             response.headers["allow"] = allowed
         return response
 
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RerankError)
+        return failed(request, error)
+
     def unexpected(request: Request) -> Response:
         problem = RerankError("unexpected error; see the service's log for this request ID")
         return refuse(request, problem)
@@ -132,7 +136,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Middleware(Gate, access=lambda: frontend().access, refuse=refuse),
             Middleware(UnexpectedErrors, answer=unexpected),
         ],
-        exception_handlers={HTTPException: http_error},
+        exception_handlers={HTTPException: http_error, RerankError: refused},
     )
 
 

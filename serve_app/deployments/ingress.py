@@ -27,6 +27,7 @@ from serve_app.deployments.metrics_hub import Answer, HubReporter, LoadedModel, 
 from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.deployments.proxy import in_use
 from serve_app.deployments.serve_logging import match_console_format
+from serve_app.errors import MetricsUnavailable
 from serve_app.pipeline_spec import BM25
 from serve_app.request_options import RequestOptions
 from serve_app.service.admission import Admission
@@ -45,6 +46,10 @@ logger = logging.getLogger("ray.serve")
 # Requests that may be in progress besides those that hold a slot or wait in the queue: being read,
 # looked up or sent. The ingress handles that many within a second; more would wait unnoticed.
 UNREAD = 256
+
+
+# Shorter than Prometheus' usual timeout of 10 s.
+HUB_TIMEOUT_S = 5.0
 
 
 class HandleOptions(RequestOptions, total=False):
@@ -240,8 +245,15 @@ class Ingress:
         await asyncio.to_thread(tracing.flush)
 
     async def snapshot(self) -> Snapshot:
-        """Return the metrics of all replicas."""
-        return merge(await self._reporter.totals())
+        """Return the metrics of all replicas. Raises MetricsUnavailable."""
+        try:
+            async with asyncio.timeout(HUB_TIMEOUT_S):
+                return merge(await self._reporter.totals())
+        except Exception as error:
+            # The metrics of this process alone would look like a reset of all counters.
+            raise MetricsUnavailable(
+                f"the metrics hub is not responding ({type(error).__name__}); try again in a moment"
+            ) from error
 
     async def health(self) -> dict[str, Any]:
         """Return the status, queue and models.

@@ -11,6 +11,8 @@ import pytest
 from models.types import ModelInfo
 from serve_app.deployments import health
 from serve_app.deployments.health import FRESH_S, Deployed, ModelHealth, status_of
+from serve_app.errors import MetricsUnavailable
+from serve_app.telemetry import Snapshot
 from tests.serve_app.fakes import INFO, Clock, FakeFrontend
 from tests.waiting import settle
 
@@ -129,3 +131,18 @@ async def test_probes_fail_only_if_no_model_responds(status: str, code: int) -> 
             response = await client.get(path)
             assert response.status_code == code, path
         assert (await client.get("/health")).json()["status"] == status
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/v1/usage"])
+async def test_metrics_without_the_hub_are_unavailable(path: str) -> None:
+    front = FakeFrontend()
+
+    async def snapshot() -> Snapshot:
+        raise MetricsUnavailable("the metrics hub is not responding")
+
+    front.snapshot = snapshot  # type: ignore[method-assign]
+    async with front.client() as client:
+        response = await client.get(path)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "5"
+    assert "hub is not responding" in response.text

@@ -144,7 +144,9 @@ class Ingress:
         self.telemetry = Telemetry()
         self.access = access_of(settings, self.telemetry)
         self._settings = settings
-        self._reporter = HubReporter(hub, self._own_snapshot, self._known_models, self._learn)
+        self._reporter = HubReporter(
+            hub, self._own_snapshot, self._known_models, self._learn, keeps_departed=True
+        )
         self._store = store_of(settings)
         self._admission = Admission(
             max_parallel=settings.limits.max_parallel,

@@ -29,6 +29,8 @@ MAX_DEPARTED = 10_000
 # Infos of models that are remembered: each deployment with other settings adds its own.
 MAX_MODELS = 1000
 LAST_REPORT_TIMEOUT_S = 2.0
+# After a restart of the hub, each process has reported within this time.
+SETTLED_AFTER_S = 2 * REPORT_INTERVAL_S
 
 
 def key_of(spec: ModelSpec | RemoteSpec) -> str:
@@ -49,16 +51,40 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Departed:
+    """The totals of all departed processes, and how many those are."""
+
+    processes: int = 0
+    totals: Snapshot = field(default_factory=Snapshot)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process reports: its totals and the info of the models that it knows.
+
+    `repeated`: it has reported before. `departed`: from an ingress, what a hub answered before.
+    """
+
+    process: str
+    totals: Snapshot
+    models: Mapping[str, LoadedModel] = field(default_factory=dict)
+    repeated: bool = False
+    departed: Departed | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The hub's answer to a report.
 
-    `departed`: the reporting process had been counted as gone, and its report was not stored.
+    `refused`: the reporting process had been counted as departed, and its report was not stored.
     `models`: the newest info of each model, by key. `replicas`: replicas that report, by model.
+    `departed` is given to those who report it.
     """
 
-    departed: bool = False
+    refused: bool = False
     models: Mapping[str, LoadedModel] = field(default_factory=dict)
     replicas: Counter[str] = field(default_factory=Counter)
+    departed: Departed | None = None
 
 
 class HubReporter:
@@ -70,9 +96,14 @@ class HubReporter:
         snapshot: Callable[[], Awaitable[Snapshot]],
         models: Callable[[], Mapping[str, LoadedModel]] = dict,
         on_answer: Callable[[Answer], None] = lambda answer: None,
+        *,
+        keeps_departed: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`snapshot` returns this process's totals, `models` the info of the models it knows."""
+        """`snapshot` returns this process's totals, `models` the info of the models it knows.
+
+        `keeps_departed`: keep the totals of departed processes, for a hub that restarts.
+        """
         self._hub = hub
         self._snapshot = snapshot
         self._models = models
@@ -88,6 +119,7 @@ class HubReporter:
         self._task: asyncio.Task[None] | None = None
         self._failing: set[str] = set()
         self._answer = Answer()
+        self._departed = Departed() if keeps_departed else None
         self._answered_at: float | None = None
 
     @property
@@ -116,13 +148,14 @@ class HubReporter:
             with self._logged("Ray's metrics"):
                 await asyncio.to_thread(self._ray_metrics.update, own)
             answer = await self._send(own)
-            if answer.departed:
+            if answer.refused:
                 # Its counts up to `_stored` are among those of departed processes: go on from
                 # there as another process.
                 self._id, self._before = uuid.uuid4().hex, self._stored
                 answer = await self._send(own)
             self._stored = own
             self._answer, self._answered_at = answer, self._clock()
+            self._departed = answer.departed
         self._on_answer(answer)
 
     async def totals(self) -> list[Snapshot]:
@@ -133,7 +166,9 @@ class HubReporter:
 
     async def _send(self, own: Snapshot) -> Answer:
         new = own if self._before is None else since(own, self._before)
-        answer: Answer = await self._hub.report.remote(self._id, new, self._models())
+        repeated = self._stored is not None
+        report = Report(self._id, new, self._models(), repeated, self._departed)
+        answer: Answer = await self._hub.report.remote(report)
         return answer
 
     async def _report_forever(self) -> None:
@@ -172,37 +207,48 @@ class MetricsHub:
 
     Snapshots are totals, and of a model's infos the one that was loaded last counts, so late or
     repeated reports do no harm. Replicas and ingresses send the infos that they know with every
-    report, so a restarted hub recovers both.
+    report, ingresses also the totals of departed processes, so a restarted hub recovers them all.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._snapshots: dict[str, tuple[float, Snapshot]] = {}
         self._models: dict[str, LoadedModel] = {}
-        self._departed = Snapshot()
+        self._departed = Departed()
+        self._started_at = clock()
+        self._restarted = False
         self._departed_ids: dict[str, None] = {}
 
-    async def report(
-        self, process: str, snapshot: Snapshot, models: Mapping[str, LoadedModel]
-    ) -> Answer:
+    async def report(self, report: Report) -> Answer:
         """Store a process's totals."""
-        for key, told in models.items():
+        known = report.departed
+        if known is not None and known.processes > self._departed.processes:
+            self._departed = known
+        for key, told in report.models.items():
             self._models[key] = told.or_newer(self._models.get(key))
         while len(self._models) > MAX_MODELS:
             del self._models[min(self._models, key=lambda key: self._models[key].loaded_at)]
-        if process in self._departed_ids:
-            return Answer(departed=True)
-        self._snapshots[process] = (self._clock(), snapshot)
+        if report.process in self._departed_ids:
+            return Answer(refused=True, departed=known)
+        self._restarted |= report.repeated and report.process not in self._snapshots
+        self._snapshots[report.process] = (self._clock(), report.totals)
         self._fold()
         replicas: Counter[str] = Counter()
         for _, stored in self._snapshots.values():
             replicas.update(stored.replicas)
-        return Answer(models=dict(self._models), replicas=replicas)
+        departed = None if known is None else self._departed
+        return Answer(models=dict(self._models), replicas=replicas, departed=departed)
 
     async def snapshots(self) -> list[Snapshot]:
-        """The totals of each process, and those of all departed ones together."""
+        """The totals of each process, and those of all departed ones together.
+
+        Raises RuntimeError shortly after a restart: while some processes have not reported, their
+        counters would seem to have been reset.
+        """
+        if self._restarted and self._clock() - self._started_at < SETTLED_AFTER_S:
+            raise RuntimeError("the hub was restarted, and not all processes have reported yet")
         self._fold()
-        return [self._departed, *(stored for _, stored in self._snapshots.values())]
+        return [self._departed.totals, *(stored for _, stored in self._snapshots.values())]
 
     async def recall(self, key: str) -> LoadedModel | None:
         """The model's info, if a replica ever reported it; cached answers then need no replica."""
@@ -215,7 +261,8 @@ class MetricsHub:
         if not gone:
             return
         left = [without_gauges(self._snapshots.pop(process)[1]) for process in gone]
-        self._departed = with_few_keys(merge([self._departed, *left]))
+        totals = with_few_keys(merge([self._departed.totals, *left]))
+        self._departed = Departed(self._departed.processes + len(gone), totals)
         self._departed_ids.update(dict.fromkeys(gone))
         while len(self._departed_ids) > MAX_DEPARTED:
             del self._departed_ids[next(iter(self._departed_ids))]

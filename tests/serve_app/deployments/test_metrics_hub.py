@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from typing import Any, cast
+from typing import cast
 from unittest.mock import Mock
 
 import pytest
@@ -14,10 +14,12 @@ from models.engine_stats import ROWS, Distribution
 from serve_app.deployments import metrics_hub
 from serve_app.deployments.metrics_hub import (
     GONE_AFTER_S,
+    REPORT_INTERVAL_S,
     Answer,
     HubReporter,
     LoadedModel,
     MetricsHub,
+    Report,
 )
 from serve_app.telemetry import OTHER_KEYS, Snapshot, Telemetry, merge
 from serve_app.telemetry import snapshot as snapshot_module
@@ -31,11 +33,11 @@ async def test_an_exited_process_keeps_its_counters_and_loses_its_gauges() -> No
     hub = MetricsHub(clock)
     gone = Telemetry().snapshot(waiting=3, active=2, shared=SHARED)
     gone.representations.update(CACHED)
-    await hub.report("gone", gone, {})
-    await hub.report("here", Snapshot(), {})
+    await hub.report(Report("gone", gone))
+    await hub.report(Report("here", Snapshot()))
     assert merge(await hub.snapshots()).waiting == 3
     clock.now += GONE_AFTER_S
-    await hub.report("here", Snapshot(active=1), {})
+    await hub.report(Report("here", Snapshot(active=1)))
     left = merge(await hub.snapshots())
     assert (left.waiting, left.active) == (0, 1)
     assert left.shared == Counter({"hits": 5, "dropped": 2})
@@ -50,11 +52,11 @@ class Hub:
         self.waiting: list[int] = []
         self.report = self
 
-    async def remote(self, process: str, own: Snapshot, models: object) -> Answer:
+    async def remote(self, report: Report) -> Answer:
         self.calls += 1
         if self.calls == 1:
             raise ConnectionError("the hub is restarting")
-        self.waiting.append(own.waiting)
+        self.waiting.append(report.totals.waiting)
         return Answer()
 
 
@@ -103,7 +105,7 @@ async def test_departed_processes_are_one_and_their_counters_stay() -> None:
     hub = MetricsHub(clock)
     sizes, seen = set(), 0
     for i in range(60):
-        await hub.report(f"process {i}", counting(i % 3 + 1), {})
+        await hub.report(Report(f"process {i}", counting(i % 3 + 1)))
         clock.now += GONE_AFTER_S / 2
         snapshots = await hub.snapshots()
         assert requests_in(snapshots) >= seen
@@ -119,7 +121,7 @@ async def test_the_ids_of_departed_processes_are_bounded(monkeypatch: pytest.Mon
     clock = Clock()
     hub = MetricsHub(clock)
     for i in range(8):
-        await hub.report(f"process {i}", counting(1), {})
+        await hub.report(Report(f"process {i}", counting(1)))
         clock.now += GONE_AFTER_S
     assert list(hub._departed_ids) == ["process 4", "process 5", "process 6"]
 
@@ -132,9 +134,9 @@ async def test_the_key_names_of_departed_processes_are_bounded(
     clock = Clock()
     hub = MetricsHub(clock)
     for i in range(10):
-        await hub.report(f"process {i}", counting(1, key=f"key {i}"), {})
+        await hub.report(Report(f"process {i}", counting(1, key=f"key {i}")))
         clock.now += GONE_AFTER_S
-    await hub.report("last", Snapshot(), {})
+    await hub.report(Report("last", Snapshot()))
     total = merge(await hub.snapshots())
     assert total.usage.total() == total.usage_by_model.total() == 10
     assert total.usage[OTHER_KEYS, "requests"] == total.usage_by_model[OTHER_KEYS, "m", "queries"]
@@ -150,17 +152,20 @@ class Process:
         self.lost = self.unanswered = False
         handle = Mock()
         handle.report.remote = self._deliver
-        handle.snapshots.remote = hub.snapshots
-        self._hub = hub
-        self.reporter = HubReporter(handle, self._snapshot)
+        handle.snapshots.remote = self._snapshots
+        self.hub = hub
+        self.reporter = HubReporter(handle, self._snapshot, keeps_departed=True)
 
     async def _snapshot(self) -> Snapshot:
         return counting(self.requests, waiting=1)
 
-    async def _deliver(self, *report: Any) -> Answer:
+    async def _snapshots(self) -> list[Snapshot]:
+        return await self.hub.snapshots()
+
+    async def _deliver(self, report: Report) -> Answer:
         if self.lost:
             raise ConnectionError("the hub is restarting")
-        answer = await self._hub.report(*report)
+        answer = await self.hub.report(report)
         if self.unanswered:
             raise ConnectionError("the answer was lost")
         return answer
@@ -239,7 +244,7 @@ async def test_a_failure_of_rays_metrics_does_not_stop_the_report_and_is_logged_
 async def test_the_replicas_that_report_are_known_while_the_hub_answers() -> None:
     clock = Clock()
     hub = MetricsHub(clock)
-    await hub.report("replica", Snapshot(replicas=Counter({"m": 1})), {})
+    await hub.report(Report("replica", Snapshot(replicas=Counter({"m": 1}))))
     process = Process(hub)
     process.reporter._clock = clock
     assert process.reporter.replicas is None
@@ -255,5 +260,32 @@ async def test_a_bounded_number_of_models_is_known(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(metrics_hub, "MAX_MODELS", 3)
     hub = MetricsHub()
     for i in range(6):
-        await hub.report("process", Snapshot(), {f"model {i}": LoadedModel(INFO, i)})
+        await hub.report(Report("process", Snapshot(), {f"model {i}": LoadedModel(INFO, i)}))
     assert set(hub._models) == {"model 3", "model 4", "model 5"}
+
+
+@pytest.mark.usefixtures("_no_ray")
+async def test_counters_do_not_decrease_when_the_hub_restarts() -> None:
+    clock = Clock()
+    hub = MetricsHub(clock)
+    processes = [Process(hub) for _ in range(3)]
+    for number, process in enumerate(processes, 1):
+        process.requests = number
+        await process.reporter.report()
+    clock.now += GONE_AFTER_S  # the first one has exited
+    for process in processes[1:]:
+        await process.reporter.report()
+    assert requests_in(await processes[1].reporter.totals()) == 6
+    restarted = MetricsHub(clock)
+    for process in processes[1:]:
+        process.hub = restarted
+    with pytest.raises(RuntimeError, match="not all processes have reported"):
+        await processes[1].reporter.totals()
+    clock.now += REPORT_INTERVAL_S
+    await processes[2].reporter.report()
+    clock.now += REPORT_INTERVAL_S
+    assert requests_in(await processes[1].reporter.totals()) == 6
+    # A hub that starts with the application answers at once.
+    first = Process(MetricsHub(clock))
+    first.requests = 1
+    assert requests_in(await first.reporter.totals()) == 1

@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 from models.types import ModelInfo, ModelSpec, ScoreOptions
-from serve_app.deployments.metrics_hub import LoadedModel, MetricsHub, key_of
+from serve_app.deployments.metrics_hub import LoadedModel, MetricsHub, Report, key_of
 from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.telemetry import Snapshot
 from tests.serve_app.fakes import INFO
@@ -32,7 +32,7 @@ class Handle:
 
 async def test_a_model_known_to_the_hub_is_not_asked() -> None:
     hub, handle = MetricsHub(), Handle()
-    await hub.report("replica", Snapshot(), {KEY: LoadedModel(INFO, 5.0)})
+    await hub.report(Report("replica", Snapshot(), {KEY: LoadedModel(INFO, 5.0)}))
     assert await ReplicasHandle(handle, lambda: hub.recall(KEY)).info() == INFO
     assert handle.asked == 0
 
@@ -45,7 +45,7 @@ async def test_an_unknown_model_is_asked_once_and_reported_to_a_new_hub() -> Non
     assert handle.asked == 1
     assert backend.known is not None
     restarted = MetricsHub()
-    await restarted.report("ingress", Snapshot(), {KEY: backend.known})
+    await restarted.report(Report("ingress", Snapshot(), {KEY: backend.known}))
     assert await restarted.recall(KEY) == LoadedModel(INFO)
 
 
@@ -63,13 +63,13 @@ def test_a_model_with_other_settings_has_another_key() -> None:
 async def test_the_info_of_a_replica_loaded_later_replaces_the_known_one() -> None:
     hub = MetricsHub()
     old, new = LoadedModel(INFO, 5.0), LoadedModel(replace(INFO, revision="2"), 6.0)
-    await hub.report("old replica", Snapshot(), {KEY: old})
+    await hub.report(Report("old replica", Snapshot(), {KEY: old}))
     model = ReplicasHandle(Handle(), lambda: hub.recall(KEY))
     assert (await model.info()).revision == "1"
-    await hub.report("new replica", Snapshot(), {KEY: new})
+    await hub.report(Report("new replica", Snapshot(), {KEY: new}))
     for process, known in (("ingress", model.known), ("old replica", old)):
         assert known is not None
-        answer = await hub.report(process, Snapshot(), {KEY: known})
+        answer = await hub.report(Report(process, Snapshot(), {KEY: known}))
         assert answer.models[KEY] == new
         model.learn(answer.models[KEY])
     assert (await model.info()).revision == "2"

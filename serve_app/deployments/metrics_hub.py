@@ -159,9 +159,14 @@ class HubReporter:
         self._on_answer(answer)
 
     async def totals(self) -> list[Snapshot]:
-        """Report once; return the snapshots of all processes, with one for the departed ones."""
+        """Report once; return the snapshots of all processes, with one for the departed ones.
+
+        Raises RuntimeError if the hub does not know them yet.
+        """
         await self.report()
-        snapshots: list[Snapshot] = await self._hub.snapshots.remote()
+        snapshots: list[Snapshot] | None = await self._hub.snapshots.remote()
+        if snapshots is None:
+            raise RuntimeError("the hub was restarted, and not all processes have reported yet")
         return snapshots
 
     async def _send(self, own: Snapshot) -> Answer:
@@ -239,14 +244,14 @@ class MetricsHub:
         departed = None if known is None else self._departed
         return Answer(models=dict(self._models), replicas=replicas, departed=departed)
 
-    async def snapshots(self) -> list[Snapshot]:
+    async def snapshots(self) -> list[Snapshot] | None:
         """The totals of each process, and those of all departed ones together.
 
-        Raises RuntimeError shortly after a restart: while some processes have not reported, their
-        counters would seem to have been reset.
+        None shortly after a restart: while some processes have not reported, their counters would
+        seem to have been reset.
         """
         if self._restarted and self._clock() - self._started_at < SETTLED_AFTER_S:
-            raise RuntimeError("the hub was restarted, and not all processes have reported yet")
+            return None
         self._fold()
         return [self._departed.totals, *(stored for _, stored in self._snapshots.values())]
 

@@ -215,7 +215,7 @@ class RequestImages:
         raise ValueError(f"it has more than {MAX_REDIRECTS} redirects")
 
     async def _read(self, answer: httpcore.Response, headers: httpx.Headers) -> tuple[str, bytes]:
-        if answer.status != 200:
+        if answer.status not in (200, 203):
             raise ValueError(f"its server answered with status {answer.status}")
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if not DATA_URI.fullmatch(f"data:{kind};base64,"):

@@ -28,6 +28,12 @@ from tests.serve_app.telemetry.fakes import CACHED, SHARED
 from tests.waiting import until
 
 
+async def snapshots_of(hub: MetricsHub) -> list[Snapshot]:
+    snapshots = await hub.snapshots()
+    assert snapshots is not None
+    return snapshots
+
+
 async def test_an_exited_process_keeps_its_counters_and_loses_its_gauges() -> None:
     clock = Clock()
     hub = MetricsHub(clock)
@@ -35,10 +41,10 @@ async def test_an_exited_process_keeps_its_counters_and_loses_its_gauges() -> No
     gone.representations.update(CACHED)
     await hub.report(Report("gone", gone))
     await hub.report(Report("here", Snapshot()))
-    assert merge(await hub.snapshots()).waiting == 3
+    assert merge(await snapshots_of(hub)).waiting == 3
     clock.now += GONE_AFTER_S
     await hub.report(Report("here", Snapshot(active=1)))
-    left = merge(await hub.snapshots())
+    left = merge(await snapshots_of(hub))
     assert (left.waiting, left.active) == (0, 1)
     assert left.shared == Counter({"hits": 5, "dropped": 2})
     assert left.representations == Counter({("m", "hits"): 7})
@@ -107,7 +113,7 @@ async def test_departed_processes_are_one_and_their_counters_stay() -> None:
     for i in range(60):
         await hub.report(Report(f"process {i}", counting(i % 3 + 1)))
         clock.now += GONE_AFTER_S / 2
-        snapshots = await hub.snapshots()
+        snapshots = await snapshots_of(hub)
         assert requests_in(snapshots) >= seen
         seen = requests_in(snapshots)
         sizes.add(len(pickle.dumps(snapshots)))
@@ -137,7 +143,7 @@ async def test_the_key_names_of_departed_processes_are_bounded(
         await hub.report(Report(f"process {i}", counting(1, key=f"key {i}")))
         clock.now += GONE_AFTER_S
     await hub.report(Report("last", Snapshot()))
-    total = merge(await hub.snapshots())
+    total = merge(await snapshots_of(hub))
     assert total.usage.total() == total.usage_by_model.total() == 10
     assert total.usage[OTHER_KEYS, "requests"] == total.usage_by_model[OTHER_KEYS, "m", "queries"]
     assert total.usage[OTHER_KEYS, "requests"] == 7
@@ -159,7 +165,7 @@ class Process:
     async def _snapshot(self) -> Snapshot:
         return counting(self.requests, waiting=1)
 
-    async def _snapshots(self) -> list[Snapshot]:
+    async def _snapshots(self) -> list[Snapshot] | None:
         return await self.hub.snapshots()
 
     async def _deliver(self, report: Report) -> Answer:
@@ -186,7 +192,7 @@ async def test_a_process_that_was_only_slow_is_not_counted_twice() -> None:
     for more in (2, 3):
         clock.now += GONE_AFTER_S
         await other.reporter.report()
-        assert requests_in(await hub.snapshots()) == slow.requests + 1
+        assert requests_in(await snapshots_of(hub)) == slow.requests + 1
         slow.requests += more
         snapshots = await slow.reporter.totals()
         assert requests_in(snapshots) == slow.requests + 1
@@ -221,7 +227,7 @@ async def test_what_is_counted_last_is_reported_at_the_stop() -> None:
     await until(lambda: len(hub._snapshots) == 1)
     process.requests = 4
     await process.reporter.stop()
-    assert requests_in(await hub.snapshots()) == 4
+    assert requests_in(await snapshots_of(hub)) == 4
     process.lost = True
     await process.reporter.stop()  # without a hub it stops too
 
@@ -236,7 +242,7 @@ async def test_a_failure_of_rays_metrics_does_not_stop_the_report_and_is_logged_
     process = Process(hub)
     for process.requests in (1, 2):
         await process.reporter.report()
-    assert requests_in(await hub.snapshots()) == 2
+    assert requests_in(await snapshots_of(hub)) == 2
     assert serve_log.text.count("an unknown metric") == 1
 
 

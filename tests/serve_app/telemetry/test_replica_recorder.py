@@ -15,7 +15,7 @@ async def test_replica_measurements_add_up_by_model() -> None:
     recorder.add("batch_calls", 2)
     await hub.report(Report("one", recorder.snapshot(engine)))
     await hub.report(Report("other", recorder.snapshot(engine)))
-    both = merge(await hub.snapshots())
+    both = merge(await hub.snapshots() or [])
     model = to_json(both)["models"]["m"]
     assert (model["replicas"], model["engine"]["rows"]) == (2, 8)
     assert model["engine"]["padding_share"] == 0.1

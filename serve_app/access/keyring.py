@@ -54,7 +54,7 @@ class KeyRing:
         try:
             keys = self._read()
         except KeysError as error:
-            # Read again next time: it may have failed for want of a file descriptor.
+            # Read again next time: the failure may be temporary (no file descriptor left).
             if str(error) != self._problem:
                 logger.error("failed to reload the API keys, keeping the current ones: %s", error)
             self._problem = str(error)

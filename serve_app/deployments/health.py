@@ -42,18 +42,18 @@ class ModelHealth:
         self,
         models: Mapping[str, Asked],
         *,
-        may_rest: Collection[str] = (),
+        scales_to_zero: Collection[str] = (),
         reporting: Callable[[], Counter[str] | None] = lambda: None,
         deployed: Callable[[], Awaitable[Mapping[str, Deployed]]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`may_rest`: models that have no replica while there are no requests.
+        """`scales_to_zero`: models that have no replica while there are no requests.
 
         `reporting`: replicas that report metrics, by model; None if unknown. `deployed`: what Ray
         Serve says, by model.
         """
         self._models = models
-        self._may_rest = frozenset(may_rest)
+        self._scales_to_zero = frozenset(scales_to_zero)
         self._reporting = reporting
         self._deployed = deployed
         self._clock = clock
@@ -76,17 +76,17 @@ class ModelHealth:
     async def _problem(self, name: str) -> str | None:
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
-                if name not in self._may_rest or await self._should_be_asked(name):
+                if name not in self._scales_to_zero or await self._should_be_asked(name):
                     await self._models[name].ask()
         except Exception as error:
             return f"the model's replica is not responding ({type(error).__name__})"
         return None
 
     async def _should_be_asked(self, name: str) -> bool:
-        """Whether a model that may rest has a replica to ask.
+        """Whether a model that scales to zero has a replica to ask.
 
-        A call would start a replica, and regular calls would never let it rest: as long as it
-        reports metrics, that is enough. Raises RuntimeError if it can't start.
+        A call would start a replica, and regular calls would keep it running. If replicas report
+        metrics, that is enough. Raises RuntimeError if the deployment is failing.
         """
         reporting = self._reporting()
         if reporting is not None and reporting[name]:
@@ -102,8 +102,8 @@ class ModelHealth:
 def status_of(models: Collection[str], problems: Collection[str], loaded: Collection[str]) -> str:
     """The service's status.
 
-    `degraded` while some models respond and the others did once. It is not for a start: until each
-    model has been loaded, the service is unavailable.
+    `degraded` if some models respond, and the others did before. Until each model has been loaded
+    once, the service is `unavailable`.
     """
     if not problems:
         return OK

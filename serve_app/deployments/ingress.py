@@ -164,7 +164,9 @@ class Ingress:
         served = settings.models.served()
         self._health = ModelHealth(
             self._replicas,
-            may_rest=[m.name for m in settings.models.local() if settings.scaling.of(m).may_rest],
+            scales_to_zero=[
+                m.name for m in settings.models.local() if settings.scaling.of(m).scales_to_zero
+            ],
             reporting=lambda: self._reporter.replicas,
             deployed=partial(
                 deployed_models, {m.name: deployment_name(i) for i, m in enumerate(served)}

@@ -40,7 +40,7 @@ MAX_HELD_BYTES = 128 * 2**20
 # `identity`: a compressed answer may be a thousand times larger than what was received.
 _HEADERS = (("accept", "image/*"), ("accept-encoding", "identity"))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# What a server may do wrong, and what an operator reads about it in the log.
+# Failures of a fetch. Their reason goes to the log, not to the client.
 _FAILURES = (
     AddressRefused,
     TimeoutError,
@@ -57,7 +57,7 @@ class ImageFetcher:
     """Replaces the URLs of image documents by data URIs."""
 
     def __init__(self, admission: Admission, private_hosts: Iterable[str] = ()) -> None:
-        """`admission`: of the requests, which are not worth fetching for while it is full.
+        """`admission`: the requests' queue; nothing is fetched while it is full.
 
         `private_hosts`: host names, addresses and networks that are fetched from although they
         are not public.
@@ -138,8 +138,8 @@ class RequestImages:
         """Return all documents in their order, none of them with a URL.
 
         `numbers`: the documents' indices in the request, where these are only a part of it.
-        Stops at the first failure and raises InvalidRequest, which names the document and no
-        reason: that would tell what the network around the service looks like.
+        Stops at the first failure and raises InvalidRequest, which names the document but
+        not the reason, which would describe the network around the service.
         """
         where: dict[str, int] = {}
         for i, document in enumerate(documents):

@@ -144,7 +144,7 @@ class Scaling(Frozen):
         return self.num_replicas if self.max_replicas is None else max(1, self.min_replicas)
 
     @property
-    def may_rest(self) -> bool:
+    def scales_to_zero(self) -> bool:
         """Whether the model has no replica while there are no requests."""
         return self.max_replicas is not None and self.min_replicas == 0
 

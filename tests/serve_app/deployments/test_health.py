@@ -60,7 +60,7 @@ async def test_models_are_asked_at_the_same_time_and_once_for_all_probes() -> No
     assert await asyncio.gather(*probes[1:]) == [{}] * 4
 
 
-async def test_models_that_hang_are_given_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_models_that_hang_time_out_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "ASK_TIMEOUT_S", 0.05)
     hanging = asyncio.Event()
     models = {f"m{i}": Model(gate=hanging) for i in range(400)} | {"good": Model()}
@@ -75,29 +75,31 @@ async def test_models_that_hang_are_given_up_together(monkeypatch: pytest.Monkey
     ("reporting", "deployed", "asked", "fails"),
     [
         (Counter({"m": 1}), Deployed(1, failing=False), 0, False),  # running
-        (Counter(), Deployed(0, failing=False), 0, False),  # at rest
-        (None, Deployed(0, failing=False), 0, False),  # at rest while the hub restarts
+        (Counter(), Deployed(0, failing=False), 0, False),  # at zero
+        (None, Deployed(0, failing=False), 0, False),  # at zero while the hub restarts
         (Counter(), Deployed(0, failing=True), 0, True),  # cannot start
         (Counter(), Deployed(1, failing=False), 1, True),  # running, but silent
     ],
 )
-async def test_a_model_that_may_rest_is_asked_only_if_it_runs_and_does_not_report(
+async def test_a_model_that_scales_to_zero_is_asked_only_if_it_runs_and_does_not_report(
     reporting: Counter[str] | None, deployed: Deployed, asked: int, fails: bool
 ) -> None:
     async def states() -> Mapping[str, Deployed]:
         return {"m": deployed}
 
     model = Model(ConnectionError("it hangs"))
-    checks = ModelHealth({"m": model}, may_rest=["m"], reporting=lambda: reporting, deployed=states)
+    checks = ModelHealth(
+        {"m": model}, scales_to_zero=["m"], reporting=lambda: reporting, deployed=states
+    )
     assert bool(await checks.problems()) == fails
     assert model.asked == asked
 
 
-async def test_a_controller_that_does_not_answer_is_a_problem_of_a_model_at_rest() -> None:
+async def test_a_controller_that_does_not_answer_is_a_problem_of_a_model_at_zero() -> None:
     async def states() -> Mapping[str, Deployed]:
         raise ConnectionError("no controller")
 
-    checks = ModelHealth({"m": Model()}, may_rest=["m"], deployed=states)
+    checks = ModelHealth({"m": Model()}, scales_to_zero=["m"], deployed=states)
     assert "m" in await checks.problems()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from models import embedded, hub
+from models.revision import folder_revision
 from models.types import EMBEDDED, ModelLoadError, ModelSpec
 
 
@@ -18,6 +19,7 @@ class Checkpoint:
     def __init__(self, spec: ModelSpec, path: Path) -> None:
         self.spec = spec
         self.root = path
+        self._hash: Future[str] | None = None
         # A sentence-transformers folder may keep its encoder in a subfolder.
         self.path = path / self.parts[0][1] if self.parts else path
         self._common: dict[str, Any] = {
@@ -120,17 +122,22 @@ class Checkpoint:
 
     @cached_property
     def revision(self) -> str:
-        """Identifies this version of the weights in cache keys: a commit or a hash."""
+        """Identifies this version of the weights in cache keys: a commit, or a hash of a folder."""
         if self.spec.source == EMBEDDED:
             return embedded.WEIGHTS_SHA256[:12]
         if not hub.is_local(self.spec):
             return self.root.name  # the hub's cache names a snapshot's folder after its commit
-        digest = hashlib.blake2b(digest_size=6)
-        for file in sorted(self.root.rglob("*")):
-            if file.suffix in {".json", ".safetensors", ".txt", ".model"}:
-                stat = file.stat()
-                digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        return self._hash.result() if self._hash else self._hash_folder()
+
+    def hash_in_background(self) -> None:
+        """Start hashing a folder, so that it does not delay the loading of its weights."""
+        if hub.is_local(self.spec) and self.spec.source != EMBEDDED:
+            pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
+            self._hash = pool.submit(self._hash_folder)
+            pool.shutdown(wait=False)
+
+    def _hash_folder(self) -> str:
+        return folder_revision(self.root, code=self.spec.trust_remote_code)
 
     @property
     def version(self) -> str:

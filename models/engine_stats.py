@@ -50,6 +50,11 @@ class Distribution:
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
 
+    def subtract(self, earlier: Distribution) -> None:
+        """Leave only what was added after an earlier copy."""
+        self.counts = [a - b for a, b in zip(self.counts, earlier.counts, strict=True)]
+        self.sum -= earlier.sum
+
     def copy(self) -> Distribution:
         return Distribution(self.bounds, list(self.counts), self.sum)
 

@@ -49,7 +49,9 @@ def load(spec: ModelSpec) -> Scorer:
     """
     path = hub.locate(spec)
     try:
-        return _load(Checkpoint(spec, path))
+        checkpoint = Checkpoint(spec, path)
+        checkpoint.hash_in_background()
+        return _load(checkpoint)
     except ModelLoadError:
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve import Application
 
 from serve_app.deployments.exposure import check_keys
-from serve_app.deployments.ingress import Ingress
+from serve_app.deployments.ingress import Ingress, deployment_name
 from serve_app.deployments.metrics_hub import MetricsHub
 from serve_app.deployments.remote_replica import RemoteReplica
 from serve_app.deployments.replica import ModelReplica
@@ -83,7 +83,7 @@ def _replica(
     settings: Settings, model: LocalModel, index: int, hub: Application, replica: type
 ) -> Application:
     deployment = serve.deployment(replica).options(
-        name=f"Model-{index}",
+        name=deployment_name(index),
         **settings.scaling.of(model).deployment_options(),
         # The ingress limits requests; Serve needs this above the batch size, which is in tokens.
         max_ongoing_requests=1_000_000,
@@ -109,7 +109,7 @@ def _replica(
 def _remote(settings: Settings, model: RemoteModel, index: int, hub: Application) -> Application:
     """Bind a remote model. It needs neither device nor CPU, because it only waits for responses."""
     deployment = serve.deployment(RemoteReplica).options(
-        name=f"Model-{index}",
+        name=deployment_name(index),
         num_replicas=model.num_replicas or settings.scaling.num_replicas,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=settings.limits.max_parallel + settings.limits.max_queue + 1000,

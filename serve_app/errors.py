@@ -148,6 +148,14 @@ class ModelUnavailable(RerankError):
     retry_after_s = 5
 
 
+class MetricsUnavailable(RerankError):
+    """The metrics hub did not respond."""
+
+    status = 503
+    code = "metrics_unavailable"
+    retry_after_s = 5
+
+
 class DeadlineExceeded(RerankError):
     """Scoring exceeded the worker timeout or the client's own timeout."""
 

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ logger = logging.getLogger("ray.serve")
 # Beyond this size the least recently read conversions are deleted.
 MAX_BYTES = 16 * 2**30
 MODEL = "model.xml"
+_UNFINISHED = ".new-"
+# A conversion that is still unfinished after this time was left by a process that was killed.
+_ABANDONED_S = 86_400.0
 
 
 class Conversions:
@@ -62,13 +66,16 @@ class Conversions:
     @contextmanager
     def _aside(self) -> Iterator[Path]:
         # Renamed when complete, because another process may write the same conversion.
-        place = Path(tempfile.mkdtemp(dir=self._folder, prefix=".new-"))
+        place = Path(tempfile.mkdtemp(dir=self._folder, prefix=_UNFINISHED))
         try:
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
     def _make_room(self, newest: str) -> None:
+        for place in self._folder.glob(f"{_UNFINISHED}*"):
+            if time.time() - place.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(place, ignore_errors=True)
         kept = [place for place in self._folder.iterdir() if (place / MODEL).is_file()]
         kept.sort(key=lambda place: (place.name == newest, place.stat().st_mtime))
         sizes = {place: sum(f.stat().st_size for f in place.iterdir()) for place in kept}

@@ -9,6 +9,8 @@ from pathlib import Path
 from models.remote.errors import RemoteUnauthorized
 
 _HIDDEN = "***"
+# Keys that are redacted: the current one and its predecessors, which calls may still use.
+_MAX_KNOWN = 16
 
 
 class Secret:
@@ -28,8 +30,8 @@ class Secret:
         self._file = Path(file) if file else None
         self._required = required
         self._environ = environ
-        self._read: tuple[tuple[int, int], str] | None = None
-        self._known: set[str] = set()
+        self._read: tuple[tuple[int, ...], str] | None = None
+        self._known: dict[str, None] = {}  # the latest last
 
     def __repr__(self) -> str:
         return f"Secret({self._file or self._env})"
@@ -51,19 +53,24 @@ class Secret:
             raise RemoteUnauthorized(
                 f"{self._model}: the key has characters that are not allowed in a header"
             )
-        self._known |= {value, *(part for part in value.split(":") if len(part) > 5)}
+        if value not in self._known:
+            self._known[value] = None
+            while len(self._known) > _MAX_KNOWN:
+                del self._known[next(iter(self._known))]
         return value
 
     def redact(self, text: str) -> str:
-        """The text with every key read so far, and its longer parts, replaced by ***."""
-        for value in sorted(self._known, key=len, reverse=True):
+        """The text with the latest keys, and their longer parts, replaced by ***."""
+        parts = {part for value in self._known for part in value.split(":") if len(part) > 5}
+        for value in sorted(parts.union(self._known), key=len, reverse=True):
             text = text.replace(value, _HIDDEN)
         return text
 
     def _from_file(self, path: Path) -> str:
         try:
             stat = path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
+            # A new key may have the old one's length and, from an image, its time.
+            stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
             if self._read is None or self._read[0] != stamp:
                 self._read = (stamp, path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -79,10 +80,20 @@ class Transport:
         Raises the RemoteError of the last attempt, or RemoteTimeout.
         """
         content = orjson.dumps(body)
+        now = asyncio.get_running_loop().time
+        arrived, began = now(), math.inf
         try:
             async with asyncio.timeout_at(deadline), self._slots:
+                began = now()
+                if began >= deadline:
+                    raise TimeoutError
                 return await self._post_with_retries(url, content, deadline)
         except TimeoutError:
+            if now() - began < began - arrived:
+                # Most of the time passed before the call: the provider may be fine.
+                raise RemoteTimeout(
+                    f"{self.label} timed out: all of its parallel calls are in use"
+                ) from None
             self._record_failure()
             raise RemoteTimeout(f"{self.label} timed out") from None
         except RemoteError as error:

@@ -16,7 +16,7 @@ logger = logging.getLogger("ray.serve")
 CHECK_INTERVAL_S = 1.0
 MAX_FILE_BYTES = 2**20
 
-_Signature = tuple[int, int, int, int]
+_Signature = tuple[int, ...]
 
 
 class KeyRing:
@@ -34,6 +34,7 @@ class KeyRing:
         self._clock = clock
         self._checked_at = clock()
         self._seen = self._signature()
+        self._problem = ""
         self._keys = self._read()
         if not len(self._keys):
             raise KeysError("no key found; create one with `rerank key`")
@@ -50,14 +51,15 @@ class KeyRing:
         signature = self._signature()
         if signature == self._seen:
             return
-        # Remembered even if reading fails, so that an invalid file is logged once.
-        self._seen = signature
         try:
             keys = self._read()
         except KeysError as error:
-            logger.error("failed to reload the API keys, keeping the current ones: %s", error)
+            # Read again next time: the failure may be temporary (no file descriptor left).
+            if str(error) != self._problem:
+                logger.error("failed to reload the API keys, keeping the current ones: %s", error)
+            self._problem = str(error)
             return
-        self._keys = keys
+        self._seen, self._keys, self._problem = signature, keys, ""
         logger.warning("reloaded the API keys: %d in force", len(keys))
 
     def _signature(self) -> _Signature | None:
@@ -67,7 +69,10 @@ class KeyRing:
             found = self._path.stat()
         except OSError:
             return None
-        return (found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode)
+        return (
+            *(found.st_mtime_ns, found.st_ctime_ns),
+            *(found.st_ino, found.st_size, found.st_mode),
+        )
 
     def _read(self) -> KeySet:
         if self._path is None:

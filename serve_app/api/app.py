@@ -29,6 +29,8 @@ from serve_app.api.responses import (
 from serve_app.errors import MethodNotAllowed, NotFound, RerankError, UnknownModel
 from serve_app.telemetry import to_json, to_prometheus
 
+# Statuses in which requests are answered.
+SERVING = ("ok", "degraded")
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -47,11 +49,11 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
 
     async def health(request: Request) -> Response:
         report = await frontend().health()
-        return json_response(report, 200 if report["status"] == "ok" else 503)
+        return json_response(report, 200 if report["status"] in SERVING else 503)
 
     async def ready(request: Request) -> Response:
         report = await frontend().health()
-        is_ready = report["status"] == "ok"
+        is_ready = report["status"] in SERVING
         return json_response({"ready": is_ready}, 200 if is_ready else 503)
 
     async def metrics(request: Request) -> Response:
@@ -106,6 +108,10 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             response.headers["allow"] = allowed
         return response
 
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RerankError)
+        return failed(request, error)
+
     def unexpected(request: Request) -> Response:
         problem = RerankError("unexpected error; see the service's log for this request ID")
         return refuse(request, problem)
@@ -130,7 +136,7 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Middleware(Gate, access=lambda: frontend().access, refuse=refuse),
             Middleware(UnexpectedErrors, answer=unexpected),
         ],
-        exception_handlers={HTTPException: http_error},
+        exception_handlers={HTTPException: http_error, RerankError: refused},
     )
 
 

@@ -176,6 +176,9 @@ def _status(options: argparse.Namespace) -> int:
     print(f"  traffic: {health['traffic']}")
     print(f"  active {queue['active']}/{queue['max_parallel']}, waiting {queue['waiting']}")
     for name, model in health["models"].items():
+        if "error" in model:
+            print(f"  {name}: {model['error']}")
+            continue
         runs = f"{model['backend']} on {model['device']}, {model['dtype']}"
         print(f"  {name}: {runs}, from {model['source']}")
     for name, pipeline in health["pipelines"].items():

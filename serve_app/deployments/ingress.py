@@ -15,7 +15,6 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from models.pipelines import lexical
-from models.types import ModelInfo
 from serve_app import __version__
 from serve_app.access import Access
 from serve_app.api.app import make_app
@@ -23,16 +22,17 @@ from serve_app.api.dialects import NATIVE
 from serve_app.api.dialects.base import Limits
 from serve_app.api.responses import Frontend
 from serve_app.deployments.exposure import exposure_warning, http_host, ring_of
-from serve_app.deployments.metrics_hub import HubReporter, key_of
+from serve_app.deployments.health import STOPPING, ModelHealth, deployed_models, status_of
+from serve_app.deployments.metrics_hub import Answer, HubReporter, LoadedModel, key_of
 from serve_app.deployments.model_handle import ReplicasHandle
 from serve_app.deployments.proxy import in_use
 from serve_app.deployments.serve_logging import match_console_format
+from serve_app.errors import MetricsUnavailable
 from serve_app.pipeline_spec import BM25
 from serve_app.request_options import RequestOptions
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, NullStore, ScoreStore
 from serve_app.service.deadline import Deadline, check_timeout
-from serve_app.service.images import ImageFetcher
 from serve_app.service.rerank import RerankService
 from serve_app.settings import Settings
 from serve_app.settings.models import RemoteModel
@@ -48,6 +48,10 @@ logger = logging.getLogger("ray.serve")
 UNREAD = 256
 
 
+# Shorter than Prometheus' usual timeout of 10 s.
+HUB_TIMEOUT_S = 5.0
+
+
 class HandleOptions(RequestOptions, total=False):
     """The keyword arguments of Ingress.rerank, for callers with a Ray handle."""
 
@@ -60,6 +64,11 @@ class HandleOptions(RequestOptions, total=False):
     truncate: bool | None
     explain: bool
     timeout_s: float | None
+
+
+def deployment_name(index: int) -> str:
+    """The name of the deployment of the served model with this index."""
+    return f"Model-{index}"
 
 
 def _this_replica() -> Frontend:
@@ -135,7 +144,9 @@ class Ingress:
         self.telemetry = Telemetry()
         self.access = access_of(settings, self.telemetry)
         self._settings = settings
-        self._reporter = HubReporter(hub, self._own_snapshot, self._known_models)
+        self._reporter = HubReporter(
+            hub, self._own_snapshot, self._known_models, self._learn, keeps_departed=True
+        )
         self._store = store_of(settings)
         self._admission = Admission(
             max_parallel=settings.limits.max_parallel,
@@ -150,6 +161,17 @@ class Ingress:
             name: ReplicasHandle(models[f"model_{i}"], partial(hub.recall.remote, key))
             for i, (name, key) in enumerate(self._keys.items())
         }
+        served = settings.models.served()
+        self._health = ModelHealth(
+            self._replicas,
+            scales_to_zero=[
+                m.name for m in settings.models.local() if settings.scaling.of(m).scales_to_zero
+            ],
+            reporting=lambda: self._reporter.replicas,
+            deployed=partial(
+                deployed_models, {m.name: deployment_name(i) for i, m in enumerate(served)}
+            ),
+        )
         self.service = RerankService(
             catalog=settings.models.catalog(),
             replicas=self._replicas,
@@ -158,7 +180,7 @@ class Ingress:
             telemetry=self.telemetry,
             max_retries=settings.limits.max_retries,
             worker_timeout_s=settings.limits.worker_timeout_s,
-            images=ImageFetcher() if settings.limits.image_urls else None,
+            image_hosts=settings.limits.image_private_hosts,
             fallbacks={m.name: m.fallback for m in settings.models.entries if m.fallback},
             pipelines=settings.models.pipelines(),
         )
@@ -166,6 +188,7 @@ class Ingress:
             # Loaded at start, because its import would delay the first request.
             lexical.bm25("warm up", ["warm up"])
         loop = asyncio.get_event_loop()
+        self._closed = False
         self._reporter.start()
         self._tasks: list[asyncio.Task[None]] = []
         if warn_if_exposed:
@@ -210,22 +233,42 @@ class Ingress:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.01)
+        await self._close()
+        return drained
+
+    async def __del__(self) -> None:
+        # Ray Serve calls it when the replica stops.
+        if not getattr(self, "_closed", True):
+            await self._close()
+
+    async def _close(self) -> None:
+        self._closed = True
+        await self._reporter.stop()
         await self.service.close()
         await self._store.close()
         await asyncio.to_thread(tracing.flush)
-        return drained
 
     async def snapshot(self) -> Snapshot:
-        """Return the metrics of all replicas."""
-        return merge(await self._reporter.report())
+        """Return the metrics of all replicas. Raises MetricsUnavailable."""
+        try:
+            async with asyncio.timeout(HUB_TIMEOUT_S):
+                return merge(await self._reporter.totals())
+        except Exception as error:
+            # The metrics of this process alone would look like a reset of all counters.
+            raise MetricsUnavailable(
+                f"the metrics hub is not responding ({type(error).__name__}); try again in a moment"
+            ) from error
 
     async def health(self) -> dict[str, Any]:
-        """Return the status, queue and models; `unavailable` while a model does not respond."""
-        models = {name: await self._model_health(name) for name in self._replicas}
-        answers = all("error" not in model for model in models.values())
-        status = "ok" if answers else "unavailable"
+        """Return the status, queue and models.
+
+        The status is `degraded` while some models do not respond, `unavailable` while none does.
+        """
+        problems = await self._health.problems()
+        loaded = [name for name, replicas in self._replicas.items() if replicas.known]
+        status = status_of(self._replicas, problems, loaded)
         return {
-            "status": "stopping" if self.closing else status,
+            "status": STOPPING if self.closing else status,
             "controller": {
                 "waiting": self._admission.waiting,
                 "active": self._admission.active,
@@ -233,7 +276,7 @@ class Ingress:
                 "max_parallel": self._admission.max_parallel,
                 "max_queue": self._admission.max_queue,
             },
-            "models": models,
+            "models": {name: self._model(name, problems.get(name)) for name in self._replicas},
             "pipelines": {
                 name: pipeline.model_dump(by_alias=True, exclude_none=True)
                 for name, pipeline in self.service.pipelines.items()
@@ -242,15 +285,15 @@ class Ingress:
             "default_model": self.service.catalog.default,
         }
 
-    async def _model_health(self, name: str) -> dict[str, Any]:
-        try:
-            info = await asyncio.wait_for(self._replicas[name].info(), timeout=5)
-        except Exception as error:
-            return {"error": f"the model's replica is not responding ({type(error).__name__})"}
-        return {
-            **asdict(info),
-            "cache": {"enabled": self._settings.cache.enabled, **self._store.stats()},
-        }
+    def _model(self, name: str, problem: str | None) -> dict[str, Any]:
+        """What is known about a model, and what is wrong with it."""
+        shown: dict[str, Any] = {}
+        if (known := self._replicas[name].known) is not None:
+            cache = {"enabled": self._settings.cache.enabled, **self._store.stats()}
+            shown = {**asdict(known.info), "cache": cache}
+        if problem is not None:
+            shown["error"] = problem
+        return shown
 
     async def _warn_if_exposed(self) -> None:
         # Serve, not the settings, knows which host it listens on; asking it may block.
@@ -265,7 +308,12 @@ class Ingress:
             shared=self._store.shared_stats(),
         )
 
-    def _known_models(self) -> dict[str, ModelInfo]:
+    def _learn(self, answer: Answer) -> None:
+        for name, key in self._keys.items():
+            if (told := answer.models.get(key)) is not None:
+                self._replicas[name].learn(told)
+
+    def _known_models(self) -> dict[str, LoadedModel]:
         return {
             self._keys[name]: replicas.known
             for name, replicas in self._replicas.items()

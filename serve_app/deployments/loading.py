@@ -70,4 +70,5 @@ async def info_from_hub(hub: DeploymentHandle | None, spec: ModelSpec) -> ModelI
     """What an earlier replica reported about this model, such as its token budget."""
     if hub is None:
         return None
-    return await recall_info(partial(hub.recall.remote, key_of(spec)), RECALL_TIMEOUT_S)
+    known = await recall_info(partial(hub.recall.remote, key_of(spec)), RECALL_TIMEOUT_S)
+    return known.info if known is not None else None

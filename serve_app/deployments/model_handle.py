@@ -11,7 +11,7 @@ from ray.exceptions import RayTaskError
 
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from models.vectors import Vectors
-from serve_app.deployments.metrics_hub import recall_info
+from serve_app.deployments.metrics_hub import LoadedModel, recall_info
 from serve_app.telemetry import tracing
 
 RECALL_TIMEOUT_S = 2.0
@@ -26,28 +26,43 @@ logger = logging.getLogger("ray.serve")
 class ReplicasHandle:
     """Calls a ModelReplica deployment, and raises the replica's own exceptions."""
 
-    def __init__(self, handle: Any, recall: Callable[[], Awaitable[ModelInfo | None]]) -> None:
+    def __init__(self, handle: Any, recall: Callable[[], Awaitable[LoadedModel | None]]) -> None:
         """`recall` returns the model's info if it is known without asking a replica."""
         self._handle = handle
         self._recall = recall
         self._lock = asyncio.Lock()
-        self.known: ModelInfo | None = None
+        self.known: LoadedModel | None = None
 
     async def info(self) -> ModelInfo:
-        """Return the model's info. Requested once, so that cached results need no replica."""
-        async with self._lock:
-            if self.known is None:
-                self.known = await recall_info(self._recall, RECALL_TIMEOUT_S)
-            if self.known is None:
-                self.known = await self._call("info")
-        return self.known
+        """Return the model's info. Cached results need no replica once it is known.
+
+        `learn` replaces it when the hub hears of a replica that was loaded later.
+        """
+        if self.known is None:
+            async with self._lock:
+                if self.known is None:
+                    self.known = await recall_info(self._recall, RECALL_TIMEOUT_S)
+                if self.known is None:
+                    self.known = LoadedModel(await self._call("info"))
+        return self.known.info
+
+    def learn(self, told: LoadedModel) -> None:
+        """Take the hub's info if its replica was loaded later than that of the known one."""
+        self.known = told if self.known is None else self.known.or_newer(told)
+
+    async def ask(self) -> ModelInfo:
+        """Ask a replica for its info, whatever is known."""
+        info: ModelInfo = await self._call("info")
+        self.learn(LoadedModel(info))
+        return info
 
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
         told = timeout_s + GRACE_S
+        revision = self.known.info.revision if self.known is not None else None
         scores: list[Score] = await self._call(
-            "score", query, documents, options, told, **tracing.trace_kwargs()
+            "score", query, documents, options, told, revision=revision, **tracing.trace_kwargs()
         )
         return scores
 

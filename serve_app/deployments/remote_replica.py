@@ -24,6 +24,7 @@ from models.remote.errors import (
 from models.remote.types import RemoteScorer, RemoteSpec
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.deployments.loading import LOAD_FAILED
+from serve_app.deployments.metrics_hub import key_of
 from serve_app.deployments.scoring_replica import ScoringReplica, Work
 from serve_app.errors import (
     RerankError,
@@ -61,7 +62,7 @@ class RemoteReplica(ScoringReplica):
             raise RuntimeError(LOAD_FAILED + " ".join(str(error).split())) from None
         self._name = spec.name
         self._figures = ReplicaRecorder(spec.name)
-        self.start_reports(hub)
+        self.start_reports(hub, key_of(spec), self._scorer.info)
         logger.info("model %s is scored by %s", spec.name, self._scorer.info.source)
 
     async def info(self) -> ModelInfo:
@@ -81,6 +82,11 @@ class RemoteReplica(ScoringReplica):
             raise to_client(error) from None
         finally:
             self._figures.add("upstream_seconds", time.perf_counter() - started)
+
+    async def stop(self) -> None:
+        """Report what was counted last, and close the connections to the provider."""
+        await super().stop()
+        await self._scorer.close()
 
     async def snapshot(self) -> Snapshot:
         counts = {(self._name, event): n for event, n in self._scorer.counts.items()}

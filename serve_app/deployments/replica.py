@@ -122,9 +122,7 @@ class ModelReplica(ScoringReplica):
         self._figures = ReplicaRecorder(info.name)
         self._hang_s = hang_s
         if hub is not None:
-            # Not awaited, because the hub may still be starting.
-            self._learned = hub.learn.remote(key_of(spec), info)
-            self.start_reports(hub)
+            self.start_reports(hub, key_of(spec), info)
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Change `window_ms` and `batch_tokens` while requests are running.

@@ -16,6 +16,7 @@ from serve_app.errors import Overloaded, QueueTimeout, RerankError, ShuttingDown
 MAX_RETRY_AFTER_S = 30
 # Weight of the latest request in the moving average of how long a slot is held.
 RECENT_WEIGHT = 0.05
+SHUTTING_DOWN = "the service is shutting down; send the request to another instance"
 
 
 class _Waiter:
@@ -61,7 +62,7 @@ class Admission:
         ShuttingDown. The error's `queued_s` has the seconds waited.
         """
         if self.closed:
-            raise ShuttingDown("the service is shutting down; send the request to another instance")
+            raise ShuttingDown(SHUTTING_DOWN)
         started = time.perf_counter()
         try:
             if self.active < self.max_parallel and not self._waiters:
@@ -78,6 +79,14 @@ class Admission:
         finally:
             self._record_hold(time.perf_counter() - held)
             self._release()
+
+    def check(self, priority: int = 0) -> None:
+        """Raise ShuttingDown or Overloaded if `slot` would now; takes neither slot nor place."""
+        if self.closed:
+            raise ShuttingDown(SHUTTING_DOWN)
+        waits = self.active >= self.max_parallel or self._waiters
+        if waits and len(self._waiters) >= self.max_queue:
+            self._last_after(priority)
 
     @property
     def retry_after_s(self) -> int:
@@ -121,12 +130,17 @@ class Admission:
 
     def _displace_last(self, waiter: _Waiter) -> None:
         """Refuse the last request in the queue if `waiter` has priority over it, else `waiter`."""
+        last = self._last_after(waiter.place[0])
         full = self.refusal()
-        last = max(self._waiters, default=waiter)
-        if last.place[0] <= waiter.place[0]:
-            raise full
         self._remove(last)
         last.ready.set_exception(full)
+
+    def _last_after(self, priority: int) -> _Waiter:
+        """Return the last request in the queue. Raises Overloaded unless `priority` is before."""
+        last = max(self._waiters, default=None)
+        if last is None or last.place[0] <= priority:
+            raise self.refusal()
+        return last
 
     def _remove(self, waiter: _Waiter) -> None:
         self._waiters.remove(waiter)

@@ -13,7 +13,7 @@ from models.text import normalize, well_formed
 from serve_app.errors import REPLACEABLE, DocumentTooLong, InvalidRequest, RerankError
 from serve_app.service.cache import PairKeys
 from serve_app.service.capabilities import check, supported
-from serve_app.service.images import ImageFetcher
+from serve_app.service.images import ImageFetcher, RequestImages
 from serve_app.service.ranking import document_keys, rank_documents
 from serve_app.service.relevant_spans import Sentences
 from serve_app.service.retries import RetryingModel
@@ -50,7 +50,7 @@ class ModelRanker:
         scoring: Scoring,
         fallbacks: Fallbacks,
         telemetry: Telemetry,
-        images: ImageFetcher | None,
+        images: ImageFetcher,
     ) -> None:
         self._models = models
         self._scoring = scoring
@@ -64,12 +64,19 @@ class ModelRanker:
         The result's `timings_ms` has the answering model's stages, and under `fallback` the time
         spent on models that failed before it.
         """
+        async with self._images.request(request) as images:
+            return await self._rank_or_fall_back(name, request, images)
+
+    async def _rank_or_fall_back(
+        self, name: str, request: RerankRequest, images: RequestImages
+    ) -> RerankResult:
         started = time.perf_counter()
         failure: RerankError | None = None
         while True:
             failed_s = time.perf_counter() - started
             try:
-                result = await self.add_spans(await self._rank(name, request), name, request)
+                result = await self._rank(name, request, images)
+                result = await self.add_spans(result, name, request)
             except REPLACEABLE as error:
                 name, failure = self._fallbacks.after(name, error), error
             except InvalidRequest:
@@ -100,7 +107,9 @@ class ModelRanker:
         scored = await self._rank(name, sentences.request(request))
         return sentences.add_spans(result, scored, options, info)
 
-    async def _rank(self, name: str, request: RerankRequest) -> RerankResult:
+    async def _rank(
+        self, name: str, request: RerankRequest, images: RequestImages | None = None
+    ) -> RerankResult:
         started = time.perf_counter()
         model = self._models[name]
         info = await model.info()
@@ -111,8 +120,8 @@ class ModelRanker:
                 "the query is empty once control characters are removed", param="query"
             )
         check(info, request)
-        if self._images is not None:
-            request = replace(request, documents=await self._images.resolve(request.documents))
+        if images is not None:
+            request = replace(request, documents=await images.fetch(request.documents))
         order, by_key = await document_keys(
             info, PairKeys(info, query, request.options), request.documents, clean
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 
 from serve_app.errors import NO_ANSWER, REPLACEABLE, InvalidRequest, RerankError
 from serve_app.pipeline_spec import UNNAMED, Pipeline
@@ -36,16 +35,19 @@ class RerankService:
         telemetry: Telemetry,
         max_retries: int = 2,
         worker_timeout_s: float = 120.0,
-        images: ImageFetcher | None = None,
+        image_hosts: Iterable[str] = (),
         fallbacks: Mapping[str, str] | None = None,
         pipelines: Mapping[str, Pipeline] | None = None,
     ) -> None:
-        """`replicas`: the replicas of each model, by model name."""
+        """`replicas`: the replicas of each model, by model name.
+
+        `image_hosts`: private hosts that images may be fetched from.
+        """
         self.catalog = catalog
         self.pipelines = pipelines or {}
         self._admission = admission
         self._telemetry = telemetry
-        self._images = images
+        self._images = ImageFetcher(admission, image_hosts)
         self._fallbacks = Fallbacks(fallbacks or {}, telemetry)
         models = {
             name: RetryingModel(
@@ -54,7 +56,7 @@ class RerankService:
             for name, own in replicas.items()
         }
         scoring = Scoring(store, admission)
-        self._ranker = ModelRanker(models, scoring, self._fallbacks, telemetry, images)
+        self._ranker = ModelRanker(models, scoring, self._fallbacks, telemetry, self._images)
         self._served = ServedModels(catalog, self.pipelines, models, admission, self._ranker)
 
     def overloaded(self) -> RerankError:
@@ -63,8 +65,7 @@ class RerankService:
 
     async def close(self) -> None:
         """Close the connections that images are fetched over."""
-        if self._images is not None:
-            await self._images.close()
+        await self._images.close()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
         """Score and rank the documents. Raises a RerankError, whose message is for the client."""
@@ -130,9 +131,8 @@ class RerankService:
 
     async def _run(self, pipeline: Pipeline, name: str, request: RerankRequest) -> RerankResult:
         started = time.perf_counter()
-        if self._images is not None:
-            request = replace(request, documents=await self._images.resolve(request.documents))
-        result = await run(pipeline, name, request, self._served, started)
+        async with self._images.request(request) as images:
+            result = await run(pipeline, name, request, self._served, images, started)
         if pipeline.scorer is None:
             return result
         return await self._ranker.add_spans(result, self._served.single(pipeline.scorer), request)

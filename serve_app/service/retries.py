@@ -27,6 +27,13 @@ T = TypeVar("T")
 PAUSE_S = 0.1
 
 
+class OtherRevision(list[Score]):
+    """Scores of a replica that runs other weights than those that the caller knows of.
+
+    They are an answer, but must not be stored as the scores of the known weights.
+    """
+
+
 class Replicas(Protocol):
     """One model's replicas, wherever they run. Calls may raise any exception."""
 
@@ -35,7 +42,10 @@ class Replicas(Protocol):
     async def score(
         self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
     ) -> list[Score]:
-        """Raises DeadlineExceeded after `timeout_s` seconds, and starts no forward pass then."""
+        """Raises DeadlineExceeded after `timeout_s` seconds, and starts no forward pass then.
+
+        The result is an OtherRevision if the replica has not the revision that `info` returns.
+        """
         ...
 
     async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors: ...

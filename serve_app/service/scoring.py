@@ -13,7 +13,7 @@ from serve_app.service.admission import Admission
 from serve_app.service.cache import ScoreStore, SingleFlight
 from serve_app.service.chunking import cut
 from serve_app.service.deadline import Deadline
-from serve_app.service.retries import RetryingModel
+from serve_app.service.retries import OtherRevision, RetryingModel
 from serve_app.telemetry import tracing
 from serve_app.types import RerankRequest
 
@@ -134,6 +134,8 @@ class Scoring:
         with tracing.span("score", "client", documents=len(documents)):
             scores = await pairs.model.score(pairs.query, documents, options, until)
         found = dict(zip(keys, scores, strict=True))
-        if not options.explain:
+        # While a model is replaced, replicas of both revisions may answer.
+        known = (await pairs.model.info()).revision == pairs.info.revision
+        if known and not options.explain and not isinstance(scores, OtherRevision):
             self._store.put_many(found)
         return found

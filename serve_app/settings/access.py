@@ -11,19 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from serve_app.access.keys import MAX_PER_MINUTE, hashed
 from serve_app.pricing import Price
-from serve_app.settings.base import Frozen, setting
+from serve_app.settings.base import Frozen, setting, split
 
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
-
-
-def _split(value: object) -> object:
-    """Split text from the environment at its commas; YAML has lists."""
-    if not isinstance(value, str):
-        return value
-    parts = tuple(part.strip() for part in value.split(",") if part.strip())
-    if not parts:
-        raise ValueError("must contain at least one value")
-    return parts
 
 
 def _hash(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -54,9 +44,9 @@ def _absolute(value: str) -> str:
 
 
 # Only hashes are kept: settings are pickled, and may be shown in errors.
-KeyEntries = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_hash)]
-Routes = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_routes)]
-Origins = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_origins)]
+KeyEntries = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(_hash)]
+Routes = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(_routes)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(_origins)]
 KeyFile = Annotated[str, AfterValidator(_absolute)]
 PerMinute = Annotated[int, Field(ge=0, le=MAX_PER_MINUTE)]
 

@@ -19,6 +19,16 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+def split(value: object) -> object:
+    """Split text from the environment at its commas; YAML has lists."""
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not parts:
+        raise ValueError("must contain at least one value")
+    return parts
+
+
 def setting(
     env: str,
     default: Any,

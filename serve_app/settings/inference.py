@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
+from models.revision import cache_folder
 from models.types import Backend, LongDocument, Precision
 from serve_app.settings.base import Frozen, setting
 
@@ -154,7 +154,6 @@ class InferenceSettings(Frozen):
         if self.conversions != "auto":
             return self.conversions
         try:
-            base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        except RuntimeError:  # no HOME, and a user ID without an entry in the user database
+            return str(cache_folder() / "openvino")
+        except RuntimeError:  # no home folder
             return None
-        return str(Path(base) / "rerank-serve" / "openvino")

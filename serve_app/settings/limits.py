@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from serve_app.settings.base import Frozen, setting
+import ipaddress
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+from serve_app.settings.base import Frozen, setting, split
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", re.ASCII)
+
+
+def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    for host in value:
+        try:
+            ipaddress.ip_network(host, strict=False)
+        except ValueError:
+            # A name ends in a label that is not a number, so that 10.0.0.0/33 and 10.0.0 are none.
+            if not _HOST_NAME.fullmatch(host) or host.rstrip(".").rsplit(".", 1)[-1].isdigit():
+                raise ValueError(
+                    f"{host!r} is neither a host name nor an IP address nor a network"
+                ) from None
+    return value
+
+
+Hosts = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(_hosts)]
 
 
 class LimitSettings(Frozen):
@@ -45,6 +69,12 @@ class LimitSettings(Frozen):
     image_urls: bool = setting(
         "RERANKER_IMAGE_URLS",
         False,
-        "Fetch image documents given by URL. Anyone who can send a request can then make the "
-        "service call any address that it can reach.",
+        "Fetch image documents given by URL, from public addresses only.",
+    )
+    image_private_hosts: Hosts = setting(
+        "RERANKER_IMAGE_PRIVATE_HOSTS",
+        (),
+        "Private hosts that images may be fetched from as well: names, IP addresses and networks "
+        "(`10.1.0.0/16`), separated by commas. Anyone who can send a request can then make the "
+        "service call them.",
     )

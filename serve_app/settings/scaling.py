@@ -143,6 +143,11 @@ class Scaling(Frozen):
         # One even with min_replicas: 0, so that a model that can't be loaded stops the start.
         return self.num_replicas if self.max_replicas is None else max(1, self.min_replicas)
 
+    @property
+    def scales_to_zero(self) -> bool:
+        """Whether the model has no replica while there are no requests."""
+        return self.max_replicas is not None and self.min_replicas == 0
+
     def deployment_options(self) -> Mapping[str, Any]:
         """Arguments for `serve.deployment(...).options`."""
         actor: dict[str, Any] = {

@@ -46,3 +46,8 @@ class Histogram:
     def merge(self, other: Histogram) -> None:
         self.counts.update(other.counts)
         self.shown.merge(other.shown)
+
+    def subtract(self, earlier: Histogram) -> None:
+        """Leave only what was added after an earlier copy."""
+        self.counts.subtract(earlier.counts)
+        self.shown.subtract(earlier.shown)

@@ -6,11 +6,7 @@ from collections.abc import Mapping
 
 from serve_app.telemetry.histogram import Histogram
 from serve_app.telemetry.snapshot import Snapshot, merge
-from serve_app.telemetry.usage import MAX_PAIRS
-
-# The key file can change, so the number of names is bounded; further ones count as OTHER_KEYS.
-MAX_KEY_NAMES = 2000
-OTHER_KEYS = "other"
+from serve_app.telemetry.usage import MAX_KEY_NAMES, MAX_PAIRS, OTHER_KEYS
 
 
 class Telemetry:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from models.engine_stats import Distribution
 from serve_app.telemetry import store_metrics
 from serve_app.telemetry.histogram import Histogram
-from serve_app.telemetry.usage import Counts
+from serve_app.telemetry.usage import MAX_KEY_NAMES, MAX_PAIRS, OTHER_KEYS, Counts
 
 # What is counted for each API key: name to help text.
 USAGE: Mapping[str, str] = {
@@ -71,6 +71,37 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
         total.waiting += one.waiting
         total.active += one.active
     return total
+
+
+def since(snapshot: Snapshot, earlier: Snapshot) -> Snapshot:
+    """Return what was counted after an earlier snapshot of the same process; gauges as they are."""
+    new, earlier = merge([snapshot]), without_gauges(earlier)
+    for name in _COUNTERS:
+        getattr(new, name).subtract(getattr(earlier, name))
+    for mine, theirs in ((new.wait, earlier.wait), (new.process, earlier.process)):
+        for model, histogram in theirs.items():
+            mine[model].subtract(histogram)
+    for key, distribution in earlier.distributions.items():
+        new.distributions[key].subtract(distribution)
+    return new
+
+
+def with_few_keys(snapshot: Snapshot) -> Snapshot:
+    """Count API key names beyond the maximum together, as a process does with its own."""
+    names = list(dict.fromkeys(key for key, _ in snapshot.usage))
+    pairs = list(dict.fromkeys((key, model) for key, model, _ in snapshot.usage_by_model))
+    if len(names) <= MAX_KEY_NAMES and len(pairs) <= MAX_PAIRS:
+        return snapshot
+    few, few_pairs = set(names[:MAX_KEY_NAMES]), set(pairs[:MAX_PAIRS])
+    bounded = merge([snapshot])
+    bounded.usage.clear()
+    bounded.usage_by_model.clear()
+    for (key, what), number in snapshot.usage.items():
+        bounded.usage[key if key in few else OTHER_KEYS, what] += number
+    for (key, model, what), number in snapshot.usage_by_model.items():
+        known = (key, model) in few_pairs
+        bounded.usage_by_model[key if known else OTHER_KEYS, model, what] += number
+    return bounded
 
 
 def without_gauges(snapshot: Snapshot) -> Snapshot:

@@ -15,6 +15,9 @@ MODEL_USAGE: Mapping[str, str] = {
     "tokens": "Tokens of ranked pairs",
     "cached_tokens": "Tokens of pairs answered from the score store",
 }
+# The key file can change, so the number of names is bounded; further ones count as OTHER_KEYS.
+MAX_KEY_NAMES = 2000
+OTHER_KEYS = "other"
 # Maximum number of (key, model) pairs; further ones are counted under one key.
 MAX_PAIRS = 4000
 

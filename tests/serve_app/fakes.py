@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from serve_app.api.rerank import Call
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, ScoreStore
 from serve_app.service.catalog import Catalog
-from serve_app.service.images import ImageFetcher
 from serve_app.service.rerank import RerankService
 from serve_app.telemetry import Snapshot, Telemetry
 from serve_app.types import RerankRequest
@@ -95,7 +94,7 @@ def make_service(
     *,
     store: ScoreStore | None = None,
     max_parallel: int = 8,
-    images: ImageFetcher | None = None,
+    image_hosts: Sequence[str] = (),
     **options: float,
 ) -> RerankService:
     return RerankService(
@@ -106,7 +105,7 @@ def make_service(
         telemetry=Telemetry(),
         max_retries=int(options.get("max_retries", 1)),
         worker_timeout_s=options.get("worker_timeout_s", 5.0),
-        images=images,
+        image_hosts=image_hosts,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from models.concurrency import gather_or_cancel
 from models.images import ImageDocument
@@ -12,6 +13,7 @@ from models.pipelines import fusion, lexical
 from models.types import ModelInfo
 from serve_app.errors import REPLACEABLE, InvalidRequest
 from serve_app.pipeline_spec import BM25, Fuse, Mmr, Pipeline, Rerank, Threshold
+from serve_app.service.images import RequestImages
 from serve_app.service.pipelines.served_models import ServedModels, check_pipeline, stage_request
 from serve_app.service.pipelines.state import Scored, State
 from serve_app.types import RerankRequest, RerankResult
@@ -24,7 +26,12 @@ MAX_MMR_DOCUMENTS = 4096
 
 
 async def run(
-    pipeline: Pipeline, name: str, request: RerankRequest, models: ServedModels, started: float
+    pipeline: Pipeline,
+    name: str,
+    request: RerankRequest,
+    models: ServedModels,
+    images: RequestImages,
+    started: float,
 ) -> RerankResult:
     """Return the documents kept by all stages, in the order of the last one.
 
@@ -33,7 +40,7 @@ async def run(
     """
     await check_pipeline(pipeline, request, models)
     budget = request.budget_ms or pipeline.budget_ms
-    runner = _Runner(request, models)
+    runner = _Runner(request, models, images)
     stopped: str | None = None
     for number, step in enumerate(pipeline.steps):
         state = runner.state
@@ -64,10 +71,11 @@ def _warning(budget: int | None, stopped: str, reranked: int) -> tuple[str, ...]
 class _Runner:
     """Runs the stages of one request, one at a time."""
 
-    def __init__(self, request: RerankRequest, models: ServedModels) -> None:
+    def __init__(self, request: RerankRequest, models: ServedModels, images: RequestImages) -> None:
         self.state = State(request)
         self._request = request
         self._models = models
+        self._images = images
         self._found: dict[int, Scored] = {}
         self.reranked = 0
 
@@ -158,7 +166,7 @@ class _Runner:
                 param="pipeline",
             )
         info = await self._models.info(step.mmr)
-        vectors = await self._models.embed(step.mmr, stage_request(self._request, order, info))
+        vectors = await self._models.embed(step.mmr, await self._stage_request(order, info))
         scores = [self.state.scored[i].shown for i in order]
         relevance = scores if self.state.bounded else unit_scale(scores)
         count = len(order) if step.keep is None else step.keep
@@ -174,7 +182,14 @@ class _Runner:
 
     async def _rank(self, model: str, order: Sequence[int]) -> RerankResult:
         info = await self._info(model)
-        return await self._models.rank(model, stage_request(self._request, order, info))
+        return await self._models.rank(model, await self._stage_request(order, info))
+
+    async def _stage_request(self, order: Sequence[int], info: ModelInfo | None) -> RerankRequest:
+        """Return the request for one stage; images are fetched if its model reads them."""
+        request = stage_request(self._request, order, info)
+        if info is None or not info.takes_images:
+            return request
+        return replace(request, documents=await self._images.fetch(request.documents, order))
 
     async def _info(self, model: str) -> ModelInfo | None:
         """Return None if the model is unavailable: its fallback may still answer."""

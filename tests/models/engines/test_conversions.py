@@ -50,8 +50,12 @@ def test_changed_weights_are_converted_again(tmp_path: Path) -> None:
     source, folder = tiny_bert_cross_encoder(tmp_path / "model"), tmp_path / "kept"
     _logits(source, folder)
     weights = next(source.glob("*.safetensors"))
-    os.utime(weights, (1, 1))
-    _logits(source, folder)
+    before = weights.stat()
+    other = tiny_bert_cross_encoder(tmp_path / "other", seed=1)
+    weights.write_bytes(next(other.glob("*.safetensors")).read_bytes())
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.stat().st_size == before.st_size
+    assert _logits(source, folder) == _logits(other, tmp_path / "kept elsewhere")
     assert len(_kept(folder)) == 2
 
 
@@ -91,3 +95,13 @@ def test_two_processes_may_write_the_same_conversion(tmp_path: Path) -> None:
         kept.write("k", lambda path, content=content: path.write_bytes(content) and None)  # type: ignore[misc]
     assert kept.read("k", Path.read_bytes) in (b"first", b"second")
     assert [place.name for place in _kept(tmp_path)] == ["k"]
+
+
+def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
+    left, running = tmp_path / ".new-left", tmp_path / ".new-running"
+    for place in (left, running):
+        place.mkdir()
+        (place / MODEL).write_bytes(b"half")
+    os.utime(left, (0, 0))
+    Conversions(tmp_path).write("k", lambda path: path.write_bytes(b"x") and None)
+    assert [place.name for place in _kept(tmp_path)] == [".new-running", "k"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.registry import load_remote
 from models.remote.errors import RemoteAnswerError, RemoteUnauthorized
+from models.remote.secret import Secret
 from models.remote.types import RemoteSpec
 from tests.models.remote import fake_provider as fake
 from tests.models.remote.cases import DOCUMENTS, KEY, spec_of
@@ -51,3 +54,25 @@ def test_a_missing_or_malformed_key_is_rejected_on_loading() -> None:
     with pytest.raises(RemoteUnauthorized, match="not allowed in a header") as caught:
         load_remote(RemoteSpec("m", "cohere", "x"), {"COHERE_API_KEY": "sécret"})
     assert "cret" not in json.dumps(str(caught.value))
+
+
+def test_a_key_of_the_same_length_and_time_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    secret = Secret("m", file=str(file))
+    for value in ("first-key", "other-key"):
+        new = tmp_path / "new"
+        new.write_text(value)
+        os.utime(new, (1, 1))
+        os.replace(new, file)
+        assert secret.get() == value
+    assert secret.redact("first-key other-key") == "*** ***"
+
+
+def test_a_bounded_number_of_keys_is_known() -> None:
+    environ: dict[str, str] = {}
+    secret = Secret("m", env="A_KEY", environ=environ)
+    for i in range(100):
+        environ["A_KEY"] = f"key-{i:05}"
+        secret.get()
+    assert len(secret._known) <= 16
+    assert secret.redact("key-00099") == "***"

@@ -84,6 +84,31 @@ async def test_calls_are_paused_after_five_failures_in_a_row() -> None:
     assert scorer.counts["breaker_opened"] == 1
 
 
+async def test_waiting_for_other_calls_does_not_count_against_the_provider(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = spec_of("cohere", "http://127.0.0.1:9", timeout_s=0.2, parallel_calls=1)
+    scorer = load_remote(spec, {"A_KEY": KEY})
+    hanging = asyncio.Event()
+
+    async def post_once(url: str, content: bytes) -> object:
+        await hanging.wait()
+        return fake.cohere({"documents": ["0.5"]})
+
+    transport = scorer._connection.transport  # type: ignore[attr-defined]
+    monkeypatch.setattr(transport, "_post_once", post_once)
+    calls = [scorer.score("q", ["0.5"]) for _ in range(20)]
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(error) for error in errors} == {RemoteTimeout}
+    waited = [error for error in errors if "parallel calls are in use" in str(error)]
+    assert len(waited) == 19
+    assert (scorer.counts["calls"], scorer.counts["failures"]) == (1, 1)
+    assert not transport._breaker.is_open
+    hanging.set()
+    assert len(await scorer.score("q", ["0.5"])) == 1
+    await scorer.close()
+
+
 x509 = pytest.importorskip("cryptography.x509")
 
 

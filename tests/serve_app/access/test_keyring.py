@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from serve_app.access import KeyRing, KeysError
+from serve_app.access import KeyRing, KeysError, keyring
 from serve_app.access.keyring import MAX_FILE_BYTES
 from tests.serve_app.fakes import Clock
 
@@ -64,6 +66,28 @@ def test_an_invalid_file_keeps_the_current_keys_and_is_logged_once(
     assert "keeping the current ones" in record.getMessage()
     file.write(b"good-again name=c")
     assert file.names() == {"env", "c"}
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_later(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write(b"the-next-key name=b")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            keyring, "_not_blocking", Mock(side_effect=OSError(24, "Too many open files"))
+        )
+        assert file.names() == {"env", "a"}
+    assert file.names() == {"env", "b"}
+
+
+def test_a_key_of_the_same_length_and_time_replaces_the_old_one(file: File) -> None:
+    before = file.path.stat()
+    content = file.path.read_bytes().replace(b"correct", b"another")
+    time.sleep(0.02)  # file systems' clocks tick every few milliseconds
+    file.path.write_bytes(content)
+    os.utime(file.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.names() == {"env", "a"}
+    assert file.ring.keys().find([SECRET.encode()]) is None
 
 
 def test_a_deleted_file_keeps_the_current_keys_until_it_is_back(file: File) -> None:

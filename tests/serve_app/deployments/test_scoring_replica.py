@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from serve_app.deployments.scoring_replica import ScoringReplica, Work
 from serve_app.errors import DeadlineExceeded
+from serve_app.service.retries import OtherRevision
 from serve_app.telemetry import Snapshot
 from tests.serve_app.fakes import INFO
 from tests.waiting import settle
@@ -68,3 +70,15 @@ async def test_work_in_time_is_not_dropped() -> None:
     replica.gate.set()
     assert len(await replica.score("q", ["a", "b"], timeout_s=30)) == 2
     assert await replica.dropped() == 0
+
+
+@pytest.mark.parametrize(("revision", "other"), [(None, False), ("1", False), ("2", True)])
+async def test_scores_of_other_weights_than_the_callers_are_marked(
+    revision: str | None, other: bool
+) -> None:
+    replica = Replica(begins=False)
+    replica.gate.set()
+    scores = await replica.score("q", ["a", "b"], revision=revision)
+    assert isinstance(scores, OtherRevision) == other
+    assert pickle.loads(pickle.dumps(scores)) == [Score(1.0, 1, False)] * 2
+    assert type(pickle.loads(pickle.dumps(scores))) is type(scores)

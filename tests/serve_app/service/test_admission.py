@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from serve_app.errors import Overloaded, QueueTimeout, ShuttingDown
 from serve_app.service.admission import Admission
 from tests.serve_app.fakes import WordOverlap, ask, make_service
+from tests.waiting import settle
 
 
 async def test_first_come_first_served() -> None:
@@ -151,3 +152,25 @@ async def test_retry_after_is_estimated_from_recent_requests() -> None:
     started = asyncio.get_running_loop().time()
     await asyncio.gather(*tasks)
     assert asyncio.get_running_loop().time() - started < 5
+
+
+async def test_a_check_refuses_what_a_slot_would_and_takes_nothing() -> None:
+    admission = Admission(1, 1, 5.0)
+    admission.check()
+    async with admission.slot():
+        admission.check()  # there is a place in the queue
+
+        async def wait() -> None:
+            async with admission.slot(1):
+                pass
+
+        waiting = asyncio.create_task(wait())
+        await settle()
+        with pytest.raises(Overloaded):
+            admission.check(1)
+        admission.check(0)  # would displace the one that waits
+        assert (admission.active, admission.waiting) == (1, 1)
+    await waiting
+    admission.close()
+    with pytest.raises(ShuttingDown):
+        admission.check()

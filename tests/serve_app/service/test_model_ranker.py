@@ -17,6 +17,7 @@ from serve_app.errors import (
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore
 from serve_app.service.catalog import Catalog
+from serve_app.service.images import ImageFetcher
 from serve_app.service.model_ranker import Fallbacks, ModelRanker
 from serve_app.service.rerank import RerankService
 from serve_app.service.retries import RetryingModel
@@ -38,12 +39,13 @@ class Setup:
             name: RetryingModel(name, backend, self.telemetry, max_retries=0, timeout_s=5)
             for name, backend in self.backends.items()
         }
+        admission = Admission(4, 4, 1)
         self.ranker = ModelRanker(
             models,
-            Scoring(MemoryStore(2**20, 60), Admission(4, 4, 1)),
+            Scoring(MemoryStore(2**20, 60), admission),
             Fallbacks({"a": "b", "b": "c"}, self.telemetry),
             self.telemetry,
-            None,
+            ImageFetcher(admission),
         )
 
     def fail(self, *names: str) -> None:

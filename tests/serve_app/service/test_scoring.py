@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
-from models.types import ScoreOptions
+import pytest
+
+from models.types import Score, ScoreOptions
+from serve_app.service.retries import OtherRevision
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import INFO, WordOverlap, ask, make_service, named
 from tests.waiting import settle
@@ -122,3 +126,47 @@ async def test_a_model_that_splits_requests_itself_gets_them_whole() -> None:
     backend = named("words", whole_requests=True)
     await make_service(backend).rerank(RerankRequest("a", tuple(f"a {i}" for i in range(500))))
     assert (backend.rows, len(backend.options)) == (500, 1)
+
+
+class Replaced(WordOverlap):
+    """A model of which some replicas run other weights; `learn` is called during each call."""
+
+    other = False
+
+    async def score(self, *args: Any, **options: Any) -> list[Score]:
+        scores = await super().score(*args, **options)
+        self.learn()
+        return OtherRevision(scores) if self.other else scores
+
+    def learn(self) -> None:
+        pass
+
+
+async def test_scores_of_other_weights_are_returned_and_not_stored() -> None:
+    backend = Replaced()
+    service = make_service(backend)
+    backend.other = True
+    for rows in (2, 4):
+        result = await service.rerank(ask("a", "a b"))
+        assert [r.logit for r in result.results] == [2, 1]
+        assert backend.rows == rows
+    backend.other = False
+    for _ in range(2):
+        await service.rerank(ask("a", "a b"))
+        assert backend.rows == 6
+
+
+async def test_scores_are_not_stored_if_the_model_is_replaced_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = Replaced()
+    service = make_service(backend)
+
+    def learn() -> None:
+        backend.info_ = replace(INFO, revision="2")
+
+    monkeypatch.setattr(backend, "learn", learn)
+    await service.rerank(ask("a"))
+    backend.info_ = INFO  # the old weights are back
+    await service.rerank(ask("a"))
+    assert backend.rows == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.engine_stats import EngineStats
-from serve_app.deployments.metrics_hub import MetricsHub
+from serve_app.deployments.metrics_hub import MetricsHub, Report
 from serve_app.telemetry import merge, to_json, without_gauges
 from serve_app.telemetry.replica_recorder import ReplicaRecorder
 
@@ -13,8 +13,9 @@ async def test_replica_measurements_add_up_by_model() -> None:
     engine.add(rows=4, tokens=90, padding=10, seconds=0.02)
     recorder = ReplicaRecorder("m")
     recorder.add("batch_calls", 2)
-    await hub.report("one", recorder.snapshot(engine), {})
-    both = merge(await hub.report("other", recorder.snapshot(engine), {}))
+    await hub.report(Report("one", recorder.snapshot(engine)))
+    await hub.report(Report("other", recorder.snapshot(engine)))
+    both = merge(await hub.snapshots() or [])
     model = to_json(both)["models"]["m"]
     assert (model["replicas"], model["engine"]["rows"]) == (2, 8)
     assert model["engine"]["padding_share"] == 0.1

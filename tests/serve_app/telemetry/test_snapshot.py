@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from serve_app.telemetry import Snapshot, merge, to_json, to_prometheus
-from tests.serve_app.telemetry.fakes import filled
+from serve_app.telemetry import Snapshot, merge, since, to_json, to_prometheus
+from tests.serve_app.telemetry.fakes import CACHED, SHARED, filled
 
 
 def test_merged_snapshots_equal_one_process_that_counted_everything() -> None:
@@ -29,3 +31,18 @@ def test_model_events_add_up_across_processes() -> None:
     assert to_json(total)["upstream_by_model"] == {"cohere": {"calls": 5, "retries": 1}}
     text = to_prometheus(total).decode()
     assert 'rerank_upstream_total{model="cohere",event="calls"} 5' in text
+
+
+def test_what_was_counted_since_an_earlier_snapshot() -> None:
+    earlier, now = filled([0.1]), filled([0.1, 0.2])
+    earlier.shared.update(SHARED)
+    now.shared.update({**SHARED, "hits": 9, "queued": 4})
+    earlier.representations.update(CACHED)
+    now.representations.update(CACHED)
+    new = since(now, earlier)
+    assert merge([earlier, new]).requests == now.requests
+    assert new.process['m"\n'].total == new.process['m"\n'].shown.total == 1
+    assert new.pairs.total() == 0
+    assert (new.shared["hits"], new.shared["queued"]) == (4, 4)
+    assert new.representations == Counter({("m", "hits"): 0, ("m", "bytes"): 800})
+    assert (new.waiting, new.active) == (now.waiting, now.active)

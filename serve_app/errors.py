@@ -70,6 +70,13 @@ class BodyTooLarge(RerankError):
     code = "body_too_large"
 
 
+class BodyTooSlow(RerankError):
+    """The body arrived more slowly than the minimum pace."""
+
+    status = 408
+    code = "body_too_slow"
+
+
 class UnsupportedMediaType(RerankError):
     status = 415
     code = "unsupported_media_type"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from serve_app.settings.base import Frozen, setting
 
+MIN_INFLIGHT_BYTES = 256 * 2**20
+
 
 class LimitSettings(Frozen):
     """Limits of requests (docs/reliability.md)."""
@@ -42,9 +44,21 @@ class LimitSettings(Frozen):
     max_body_bytes: int = setting(
         "RERANKER_MAX_BODY_BYTES", 10 * 2**20, "Maximum bytes of a request body.", ge=1024
     )
+    max_inflight_bytes: int | None = setting(
+        "RERANKER_MAX_INFLIGHT_BYTES",
+        None,
+        "Maximum bytes of the requests that an ingress holds at once, received and parsed; further "
+        "ones get a 429. Unset: 256 MiB, or four times RERANKER_MAX_BODY_BYTES if that is more.",
+        ge=2**20,
+    )
     image_urls: bool = setting(
         "RERANKER_IMAGE_URLS",
         False,
         "Fetch image documents given by URL. Anyone who can send a request can then make the "
         "service call any address that it can reach.",
     )
+
+    @property
+    def inflight_bytes(self) -> int:
+        """The maximum bytes of all requests of one ingress."""
+        return self.max_inflight_bytes or max(MIN_INFLIGHT_BYTES, 4 * self.max_body_bytes)

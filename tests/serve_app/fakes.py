@@ -14,6 +14,7 @@ from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app.access import Access, Visit
 from serve_app.api.app import make_app
 from serve_app.api.dialects import Limits, Wire
+from serve_app.api.request_body import Bodies
 from serve_app.api.rerank import Call
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, ScoreStore
@@ -129,6 +130,7 @@ class FakeFrontend:
     ) -> None:
         self.in_flight = 0
         self.max_in_flight = 1000
+        self.bodies = Bodies(256 * 2**20)
         self.created = 1
         self.limits = limits or Limits()
         self.backend = backend or WordOverlap()

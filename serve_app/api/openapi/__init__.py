@@ -22,13 +22,17 @@ ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
     (errors.Unauthorized, access.UNAUTHORIZED),
     (errors.UnknownModel, "Unknown model; GET /v1/models lists the available ones."),
     (errors.MethodNotAllowed, "The route does not support this method."),
+    (errors.BodyTooSlow, "The body arrived too slowly; the connection is closed."),
     (errors.BodyTooLarge, "The body exceeds the maximum size, as sent or decompressed."),
     (errors.UnsupportedMediaType, "The body is not application/json."),
     (errors.UnsupportedEncoding, "The body's Content-Encoding is neither gzip nor zstd."),
     (errors.InvalidRequest, "A field has the wrong type or value."),
     (errors.TooManyDocuments, "The request has too many documents."),
     (errors.DocumentTooLong, "A document is too long, and truncation is disabled."),
-    (errors.Overloaded, "The queue is full; retry after the seconds in Retry-After."),
+    (
+        errors.Overloaded,
+        "The queue or the memory for requests is full; retry after the seconds in Retry-After.",
+    ),
     (
         errors.RateLimited,
         "The key's rate limit is reached; retry after the seconds in Retry-After.",

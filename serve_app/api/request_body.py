@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from starlette.types import Receive
 from serve_app.api import compression
 from serve_app.errors import NO_ANSWER, BodyTooLarge, BodyTooSlow, Overloaded, RerankError
 from serve_app.service.deadline import within
+from serve_app.types import RerankRequest
 
 # This many bytes of a body, or the rest of it, must arrive within this many seconds.
 PACE_BYTES = 256 * 1024
@@ -55,10 +57,23 @@ def parsed_size(body: bytes) -> int:
     )
 
 
+def _text_size(request: RerankRequest) -> int | None:
+    """The bytes of the request's texts; None if it refers to other values of the body."""
+    if request.originals is not None:
+        return None
+    size = sys.getsizeof(request.query)
+    for document in request.documents:
+        if not isinstance(document, str):
+            return None
+        size += sys.getsizeof(document)
+    return size
+
+
 class Bodies:
     """The bodies of one process's requests, which share a budget of bytes.
 
-    A body counts as the bytes received until it is complete, then as its `parsed_size`. If the
+    A body counts as the bytes received until it is complete, then as its `parsed_size`, and once a
+    dialect has read it as what its request keeps. If the
     budget is used up, a request may displace a slower or larger body that is still being received,
     so that unfinished uploads never keep small requests out.
     """
@@ -146,6 +161,11 @@ class Body:
         self._served = True
         self._bodies.served += 1
         return content
+
+    def drop_unused(self, request: RerankRequest) -> None:
+        """Count only the texts of the request from now on, if it keeps nothing else of the body."""
+        if self.size > THREAD_BYTES and (size := _text_size(request)) is not None:
+            self._resize(min(self.size, OVERHEAD_BYTES + size))
 
     async def _receive(self, receive: Receive, limit: int) -> bytes:
         content = bytearray()

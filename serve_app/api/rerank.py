@@ -63,7 +63,7 @@ async def _score(front: Frontend, rule: Rule, request: Request, body: Body) -> R
         dialect = rule.choose(payload)
         request_log.note_dialect(dialect.name)
         visit = Visit.of(request.scope)
-        call = Call(front.service, visit, deadline.at)
+        call = Call(front.service, visit, deadline.at, body)
         answering = call.answer(dialect, payload, front.limits)
         # What the dialect doesn't keep of a large body is freed while its request waits.
         del payload
@@ -85,11 +85,14 @@ async def _score(front: Frontend, rule: Rule, request: Request, body: Body) -> R
 class Call:
     """One HTTP call: parsed by a dialect, metered for its client, ranked and rendered."""
 
-    def __init__(self, ranker: Ranker, visit: Visit, deadline: float) -> None:
+    def __init__(
+        self, ranker: Ranker, visit: Visit, deadline: float, received: Body | None = None
+    ) -> None:
         """`deadline`: time on the monotonic clock after which the client has stopped waiting."""
         self._ranker = ranker
         self._visit = visit
         self._deadline = deadline
+        self._received = received
 
     async def answer(
         self, dialect: Wire, body: Mapping[str, Any], limits: Limits
@@ -102,6 +105,8 @@ class Call:
         await asyncio.sleep(0)
         request = dialect.parse(body, limits)
         del body
+        if self._received is not None:
+            self._received.drop_unused(request)
         await asyncio.sleep(0)
         result = await self._rank(request)
         await asyncio.sleep(0)

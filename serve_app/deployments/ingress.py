@@ -23,6 +23,7 @@ from serve_app.api.dialects import NATIVE
 from serve_app.api.dialects.base import Limits
 from serve_app.api.request_body import Bodies
 from serve_app.api.responses import Frontend
+from serve_app.deployments.allocator import return_large_blocks
 from serve_app.deployments.exposure import exposure_warning, http_host, ring_of
 from serve_app.deployments.metrics_hub import HubReporter, key_of
 from serve_app.deployments.model_handle import ReplicasHandle
@@ -127,6 +128,7 @@ class Ingress:
         **models: DeploymentHandle,
     ) -> None:
         match_console_format()
+        return_large_blocks()
         tracing.start_if_enabled(settings.observability.traces)
         if not settings.observability.access_log:
             disable_request_log()

@@ -19,6 +19,7 @@ from serve_app.api import compression, openapi, rerank, web
 from serve_app.api.dialects import ROUTES, default_for, tei
 from serve_app.api.dialects.routes import Rule
 from serve_app.api.middleware import Cors, Gate, InFlight, Observer, UnexpectedErrors
+from serve_app.api.request_headers import CleanHeaders
 from serve_app.api.responses import (
     JSON,
     Frontend,
@@ -124,6 +125,8 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Route("/docs", docs),
         ],
         middleware=[
+            # Also around Ray Serve's own servers, if they are configured so (see its docstring).
+            Middleware(CleanHeaders),
             Middleware(InFlight, frontend=frontend),
             Middleware(Observer),
             Middleware(Cors, access=lambda: frontend().access),

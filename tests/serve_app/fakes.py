@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
+from starlette.types import ASGIApp
 
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app.access import Access, Visit
@@ -146,9 +147,11 @@ class FakeFrontend:
     async def snapshot(self) -> Snapshot:
         return self.telemetry.snapshot(waiting=0, active=0)
 
+    def app(self) -> ASGIApp:
+        return make_app(lambda: self)
+
     def client(self, **headers: str) -> httpx.AsyncClient:
-        app = make_app(lambda: self)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers)
 
 

@@ -79,7 +79,7 @@ async def test_an_upload_that_does_not_fit_is_refused_before_it_is_read() -> Non
     bodies = Bodies(4 * LIMIT)
     held = Upload(bodies)
     held.send(b"x" * LIMIT, more=False)
-    await settle()
+    await until(lambda: bodies.served == 1)
     refused = Upload(bodies, 3 * LIMIT, content_length=str(3 * LIMIT))
     with pytest.raises(Overloaded, match="try again") as caught:
         await refused.task
@@ -142,7 +142,7 @@ async def test_a_complete_body_is_never_displaced() -> None:
     bodies = Bodies(4 * LIMIT)
     held = Upload(bodies)
     held.send(b"x" * LIMIT, more=False)
-    await settle()
+    await until(lambda: bodies.served == 1)
     others = [Upload(bodies) for _ in range(30)]
     for other in others:
         other.send(b"x" * LIMIT, more=False)

@@ -32,6 +32,11 @@ HAPROXY = {
     # list of replicas within 0.1 s.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
+# Wraps the HTTP servers of both paths, which decode some request headers before the application
+# sees them.
+MIDDLEWARE = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.api.request_headers:middleware"
+}
 # Ray uses fixed numbers for these ports, so two services on one machine would conflict.
 PORTS = (
     "RAY_SERVE_HAPROXY_STATS_PORT",
@@ -98,6 +103,8 @@ def in_use(environ: Mapping[str, str]) -> TrafficPath:
 
 def prepare(path: TrafficPath, environ: MutableMapping[str, str]) -> None:
     """Set the variables that Ray Serve reads at import; existing values are kept."""
+    for name, value in MIDDLEWARE.items():
+        environ.setdefault(name, value)
     if not path.haproxy:
         # A value inherited from the shell could enable HAProxy.
         environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"

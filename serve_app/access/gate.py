@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from serve_app.access.keys import ANONYMOUS, Key, KeySet
 from serve_app.access.limits import Budget, Limiter
 from serve_app.errors import RateLimited, RerankError, Unauthorized
 from serve_app.pricing import Price
-from serve_app.telemetry import Snapshot, Telemetry, usage_of
+from serve_app.telemetry import Snapshot, Telemetry, scored, usage_of
 from serve_app.telemetry.usage import of_key
 from serve_app.types import RerankRequest, RerankResult
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 # Probes send no key.
 ALWAYS_OPEN = frozenset({"/health", "/ready"})
-CHARS_PER_TOKEN = 4
 _SCOPE_KEY = "rerank.visit"
 
 
@@ -94,25 +92,26 @@ class Visit:
             held = min(bucket.level(now), estimate(request))
             bucket.take(held, now)
         usage = Metered()
-        try:
-            yield usage
-        except RerankError:
-            if bucket is not None:
-                bucket.take(-held, self._access.now())
-            raise
+        with scored.measured() as work:
+            try:
+                yield usage
+            finally:
+                if bucket is not None:
+                    result = usage.result
+                    # Cached scores need no forward pass and are free. A request that failed or
+                    # was cancelled pays for what was scored until then.
+                    used = result.tokens - result.cached_tokens if result else work.total
+                    bucket.take(used - held, self._access.now())
         if (result := usage.result) is None:
             return
-        if bucket is not None:
-            # Cached scores need no forward pass and are free.
-            bucket.take(result.tokens - result.cached_tokens - held, self._access.now())
-        used = {
+        counts = {
             "documents": len(request.documents),
             "tokens": result.tokens,
             "cached_tokens": result.cached_tokens,
         }
         telemetry = self._access.telemetry
-        telemetry.record_usage(self.name, **used)
-        telemetry.record_model_usage(self.name, result.model, queries=1, **used)
+        telemetry.record_usage(self.name, **counts)
+        telemetry.record_model_usage(self.name, result.model, queries=1, **counts)
 
     def ended(self, status: int) -> None:
         """Count the request once its response status is known."""
@@ -203,11 +202,7 @@ class Access:
 
 def estimate(request: RerankRequest) -> int:
     """The approximate number of tokens of a request, estimated from its characters."""
-    longest = request.options.max_tokens_per_doc
-    limit = CHARS_PER_TOKEN * longest if longest is not None else math.inf
-    chars = sum(min(len(document), limit) for document in request.documents)
-    chars += len(request.query) * len(request.documents)
-    return math.ceil(chars / CHARS_PER_TOKEN)
+    return scored.estimate(request.query, request.documents, request.options.max_tokens_per_doc)
 
 
 def _unauthorized(sent: bool) -> Unauthorized:

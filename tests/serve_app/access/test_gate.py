@@ -25,9 +25,14 @@ def guarded(**more: Any) -> FakeFrontend:
 
 
 async def send(
-    front: FakeFrontend, key: str | None = None, path: str = "/v1/rerank", body: Any = BODY
+    front: FakeFrontend,
+    key: str | None = None,
+    path: str = "/v1/rerank",
+    body: Any = BODY,
+    **headers: str,
 ) -> httpx.Response:
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
     async with front.client() as client:
         if body is None:
             return await client.get(path, headers=headers)
@@ -189,6 +194,55 @@ async def test_a_failed_request_costs_no_tokens_but_counts_as_a_request() -> Non
     wrong = await send(front, "first-key", body=[])
     assert wrong.status_code == 400
     assert wrong.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+TWO = {"query": "q", "documents": ["one two three", "four five six seven"]}
+
+
+async def remaining(front: FakeFrontend) -> str:
+    answer = await send(front, "slow-key", "/v1/models", None)
+    remaining: str = answer.headers["x-ratelimit-remaining-tokens"]
+    return remaining
+
+
+async def test_a_cancelled_request_pays_for_what_a_model_was_scoring() -> None:
+    front = guarded(clock=Clock())
+    front.backend.gate.clear()
+    waiting = asyncio.create_task(send(front, "slow-key", body=TWO))
+    await until(lambda: bool(front.backend.timeouts))
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await until(lambda: front.backend.cancelled == 1)
+    assert await remaining(front) == "1", "34 characters of two pairs are estimated as 9 tokens"
+
+
+async def test_a_request_cancelled_in_the_queue_pays_nothing() -> None:
+    front = guarded(clock=Clock())
+    front.service._admission.active = front.service._admission.max_parallel
+    waiting = asyncio.create_task(send(front, "slow-key", body=TWO))
+    await until(lambda: front.service._admission.waiting == 1)
+    assert await remaining(front) == "1", "the estimate is reserved meanwhile"
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert await remaining(front) == "10"
+
+
+async def test_a_request_that_times_out_pays_for_the_chunks_that_were_scored() -> None:
+    front = FakeFrontend(ring=KeyRing(("slow-key name=slow tpm=1000",)), clock=Clock())
+    score = front.backend.score
+
+    async def second_hangs(query: str, documents: list[Any], *more: Any) -> list[Any]:
+        if "four five six seven" in documents:
+            await asyncio.Event().wait()
+        return await score(query, documents, *more)
+
+    front.backend.score = second_hangs  # type: ignore[method-assign]
+    # One chunk of 128 documents, and one of the longest document.
+    documents = [*(f"w{i}" for i in range(128)), "four five six seven"]
+    body = {"query": "q", "documents": documents}
+    late = await send(front, "slow-key", body=body, **{"x-request-timeout-ms": "200"})
+    assert late.status_code == 504
+    assert await remaining(front) == "867", "128 tokens of one chunk, 5 estimated of the other"
 
 
 async def test_without_keys_all_clients_share_the_limits() -> None:

@@ -100,6 +100,13 @@ class Unauthorized(RerankError):
     code = "unauthorized"
 
 
+class Forbidden(RerankError):
+    """The API key does not permit this; an operator's key does."""
+
+    status = 403
+    code = "forbidden"
+
+
 class NotFound(RerankError):
     status = 404
     code = "not_found"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from serve_app.access.credentials import candidates, is_key_like
 from serve_app.access.keyring import KeyRing
 from serve_app.access.keys import ANONYMOUS, Key, KeySet
 from serve_app.access.limits import Budget, Limiter
-from serve_app.errors import RateLimited, RerankError, Unauthorized
+from serve_app.errors import Forbidden, RateLimited, RerankError, Unauthorized
 from serve_app.pricing import Price
 from serve_app.telemetry import Snapshot, Telemetry, scored, usage_of
 from serve_app.telemetry.usage import of_key
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Probes send no key.
 ALWAYS_OPEN = frozenset({"/health", "/ready"})
+# They show the usage of all clients.
+OPERATORS_ONLY = frozenset({"/metrics"})
 _SCOPE_KEY = "rerank.visit"
 
 
@@ -36,7 +38,10 @@ class Metered:
 
 
 class Visit:
-    """One HTTP request: its client's name and budget, and the error if it is refused."""
+    """One HTTP request: its client's name and budget, and the error if it is refused.
+
+    `operator`: it may see what concerns all clients; true of every request if there are no keys.
+    """
 
     def __init__(
         self,
@@ -46,8 +51,10 @@ class Visit:
         problem: RerankError | None = None,
         *,
         metered: bool = False,
+        operator: bool = False,
     ) -> None:
         self.name = name
+        self.operator = operator
         self.problem = problem
         self._access = access
         self._budget = budget
@@ -151,19 +158,26 @@ class Access:
     def _visit(self, scope: Scope) -> Visit:
         # Everything that needs a forward pass is a POST; reading is free.
         metered = scope["method"] == "POST"
-        if _path(scope) in self._open and not metered:
-            return Visit(self, ANONYMOUS)
-        if self._ring is None:
-            key = Key(b"", ANONYMOUS)
-        else:
-            sent = candidates(scope["headers"])
-            found = self._current(self._ring).find(filter(is_key_like, sent))
-            if found is None:
-                return Visit(self, ANONYMOUS, problem=_unauthorized(bool(sent)))
-            key = found
+        path = _path(scope)
+        sent = candidates(scope["headers"]) if self._ring is not None else []
+        key = self._key(sent)
+        if path in self._open and not metered:
+            return Visit(self, ANONYMOUS, operator=key is not None and key.operator)
+        if key is None:
+            return Visit(self, ANONYMOUS, problem=_unauthorized(bool(sent)))
         budget = self._limiter.budget(key.name, key.rpm, key.tpm)
         problem = self._charge(budget) if metered else None
-        return Visit(self, key.name, budget, problem, metered=metered)
+        if path in OPERATORS_ONLY and not key.operator:
+            problem = Forbidden(
+                f"{path} requires an operator's API key; GET /v1/usage shows your own usage"
+            )
+        return Visit(self, key.name, budget, problem, metered=metered, operator=key.operator)
+
+    def _key(self, sent: Sequence[bytes]) -> Key | None:
+        """The valid key among those sent; without keys, everybody is an operator."""
+        if self._ring is None:
+            return Key(b"", ANONYMOUS, operator=True)
+        return self._current(self._ring).find(filter(is_key_like, sent))
 
     def _current(self, ring: KeyRing) -> KeySet:
         keys = ring.keys()

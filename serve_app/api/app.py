@@ -48,7 +48,11 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
 
     async def health(request: Request) -> Response:
         report = await frontend().health()
-        return json_response(report, 200 if report["status"] == "ok" else 503)
+        status = 200 if report["status"] == "ok" else 503
+        if not Visit.of(request.scope).operator:
+            # Models, their paths and the traffic are not for strangers.
+            report = {"status": report["status"]}
+        return json_response(report, status)
 
     async def ready(request: Request) -> Response:
         report = await frontend().health()
@@ -75,7 +79,9 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
 
     async def info(request: Request) -> Response:
         front = frontend()
-        return json_response(tei.info(await front.health(), front.limits, __version__))
+        details = Visit.of(request.scope).operator
+        report = await front.health()
+        return json_response(tei.info(report, front.limits, __version__, show_source=details))
 
     async def usage(request: Request) -> Response:
         front = frontend()

@@ -69,6 +69,7 @@ FORMATS = {
     "batch": ("Batch", "several queries in one call"),
 }
 
+HEALTH = "State of the service, and with an operator's key, or if there are no keys, of its models."
 
 _TIMEOUT: Json = {
     "name": HEADER,
@@ -94,7 +95,7 @@ def document(version: str) -> Json:
             "/v1/models": {"get": _models_route()},
             "/v1/models/{name}": {"get": _model_route()},
             "/v1/usage": {"get": _usage_route()},
-            "/health": {"get": _state_route("health", "State of the service and its models.")},
+            "/health": {"get": _state_route("health", HEALTH)},
             "/ready": {"get": _state_route("ready", "Whether the service can answer requests.")},
             "/metrics": {"get": _metrics_route()},
             "/openapi.json": {"get": _self_route()},
@@ -234,7 +235,9 @@ def _metrics_route() -> Json:
         "text/plain": {"schema": {"type": "string"}},
     }
     summary = "Metrics as JSON, or in Prometheus' text format if Accept requests it."
-    return _closed(_get("metrics", summary, {"description": summary, "content": content}))
+    route = _closed(_get("metrics", summary, {"description": summary, "content": content}))
+    route["responses"]["403"] = _content(access.FORBIDDEN, ref("NativeError"))
+    return route
 
 
 def _page_route() -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -13,11 +14,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from serve_app.access import KeyRing
 from serve_app.api.app import make_app
 from serve_app.telemetry import MAX_KEY_NAMES, OTHER_KEYS, Telemetry, merge, to_json, to_prometheus
-from tests.serve_app.fakes import Clock, FakeFrontend
+from tests.serve_app.fakes import INFO, Clock, FakeFrontend
 from tests.waiting import until
 
 BODY = {"query": "a b", "documents": ["a b", "x"]}
-ENTRIES = ("first-key name=one rpm=2", "second-key name=two", "slow-key name=slow tpm=10")
+ENTRIES = (
+    "first-key name=one rpm=2",
+    "second-key name=two",
+    "slow-key name=slow tpm=10",
+    "ops-key name=ops role=operator",
+)
 
 
 def guarded(**more: Any) -> FakeFrontend:
@@ -285,10 +291,54 @@ async def test_usage_is_counted_by_key_and_shown_only_to_its_owner() -> None:
         "limits": {"requests_per_minute": 2, "tokens_per_minute": None},
     }
     assert (await send(front, None, "/v1/usage", None)).status_code == 401
-    metrics = (await send(front, "second-key", "/metrics", None)).json()
+    metrics = (await send(front, "ops-key", "/metrics", None)).json()
     assert metrics["usage_by_key"]["two"]["cached_tokens"] == 6
     assert set(metrics["usage_by_key"]) == {"one", "two"}
     assert metrics["responses_by_dialect"]["v1"]["401"] == 2
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/plain"])
+async def test_only_an_operator_reads_the_metrics_of_all_clients(accept: str) -> None:
+    front = guarded()
+    await send(front, "first-key")
+    refused = await send(front, "second-key", "/metrics", None, accept=accept)
+    assert refused.status_code == 403
+    assert "/v1/usage" in refused.json()["error"]["message"]
+    assert "one" not in refused.text
+    assert refused.json()["error"]["code"] == "forbidden"
+    assert '"one"' in (await send(front, "ops-key", "/metrics", None, accept=accept)).text
+    assert (await send(front, None, "/metrics", None, accept=accept)).status_code == 401
+    assert (await send(front, "ops-key")).status_code == 200, "an operator is a client, too"
+
+
+@pytest.mark.parametrize("key", [None, "wrong", "second-key"])
+async def test_only_an_operator_sees_the_details_of_health(key: str | None) -> None:
+    front = guarded()
+    answer = await send(front, key, "/health", None)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert (await send(front, key, "/ready", None)).json() == {"ready": True}
+    assert "models" in (await send(front, "ops-key", "/health", None)).json()
+
+
+async def test_only_an_operator_sees_where_a_model_comes_from() -> None:
+    front = guarded()
+    front.backend.info_ = replace(INFO, source="/srv/models/private")
+
+    async def health() -> dict[str, Any]:
+        models = {INFO.name: asdict(front.backend.info_)}
+        return {"models": models, "controller": {"max_parallel": 8}, "default_model": INFO.name}
+
+    front.health = health  # type: ignore[method-assign]
+    info = (await send(front, "second-key", "/info", None)).json()
+    assert info["model_id"] == INFO.name
+    info = (await send(front, "ops-key", "/info", None)).json()
+    assert info["model_id"] == "/srv/models/private"
+
+
+async def test_without_keys_everybody_sees_metrics_and_health() -> None:
+    front = FakeFrontend()
+    assert (await send(front, None, "/metrics", None)).status_code == 200
+    assert "models" in (await send(front, None, "/health", None)).json()
 
 
 async def test_no_response_contains_a_key() -> None:

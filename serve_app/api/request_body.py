@@ -101,17 +101,23 @@ class Bodies:
             body._finish()
 
     def _make_room(self, wanted: int, body: Body) -> None:
-        """Displace other unfinished bodies until `wanted` more bytes fit. Raises Overloaded."""
-        while self.held + wanted > self.max_bytes:
-            slow = time.monotonic() - SLOW_S
-            others = [
-                other
-                for other in self._unread
-                if other is not body and (other.size >= body.size + wanted or other.since < slow)
-            ]
-            if not others:
-                raise self._overloaded()
-            max(others, key=lambda other: other.size)._displace()
+        """Displace other unfinished bodies if `wanted` more bytes do not fit. Raises Overloaded."""
+        if self.held + wanted <= self.max_bytes:
+            return
+        slow = time.monotonic() - SLOW_S
+        others = [
+            other
+            for other in self._unread
+            if other is not body and (other.size >= body.size + wanted or other.since < slow)
+        ]
+        if self.held - sum(other.size for other in others) + wanted > self.max_bytes:
+            raise self._overloaded()
+        # Free more than is needed, so that not every request of a flood has to search again.
+        goal = self.max_bytes - max(wanted, self.max_bytes // 16)
+        for other in sorted(others, key=lambda other: other.size, reverse=True):
+            if self.held <= goal:
+                break
+            other._displace()
 
     def _overloaded(self) -> Overloaded:
         return Overloaded(

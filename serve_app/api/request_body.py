@@ -145,6 +145,8 @@ class Body:
         BodyTooSlow, DeadlineExceeded, ClientDisconnected or MalformedBody.
         """
         encoding = compression.check_encoding(request.headers.get("content-encoding", ""))
+        # A body larger than the whole budget can never be accepted, so no 429 with Retry-After.
+        limit = min(limit, self._bodies.max_bytes - OVERHEAD_BYTES)
         declared = _declared(request.headers.get("content-length", ""), limit)
         self._bodies._make_room(OVERHEAD_BYTES + declared, self)
         self._resize(OVERHEAD_BYTES)

@@ -90,13 +90,28 @@ async def test_an_upload_that_does_not_fit_is_refused_before_it_is_read() -> Non
 
 
 async def test_an_upload_of_unknown_length_is_refused_while_it_is_read() -> None:
-    bodies = Bodies(2 * LIMIT)
-    upload = Upload(bodies, 5 * LIMIT)
+    bodies = Bodies(4 * LIMIT)
+    held = Upload(bodies)
+    held.send(b"x" * LIMIT, more=False)
+    await until(lambda: bodies.served == 1)
+    upload = Upload(bodies, 3 * LIMIT)
     for _ in range(3):
         upload.send(b"x" * LIMIT)
     with pytest.raises(Overloaded):
         await upload.task
-    assert (bodies.held, bodies.unread) == (0, 0)
+    assert bodies.unread == 0
+    held.released.set()
+    await held.task
+    assert bodies.held == 0
+
+
+@pytest.mark.parametrize("declared", [{}, {"content_length": str(3 * LIMIT)}])
+async def test_a_body_larger_than_the_whole_budget_is_too_large(declared: dict[str, str]) -> None:
+    upload = Upload(Bodies(2 * LIMIT), 5 * LIMIT, **declared)
+    for _ in range(3):
+        upload.send(b"x" * LIMIT)
+    with pytest.raises(BodyTooLarge):
+        await upload.task
 
 
 async def test_unfinished_uploads_never_keep_a_small_request_out() -> None:
@@ -313,7 +328,7 @@ async def test_a_slow_body_is_reported_in_every_format_and_closes_the_connection
 @pytest.mark.parametrize("path", ROUTES)
 async def test_a_full_budget_is_reported_in_every_format(path: str) -> None:
     front = FakeFrontend()
-    front.bodies = Bodies(100_000)
+    front.bodies.held = front.bodies.max_bytes - 50_000
     path = path.replace("{model:path}", "m")
     answer = await post(front, path, asgi_messages(), content_length="90000")
     assert answer["status"] == 429

@@ -21,6 +21,7 @@ from models.registry import load as load_model
 from models.types import Document, ModelInfo, Score, ScoreOptions
 from models.vectors import Vectors
 from serve_app.api.app import make_app
+from serve_app.api.request_body import Bodies
 from serve_app.deployments.ingress import access_of, limits_of, store_of
 from serve_app.service.admission import Admission
 from serve_app.service.rerank import RerankService
@@ -62,6 +63,7 @@ class Bare:
     max_in_flight = 10_000
 
     def __init__(self, settings: Settings, backend: Replicas | None = None) -> None:
+        self.bodies = Bodies(settings.limits.inflight_bytes)
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()

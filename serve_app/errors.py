@@ -70,6 +70,13 @@ class BodyTooLarge(RerankError):
     code = "body_too_large"
 
 
+class BodyTooSlow(RerankError):
+    """The body arrived more slowly than the minimum pace."""
+
+    status = 408
+    code = "body_too_slow"
+
+
 class UnsupportedMediaType(RerankError):
     status = 415
     code = "unsupported_media_type"
@@ -91,6 +98,13 @@ class Unauthorized(RerankError):
 
     status = 401
     code = "unauthorized"
+
+
+class Forbidden(RerankError):
+    """The API key does not permit this; an operator's key does."""
+
+    status = 403
+    code = "forbidden"
 
 
 class NotFound(RerankError):

@@ -19,7 +19,7 @@ from serve_app.cli.host import RAY
 from serve_app.cli.main import START_TIMEOUT_S, _parser
 from serve_app.cli.up import stop_timeout_s
 from serve_app.deployments import haproxy
-from serve_app.deployments.proxy import HAPROXY
+from serve_app.deployments.proxy import HAPROXY, MIDDLEWARE
 from serve_app.settings import load
 from tests.programs import need
 
@@ -62,7 +62,12 @@ def _container(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_proxy_variables(environment: dict[str, str]) -> None:
-    expected = {**HAPROXY, **RAY, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "15"}
+    expected = {
+        **HAPROXY,
+        **MIDDLEWARE,
+        **RAY,
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "15",
+    }
     expected[haproxy.VARIABLE] = f"/usr/local/bin/{haproxy.NAME}"
     for name, value in expected.items():
         if name.startswith("RAY_SERVE_"):

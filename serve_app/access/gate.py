@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,9 @@ from serve_app.access.credentials import candidates, is_key_like
 from serve_app.access.keyring import KeyRing
 from serve_app.access.keys import ANONYMOUS, Key, KeySet
 from serve_app.access.limits import Budget, Limiter
-from serve_app.errors import RateLimited, RerankError, Unauthorized
+from serve_app.errors import Forbidden, RateLimited, RerankError, Unauthorized
 from serve_app.pricing import Price
-from serve_app.telemetry import Snapshot, Telemetry, usage_of
+from serve_app.telemetry import Snapshot, Telemetry, scored, usage_of
 from serve_app.telemetry.usage import of_key
 from serve_app.types import RerankRequest, RerankResult
 
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
 # Probes send no key.
 ALWAYS_OPEN = frozenset({"/health", "/ready"})
-CHARS_PER_TOKEN = 4
+# They show the usage of all clients.
+OPERATORS_ONLY = frozenset({"/metrics"})
 _SCOPE_KEY = "rerank.visit"
 
 
@@ -38,7 +38,10 @@ class Metered:
 
 
 class Visit:
-    """One HTTP request: its client's name and budget, and the error if it is refused."""
+    """One HTTP request: its client's name and budget, and the error if it is refused.
+
+    `operator`: it may see what concerns all clients; true of every request if there are no keys.
+    """
 
     def __init__(
         self,
@@ -48,8 +51,10 @@ class Visit:
         problem: RerankError | None = None,
         *,
         metered: bool = False,
+        operator: bool = False,
     ) -> None:
         self.name = name
+        self.operator = operator
         self.problem = problem
         self._access = access
         self._budget = budget
@@ -94,25 +99,26 @@ class Visit:
             held = min(bucket.level(now), estimate(request))
             bucket.take(held, now)
         usage = Metered()
-        try:
-            yield usage
-        except RerankError:
-            if bucket is not None:
-                bucket.take(-held, self._access.now())
-            raise
+        with scored.measured() as work:
+            try:
+                yield usage
+            finally:
+                if bucket is not None:
+                    result = usage.result
+                    # Cached scores need no forward pass and are free. A request that failed or
+                    # was cancelled pays for what was scored until then.
+                    used = result.tokens - result.cached_tokens if result else work.total
+                    bucket.take(used - held, self._access.now())
         if (result := usage.result) is None:
             return
-        if bucket is not None:
-            # Cached scores need no forward pass and are free.
-            bucket.take(result.tokens - result.cached_tokens - held, self._access.now())
-        used = {
+        counts = {
             "documents": len(request.documents),
             "tokens": result.tokens,
             "cached_tokens": result.cached_tokens,
         }
         telemetry = self._access.telemetry
-        telemetry.record_usage(self.name, **used)
-        telemetry.record_model_usage(self.name, result.model, queries=1, **used)
+        telemetry.record_usage(self.name, **counts)
+        telemetry.record_model_usage(self.name, result.model, queries=1, **counts)
 
     def ended(self, status: int) -> None:
         """Count the request once its response status is known."""
@@ -152,19 +158,26 @@ class Access:
     def _visit(self, scope: Scope) -> Visit:
         # Everything that needs a forward pass is a POST; reading is free.
         metered = scope["method"] == "POST"
-        if _path(scope) in self._open and not metered:
-            return Visit(self, ANONYMOUS)
-        if self._ring is None:
-            key = Key(b"", ANONYMOUS)
-        else:
-            sent = candidates(scope["headers"])
-            found = self._current(self._ring).find(filter(is_key_like, sent))
-            if found is None:
-                return Visit(self, ANONYMOUS, problem=_unauthorized(bool(sent)))
-            key = found
+        path = _path(scope)
+        sent = candidates(scope["headers"]) if self._ring is not None else []
+        key = self._key(sent)
+        if path in self._open and not metered:
+            return Visit(self, ANONYMOUS, operator=key is not None and key.operator)
+        if key is None:
+            return Visit(self, ANONYMOUS, problem=_unauthorized(bool(sent)))
         budget = self._limiter.budget(key.name, key.rpm, key.tpm)
         problem = self._charge(budget) if metered else None
-        return Visit(self, key.name, budget, problem, metered=metered)
+        if path in OPERATORS_ONLY and not key.operator:
+            problem = Forbidden(
+                f"{path} requires an operator's API key; GET /v1/usage shows your own usage"
+            )
+        return Visit(self, key.name, budget, problem, metered=metered, operator=key.operator)
+
+    def _key(self, sent: Sequence[bytes]) -> Key | None:
+        """The valid key among those sent; without keys, everybody is an operator."""
+        if self._ring is None:
+            return Key(b"", ANONYMOUS, operator=True)
+        return self._current(self._ring).find(filter(is_key_like, sent))
 
     def _current(self, ring: KeyRing) -> KeySet:
         keys = ring.keys()
@@ -203,11 +216,7 @@ class Access:
 
 def estimate(request: RerankRequest) -> int:
     """The approximate number of tokens of a request, estimated from its characters."""
-    longest = request.options.max_tokens_per_doc
-    limit = CHARS_PER_TOKEN * longest if longest is not None else math.inf
-    chars = sum(min(len(document), limit) for document in request.documents)
-    chars += len(request.query) * len(request.documents)
-    return math.ceil(chars / CHARS_PER_TOKEN)
+    return scored.estimate(request.query, request.documents, request.options.max_tokens_per_doc)
 
 
 def _unauthorized(sent: bool) -> Unauthorized:

@@ -17,6 +17,8 @@ ANONYMOUS = "anonymous"
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RESERVED = re.compile(r"(?:env|line)-\d+|anonymous|other")
+_ROLES = {"client": False, "operator": True}
+_OPTIONS = ("name", "rpm", "tpm", "role")
 _NUMBER = re.compile(r"[0-9]{1,13}")
 
 
@@ -26,21 +28,24 @@ class KeysError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key's digest, its client's name and that client's limits.
+    """A key's digest, its client's name, and that client's limits and role.
 
     `rpm` and `tpm` are requests and tokens per minute: None is the service's default, 0 no limit.
+    An operator may also read the metrics of all clients and the details of `/health`.
     """
 
     digest: bytes
     name: str
     rpm: int | None = None
     tpm: int | None = None
+    operator: bool = False
 
     def line(self) -> str:
         """The key as a line of a key file, without a name that was generated from its position."""
         name = None if _RESERVED.fullmatch(self.name) else self.name
-        limits = {"name": name, "rpm": self.rpm, "tpm": self.tpm}
-        words = [f"{word}={value}" for word, value in limits.items() if value is not None]
+        role = "operator" if self.operator else None
+        options = {"name": name, "rpm": self.rpm, "tpm": self.tpm, "role": role}
+        words = [f"{word}={value}" for word, value in options.items() if value is not None]
         return " ".join([f"sha256:{self.digest.hex()}", *words])
 
 
@@ -54,7 +59,7 @@ def new_key() -> str:
 
 
 def parse_entry(text: str, where: str) -> Key | None:
-    """Parse a line: `sha256:HEX` or the plain key, then `name=`, `rpm=`, `tpm=` in any order.
+    """Parse a line: `sha256:HEX` or the plain key, then its options in any order.
 
     Returns None for a blank line or a comment. `where` identifies the line in errors and is the
     name of a key without `name=`. Raises KeysError.
@@ -69,10 +74,10 @@ def parse_entry(text: str, where: str) -> Key | None:
         if word.startswith("#"):
             break
         option, _, value = word.partition("=")
-        if option not in ("name", "rpm", "tpm") or option in options:
+        if option not in _OPTIONS or option in options:
             # The word is not shown: it may be part of a key that contains a space.
             raise KeysError(
-                f"{where}: only name=, rpm= and tpm= may follow the key, each at most once; "
+                f"{where}: only name=, rpm=, tpm= and role= may follow the key, each at most once; "
                 "a key must not contain spaces"
             )
         options[option] = value
@@ -81,6 +86,7 @@ def parse_entry(text: str, where: str) -> Key | None:
         name=_name(options["name"], where) if "name" in options else where,
         rpm=_per_minute(options.get("rpm"), "rpm", where),
         tpm=_per_minute(options.get("tpm"), "tpm", where),
+        operator=_is_operator(options.get("role", "client"), where),
     )
 
 
@@ -104,6 +110,12 @@ def _name(value: str, where: str) -> str:
     if _RESERVED.fullmatch(value):
         raise KeysError(f"{where}: the name {value!r} is reserved")
     return value
+
+
+def _is_operator(value: str, where: str) -> bool:
+    if value not in _ROLES:
+        raise KeysError(f"{where}: role= must be {' or '.join(_ROLES)}")
+    return _ROLES[value]
 
 
 def _per_minute(value: str | None, option: str, where: str) -> int | None:
@@ -144,8 +156,8 @@ class KeySet:
             if same != key:
                 raise KeysError(f"entries {same.name!r} and {key.name!r} are the same key")
             other = by_name.setdefault(key.name, key)
-            if (other.rpm, other.tpm) != (key.rpm, key.tpm):
-                raise KeysError(f"two keys named {key.name!r} have different limits")
+            if (other.rpm, other.tpm, other.operator) != (key.rpm, key.tpm, key.operator):
+                raise KeysError(f"two keys named {key.name!r} have different limits or roles")
         self._keys = tuple(by_digest.values())
         self.names = frozenset(by_name)
 

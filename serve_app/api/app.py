@@ -19,6 +19,7 @@ from serve_app.api import compression, openapi, rerank, web
 from serve_app.api.dialects import ROUTES, default_for, tei
 from serve_app.api.dialects.routes import Rule
 from serve_app.api.middleware import Cors, Gate, InFlight, Observer, UnexpectedErrors
+from serve_app.api.request_headers import CleanHeaders
 from serve_app.api.responses import (
     JSON,
     Frontend,
@@ -49,7 +50,11 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
 
     async def health(request: Request) -> Response:
         report = await frontend().health()
-        return json_response(report, 200 if report["status"] in SERVING else 503)
+        status = 200 if report["status"] in SERVING else 503
+        if not Visit.of(request.scope).operator:
+            # Models, their paths and the traffic are not for strangers.
+            report = {"status": report["status"]}
+        return json_response(report, status)
 
     async def ready(request: Request) -> Response:
         report = await frontend().health()
@@ -76,7 +81,9 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
 
     async def info(request: Request) -> Response:
         front = frontend()
-        return json_response(tei.info(await front.health(), front.limits, __version__))
+        details = Visit.of(request.scope).operator
+        report = await front.health()
+        return json_response(tei.info(report, front.limits, __version__, show_source=details))
 
     async def usage(request: Request) -> Response:
         front = frontend()
@@ -130,6 +137,8 @@ def make_app(frontend: Callable[[], Frontend]) -> Starlette:
             Route("/docs", docs),
         ],
         middleware=[
+            # Also around Ray Serve's own servers, if they are configured so (see its docstring).
+            Middleware(CleanHeaders),
             Middleware(InFlight, frontend=frontend),
             Middleware(Observer),
             Middleware(Cors, access=lambda: frontend().access),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import re
 import zlib
 
 import zstandard
@@ -18,6 +19,10 @@ MIN_BYTES = 1024
 # Larger responses are compressed in a thread, so as not to block other requests.
 THREAD_BYTES = 64 * 1024
 _CHUNK = 256 * 1024
+# A gzip member is fed in pieces that double from this size: zlib copies what follows the member
+# within a piece, so that larger first pieces would make many small members take quadratic time.
+_MIN_STEP = 256
+_ZEROS = re.compile(rb"\0*")
 # The maximum window; RFC 8878 recommends that decoders support 8 MiB.
 _ZSTD_WINDOW = 8 * 2**20
 _GZIP_LEVEL = 4
@@ -49,24 +54,36 @@ async def decode(body: bytes, encoding: str, limit: int) -> bytes:
 
 def _gunzip(body: bytes, limit: int) -> bytes:
     parts: list[bytes] = []
-    room = limit + 1
+    room, at = limit + 1, 0
     try:
-        while body:
+        while at < len(body):
             # A gzip stream may consist of several members.
             member = zlib.decompressobj(wbits=31)
-            part = member.decompress(body, room)
-            parts.append(part)
-            room -= len(part)
-            if room <= 0:
-                raise too_large(limit)
-            if not member.eof:
-                raise MalformedBody("the gzip body is truncated")
-            body = member.unused_data.lstrip(b"\0")
+            step = _MIN_STEP
+            while not member.eof:
+                if at >= len(body):
+                    raise MalformedBody("the gzip body is truncated")
+                piece = body[at : at + step]
+                part = member.decompress(piece, room)
+                at += len(piece) - len(member.unused_data)
+                if part:
+                    parts.append(part)
+                    room -= len(part)
+                if room <= 0:
+                    raise too_large(limit)
+                step = min(2 * step, _CHUNK)
+            at = _padding_end(body, at)
     except zlib.error as error:
         raise MalformedBody(
             f"the Content-Encoding is gzip, but the body is not valid gzip: {error}"
         ) from None
     return b"".join(parts)
+
+
+def _padding_end(body: bytes, at: int) -> int:
+    """The position after the zeros that may follow a member."""
+    found = _ZEROS.match(body, at)
+    return found.end() if found else at
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:

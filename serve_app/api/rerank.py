@@ -16,6 +16,7 @@ from serve_app.api import compression
 from serve_app.api.dialects import read_json
 from serve_app.api.dialects.base import Limits, ManyDialect, Outcome, Query, Wire
 from serve_app.api.dialects.routes import Rule
+from serve_app.api.request_body import Body
 from serve_app.api.responses import JSON, Frontend, error_response, id_header, request_id_of
 from serve_app.api.timeout_headers import timeout_s
 from serve_app.errors import NO_ANSWER, RerankError, ShuttingDown
@@ -38,6 +39,11 @@ class Ranker(Protocol):
 
 async def score(front: Frontend, rule: Rule, request: Request) -> Response:
     """Respond to a POST to one of the scoring routes. Errors become responses too."""
+    with front.bodies.body() as body:
+        return await _score(front, rule, request, body)
+
+
+async def _score(front: Frontend, rule: Rule, request: Request, body: Body) -> Response:
     started = time.perf_counter()
     request_id = request_id_of(request)
     dialect = rule.otherwise
@@ -45,17 +51,23 @@ async def score(front: Frontend, rule: Rule, request: Request) -> Response:
     try:
         if front.closing:
             raise ShuttingDown("the service is shutting down; send the request to another instance")
-        if front.in_flight > front.max_in_flight:
+        if front.bodies.served >= front.max_in_flight:
             raise front.service.overloaded()
         seconds = timeout_s(request.headers)
         deadline = Deadline() if seconds is None else Deadline.after(seconds)
-        body = await _read(request, front.limits.max_body_bytes)
-        payload = read_json(body, request.headers.get("content-type"), front.limits)
+        content = await body.read(request, front.limits.max_body_bytes, deadline.at)
+        if front.bodies.served > front.max_in_flight:
+            raise front.service.overloaded()
+        payload = read_json(content, request.headers.get("content-type"), front.limits)
+        del content
         dialect = rule.choose(payload)
         request_log.note_dialect(dialect.name)
         visit = Visit.of(request.scope)
-        call = Call(front.service, visit, deadline.at)
-        content, stages = await call.answer(dialect, payload, front.limits)
+        call = Call(front.service, visit, deadline.at, body)
+        answering = call.answer(dialect, payload, front.limits)
+        # What the dialect doesn't keep of a large body is freed while its request waits.
+        del payload
+        content, stages = await answering
     except asyncio.CancelledError:
         front.telemetry.record_http(dialect.name, NO_ANSWER)
         raise
@@ -73,11 +85,14 @@ async def score(front: Frontend, rule: Rule, request: Request) -> Response:
 class Call:
     """One HTTP call: parsed by a dialect, metered for its client, ranked and rendered."""
 
-    def __init__(self, ranker: Ranker, visit: Visit, deadline: float) -> None:
+    def __init__(
+        self, ranker: Ranker, visit: Visit, deadline: float, received: Body | None = None
+    ) -> None:
         """`deadline`: time on the monotonic clock after which the client has stopped waiting."""
         self._ranker = ranker
         self._visit = visit
         self._deadline = deadline
+        self._received = received
 
     async def answer(
         self, dialect: Wire, body: Mapping[str, Any], limits: Limits
@@ -89,6 +104,9 @@ class Call:
         # Each stage of a large request takes milliseconds: yield to other requests in between.
         await asyncio.sleep(0)
         request = dialect.parse(body, limits)
+        del body
+        if self._received is not None:
+            self._received.drop_unused(request)
         await asyncio.sleep(0)
         result = await self._rank(request)
         await asyncio.sleep(0)
@@ -121,21 +139,3 @@ class Call:
             for _ in range(min(MAX_PARALLEL, len(queries))):
                 group.create_task(work())
         return [outcomes[i] for i in range(len(queries))]
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    """Read and decompress the body; refuse it as soon as it is known to be too large."""
-    encoding = compression.check_encoding(request.headers.get("content-encoding", ""))
-    declared = request.headers.get("content-length", "").lstrip("0")
-    # Check the length first: int() refuses thousands of digits, and accepts superscripts.
-    digits = declared.isascii() and declared.isdigit()
-    if digits and (len(declared) > 18 or int(declared) > limit):
-        raise compression.too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise compression.too_large(limit)
-        chunks.append(chunk)
-    return await compression.decode(b"".join(chunks), encoding, limit)

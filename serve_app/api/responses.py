@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, Protocol
 
 import orjson
@@ -12,7 +11,8 @@ from starlette.responses import Response
 from serve_app.access import Access
 from serve_app.api import compression
 from serve_app.api.dialects import Limits, Wire
-from serve_app.errors import RerankError, UnsupportedEncoding
+from serve_app.api.request_body import Bodies
+from serve_app.errors import BodyTooSlow, RerankError, UnsupportedEncoding
 from serve_app.service.rerank import RerankService
 from serve_app.telemetry import Snapshot, Telemetry
 
@@ -29,8 +29,11 @@ class Frontend(Protocol):
     created: int
     # False if the server in front sets x-request-id on responses, as Ray Serve does.
     sets_request_id: bool
-    # HTTP requests whose response is not fully sent; above the maximum, bodies are not even read.
+    # HTTP requests whose response is not fully sent.
     in_flight: int
+    bodies: Bodies
+    # Maximum requests whose body is complete and whose response is not ready yet; above it, bodies
+    # are not even read.
     max_in_flight: int
 
     async def health(self) -> dict[str, Any]: ...
@@ -42,11 +45,8 @@ class Frontend(Protocol):
 
 
 def request_id_of(request: Request) -> str:
-    """The client's own request ID if it sent a valid one, otherwise a new one."""
-    sent = request.headers.get("x-request-id", "")
-    return (
-        sent if 0 < len(sent) <= 128 and sent.isprintable() and sent.isascii() else uuid.uuid4().hex
-    )
+    """The request's ID, which `CleanHeaders` checked or set."""
+    return request.headers["x-request-id"]
 
 
 def id_header(front: Frontend, request_id: str) -> dict[str, str]:
@@ -59,6 +59,9 @@ def error_response(front: Frontend, dialect: Wire, error: RerankError, request_i
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, UnsupportedEncoding):
         headers["accept-encoding"] = ", ".join(compression.ENCODINGS)
+    if isinstance(error, BodyTooSlow):
+        # The rest of the body may never come.
+        headers["connection"] = "close"
     return Response(
         dialect.error(error, request_id), dialect.status(error), media_type=JSON, headers=headers
     )

@@ -160,19 +160,25 @@ def _restart(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     url = _url(_settings(options))
+    key = os.environ.get("RERANK_API_KEY")
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{url}/health", timeout=10, trust_env=False)
+        answer = httpx.get(f"{url}/health", headers=headers, timeout=10, trust_env=False)
     except httpx.HTTPError as error:
         return _fail(f"no service is running at {url} ({error or type(error).__name__})")
     try:
         health = answer.json()
-        queue = health["controller"]
+        status = health["status"]
     except (ValueError, LookupError, TypeError):
         return _fail(f"not a working service at {url}: /health responds {answer.status_code}")
     if options.json:
         print(json.dumps(health, indent=2))
         return 0
-    print(f"{url}: {health['status']}")
+    print(f"{url}: {status}")
+    if "controller" not in health:
+        print("  set RERANK_API_KEY to an operator's key for details (`rerank key --operator`)")
+        return 0
+    queue = health["controller"]
     print(f"  traffic: {health['traffic']}")
     print(f"  active {queue['active']}/{queue['max_parallel']}, waiting {queue['waiting']}")
     for name, model in health["models"].items():
@@ -237,7 +243,8 @@ def _documents(name: str) -> list[str]:
 
 def _key(options: argparse.Namespace) -> int:
     secret = new_key()
-    words = {"name": options.name, "rpm": options.rpm, "tpm": options.tpm}
+    role = "operator" if options.operator else None
+    words = {"name": options.name, "rpm": options.rpm, "tpm": options.tpm, "role": role}
     given = [f"{word}={value}" for word, value in words.items() if value is not None]
     try:
         key = parse_entry(" ".join([secret, *given]), "line-1")
@@ -336,6 +343,11 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("--name", help="client name shown in metrics")
     key.add_argument("--rpm", type=int, help="maximum requests per minute; 0: no limit")
     key.add_argument("--tpm", type=int, help="maximum tokens per minute; 0: no limit")
+    key.add_argument(
+        "--operator",
+        action="store_true",
+        help="also permit /metrics and the details of /health, for Prometheus and `rerank status`",
+    )
     score = command(
         "score",
         _score,

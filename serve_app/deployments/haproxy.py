@@ -26,15 +26,6 @@ VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 HOST_VARIABLE = "RERANK_SERVE_HOST"
 # Seconds for a request's headers, and for its body up to the size of a buffer.
 REQUEST_TIMEOUT_S = 10
-# Ray reads these headers as text in every process on the way, and fails at a byte above 127.
-READ_BY_RAY = (
-    "x-request-id",
-    "x-request-timeout-seconds",
-    "x-request-disconnect-disabled",
-    "serve_multiplexed_model_id",
-    "serve-multiplexed-model-id",
-    "x-session-id",
-)
 PR_SET_PDEATHSIG = 1
 # HAProxy's own errors: reason, code and message in this service's error format.
 ERRORS = {
@@ -120,8 +111,7 @@ def hardened(config: str, errors: dict[int, Path], host: str | None = None) -> s
     - the admin socket belongs to the user alone, and only shows information;
     - statistics and metrics listen on the loopback interface, clients connect to `host` if given;
     - slow headers and slow small bodies end with a 408 before the service sees the request;
-    - HAProxy's own errors are JSON; before it knows any application, it responds 503, not 404;
-    - headers that Ray reads are removed if they are not ASCII.
+    - HAProxy's own errors are JSON; before it knows any application, it responds 503, not 404.
 
     `errors` are the files of `write_errors`.
     """
@@ -135,12 +125,9 @@ def hardened(config: str, errors: dict[int, Path], host: str | None = None) -> s
     defaults = [f"timeout http-request {REQUEST_TIMEOUT_S}s", "option http-buffer-request"]
     defaults += [f"errorfile {status} {file}" for status, file in errors.items()]
     config = config.replace("defaults\n", "defaults\n" + _lines(defaults), 1)
-    rules = [
-        f"http-request del-header {h} if {{ req.hdr({h}) -m reg '[^ -~]' }}" for h in READ_BY_RAY
-    ]
     return re.sub(
         r"^(frontend http_frontend\n *bind )(.*):(\d+)\n",
-        lambda found: f"{found[1]}{_bound(host, found[2])}:{found[3]}\n{_lines(rules)}",
+        lambda found: f"{found[1]}{_bound(host, found[2])}:{found[3]}\n",
         config,
         flags=re.M,
     )

@@ -20,7 +20,9 @@ from serve_app.access import Access
 from serve_app.api.app import make_app
 from serve_app.api.dialects import NATIVE
 from serve_app.api.dialects.base import Limits
+from serve_app.api.request_body import Bodies
 from serve_app.api.responses import Frontend
+from serve_app.deployments.allocator import return_large_blocks
 from serve_app.deployments.exposure import exposure_warning, http_host, ring_of
 from serve_app.deployments.health import STOPPING, ModelHealth, deployed_models, status_of
 from serve_app.deployments.metrics_hub import Answer, HubReporter, LoadedModel, key_of
@@ -43,9 +45,10 @@ from serve_app.types import RerankResult
 logger = logging.getLogger("ray.serve")
 
 
-# Requests that may be in progress besides those that hold a slot or wait in the queue: being read,
-# looked up or sent. The ingress handles that many within a second; more would wait unnoticed.
-UNREAD = 256
+# Requests that may be in progress besides those that hold a slot or wait in the queue: being
+# parsed, looked up or rendered. The ingress handles that many within a second; more would wait
+# unnoticed. Bodies that are still being received are not among them: bytes and time bound those.
+BEING_HANDLED = 256
 
 
 # Shorter than Prometheus' usual timeout of 10 s.
@@ -134,11 +137,15 @@ class Ingress:
         **models: DeploymentHandle,
     ) -> None:
         match_console_format()
+        return_large_blocks()
         tracing.start_if_enabled(settings.observability.traces)
         if not settings.observability.access_log:
             disable_request_log()
         self.in_flight = 0
-        self.max_in_flight = settings.limits.max_parallel + settings.limits.max_queue + UNREAD
+        self.max_in_flight = (
+            settings.limits.max_parallel + settings.limits.max_queue + BEING_HANDLED
+        )
+        self.bodies = Bodies(settings.limits.inflight_bytes)
         self.created = int(time.time())
         self.limits = limits_of(settings)
         self.telemetry = Telemetry()

@@ -38,6 +38,11 @@ HAPROXY = {
     # How long a client may send nothing while its request is incomplete (an hour by default).
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
 }
+# Wraps the HTTP servers of both paths, which decode some request headers before the application
+# sees them.
+MIDDLEWARE = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.api.request_headers:middleware"
+}
 # Ray uses fixed numbers for these ports, so two services on one machine would conflict.
 PORTS = (
     "RAY_SERVE_HAPROXY_STATS_PORT",
@@ -120,6 +125,8 @@ def prepare(path: TrafficPath, environ: MutableMapping[str, str], folder: Path) 
 
     HAProxy's files go into `folder`, which only this user should be able to read.
     """
+    for name, value in MIDDLEWARE.items():
+        environ.setdefault(name, value)
     if not path.haproxy:
         # A value inherited from the shell could enable HAProxy.
         environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"

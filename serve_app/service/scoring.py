@@ -14,7 +14,7 @@ from serve_app.service.cache import ScoreStore, SingleFlight
 from serve_app.service.chunking import cut
 from serve_app.service.deadline import Deadline
 from serve_app.service.retries import OtherRevision, RetryingModel
-from serve_app.telemetry import tracing
+from serve_app.telemetry import scored, tracing
 from serve_app.types import RerankRequest
 
 LOOKUP_KEYS = 64
@@ -131,8 +131,12 @@ class Scoring:
         self, pairs: Pairs, options: ScoreOptions, until: Deadline, keys: Sequence[bytes]
     ) -> dict[bytes, Score]:
         documents = [pairs.by_key[key] for key in keys]
-        with tracing.span("score", "client", documents=len(documents)):
+        with (
+            tracing.span("score", "client", documents=len(documents)),
+            scored.chunk(pairs.query, documents, options.max_tokens_per_doc) as work,
+        ):
             scores = await pairs.model.score(pairs.query, documents, options, until)
+            work.done += sum(score.tokens for score in scores)
         found = dict(zip(keys, scores, strict=True))
         # While a model is replaced, replicas of both revisions may answer.
         known = (await pairs.model.info()).revision == pairs.info.revision

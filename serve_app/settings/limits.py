@@ -28,6 +28,8 @@ def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
 
 Hosts = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(_hosts)]
 
+MIN_INFLIGHT_BYTES = 256 * 2**20
+
 
 class LimitSettings(Frozen):
     """Limits of requests (docs/reliability.md)."""
@@ -66,6 +68,13 @@ class LimitSettings(Frozen):
     max_body_bytes: int = setting(
         "RERANKER_MAX_BODY_BYTES", 10 * 2**20, "Maximum bytes of a request body.", ge=1024
     )
+    max_inflight_bytes: int | None = setting(
+        "RERANKER_MAX_INFLIGHT_BYTES",
+        None,
+        "Maximum bytes of the requests that an ingress holds at once, received and parsed; further "
+        "ones get a 429. Unset: 256 MiB, or four times RERANKER_MAX_BODY_BYTES if that is more.",
+        ge=2**20,
+    )
     image_urls: bool = setting(
         "RERANKER_IMAGE_URLS",
         False,
@@ -78,3 +87,8 @@ class LimitSettings(Frozen):
         "(`10.1.0.0/16`), separated by commas. Anyone who can send a request can then make the "
         "service call them.",
     )
+
+    @property
+    def inflight_bytes(self) -> int:
+        """The maximum bytes of all requests of one ingress."""
+        return self.max_inflight_bytes or max(MIN_INFLIGHT_BYTES, 4 * self.max_body_bytes)

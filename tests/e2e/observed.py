@@ -103,7 +103,7 @@ def observed(folder: Path) -> Iterator[Running]:
         service = start(
             folder / "log",
             RERANKER_MODELS=json.dumps(models),
-            RERANKER_API_KEYS=f"{KEY} name=search",
+            RERANKER_API_KEYS=f"{KEY} name=search role=operator",
             A_PROVIDERS_KEY="sk-of-the-provider",
             LOG_FORMAT="json",
             LOG_LEVEL="DEBUG",

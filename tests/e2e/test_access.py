@@ -79,7 +79,7 @@ def test_a_key_is_required(guarded: Service) -> None:
     huge = httpx.post(f"{guarded.url}/rerank", content=b"x" * 20_000_000)
     assert huge.status_code == 401
     assert post(guarded, "the-first-key").json()["results"][0]["index"] == 1
-    assert httpx.get(f"{guarded.url}/health").status_code == 200
+    assert httpx.get(f"{guarded.url}/health").json() == {"status": "ok"}
     assert httpx.get(f"{guarded.url}/metrics").status_code == 401
 
 
@@ -105,7 +105,8 @@ def test_keys_can_be_changed_without_a_restart_and_have_limits(
     guarded: Service, keys: Path
 ) -> None:
     key, line = new_key("--name", "second", "--rpm", "2")
-    keys.write_text(line)
+    operator, operators = new_key("--operator")
+    keys.write_text(line + operators)
     answer = until(guarded, key, 200)
     assert answer.headers["x-ratelimit-remaining-requests"] == "1"
     assert post(guarded, key).status_code == 200
@@ -115,6 +116,9 @@ def test_keys_can_be_changed_without_a_restart_and_have_limits(
     assert limited.json()["code"] == "rate_limited"
     assert limited.json()["id"] == limited.headers["x-request-id"]
     until(guarded, "the-first-key", 401)
+    for sent, status in ((key, 403), (operator, 200)):
+        metrics = httpx.get(f"{guarded.url}/metrics", headers={"x-api-key": sent})
+        assert metrics.status_code == status
     keys.write_text("not a key")
     wait_until_refused(guarded, key)
     assert post(guarded, key).status_code == 429, "the old keys stay valid"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from serve_app.deployments.proxy import choose
 from tests.e2e.conftest import Service, exposed, kill, start
+from tests.waiting import until
 
 MEGABYTE = 2**20
 NAMES = {"haproxy": "HAProxy and direct ingress", "proxy": "Ray Serve's own proxy"}
@@ -71,6 +73,52 @@ def test_request_ids_are_returned_once(narrow: Service) -> None:
     missing = httpx.get(f"{narrow.url}/nowhere")
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-request-id",
+        "x-session-id",
+        "serve_multiplexed_model_id",
+        "x-request-timeout-seconds",
+        "x-request-disconnect-disabled",
+    ],
+)
+def test_header_values_that_ray_cannot_decode_do_no_harm(narrow: Service, name: str) -> None:
+    body = {"query": "q", "documents": ["d"]}
+    headers = [(name.encode(), b"caf\xe9")]
+    answer = httpx.post(f"{narrow.url}/rerank", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-request-id"].isascii()
+
+
+def test_a_long_request_id_is_replaced_everywhere(narrow: Service) -> None:
+    sent = "long" * 5000
+    wrong = httpx.post(f"{narrow.url}/rerank", json={}, headers={"x-request-id": sent})
+    assert wrong.json()["request_id"] == wrong.headers["x-request-id"]
+    assert len(wrong.headers["x-request-id"]) <= 128
+    assert sent not in narrow.log.read_text()
+
+
+async def test_a_client_that_leaves_while_it_uploads_is_no_failure(narrow: Service) -> None:
+    # HAProxy forwards a request once its body is complete or its buffer full.
+    head = b"POST /v2/rerank HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+    url = httpx.URL(narrow.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(head + b"{" * 300_000)
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+    await writer.wait_closed()
+    async with httpx.AsyncClient(base_url=narrow.url, timeout=10) as client:
+
+        async def counted() -> bool:
+            figures = (await client.get("/metrics")).json()
+            return bool(figures["responses_by_dialect"].get("v2") == {"499": 1})
+
+        await until(counted)
+    assert "unexpected error" not in narrow.log.read_text()
 
 
 def test_large_bodies_are_accepted_up_to_the_limit(narrow: Service) -> None:

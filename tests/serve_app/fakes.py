@@ -9,11 +9,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
+from starlette.types import ASGIApp
 
 from models.types import DEFAULTS, Document, ModelInfo, Score, ScoreOptions
 from serve_app.access import Access, Visit
 from serve_app.api.app import make_app
 from serve_app.api.dialects import Limits, Wire
+from serve_app.api.request_body import Bodies
 from serve_app.api.rerank import Call
 from serve_app.service.admission import Admission
 from serve_app.service.cache import MemoryStore, ScoreStore
@@ -128,6 +130,7 @@ class FakeFrontend:
     ) -> None:
         self.in_flight = 0
         self.max_in_flight = 1000
+        self.bodies = Bodies(256 * 2**20)
         self.created = 1
         self.limits = limits or Limits()
         self.backend = backend or WordOverlap()
@@ -143,9 +146,11 @@ class FakeFrontend:
     async def snapshot(self) -> Snapshot:
         return self.telemetry.snapshot(waiting=0, active=0)
 
+    def app(self) -> ASGIApp:
+        return make_app(lambda: self)
+
     def client(self, **headers: str) -> httpx.AsyncClient:
-        app = make_app(lambda: self)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers)
 
 

@@ -66,12 +66,17 @@ def _problem(error: RerankError) -> tuple[int, str]:
     return _PROBLEMS.get(error.code, (error.status, unnamed.get(error.status, kind)))
 
 
-def info(health: Mapping[str, Any], limits: Limits, version: str) -> dict[str, Any]:
-    """Return TEI's /info for the default model."""
+def info(
+    health: Mapping[str, Any], limits: Limits, version: str, *, show_source: bool = True
+) -> dict[str, Any]:
+    """Return TEI's /info for the default model.
+
+    `show_source`: identify it by its source, which may be a path, instead of its name.
+    """
     name = health["default_model"]
     model = health["models"].get(name, {})
     return {
-        "model_id": model.get("source", name),
+        "model_id": model.get("source", name) if show_source else name,
         "model_sha": model.get("revision"),
         "model_dtype": model.get("dtype", "unknown"),
         "model_type": {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},

@@ -22,13 +22,17 @@ ERRORS: tuple[tuple[type[errors.RerankError], str], ...] = (
     (errors.Unauthorized, access.UNAUTHORIZED),
     (errors.UnknownModel, "Unknown model; GET /v1/models lists the available ones."),
     (errors.MethodNotAllowed, "The route does not support this method."),
+    (errors.BodyTooSlow, "The body arrived too slowly; the connection is closed."),
     (errors.BodyTooLarge, "The body exceeds the maximum size, as sent or decompressed."),
     (errors.UnsupportedMediaType, "The body is not application/json."),
     (errors.UnsupportedEncoding, "The body's Content-Encoding is neither gzip nor zstd."),
     (errors.InvalidRequest, "A field has the wrong type or value."),
     (errors.TooManyDocuments, "The request has too many documents."),
     (errors.DocumentTooLong, "A document is too long, and truncation is disabled."),
-    (errors.Overloaded, "The queue is full; retry after the seconds in Retry-After."),
+    (
+        errors.Overloaded,
+        "The queue or the memory for requests is full; retry after the seconds in Retry-After.",
+    ),
     (
         errors.RateLimited,
         "The key's rate limit is reached; retry after the seconds in Retry-After.",
@@ -65,6 +69,7 @@ FORMATS = {
     "batch": ("Batch", "several queries in one call"),
 }
 
+HEALTH = "State of the service, and with an operator's key, or if there are no keys, of its models."
 
 _TIMEOUT: Json = {
     "name": HEADER,
@@ -90,7 +95,7 @@ def document(version: str) -> Json:
             "/v1/models": {"get": _models_route()},
             "/v1/models/{name}": {"get": _model_route()},
             "/v1/usage": {"get": _usage_route()},
-            "/health": {"get": _state_route("health", "State of the service and its models.")},
+            "/health": {"get": _state_route("health", HEALTH)},
             "/ready": {"get": _state_route("ready", "Whether the service can answer requests.")},
             "/metrics": {"get": _metrics_route()},
             "/openapi.json": {"get": _self_route()},
@@ -230,7 +235,9 @@ def _metrics_route() -> Json:
         "text/plain": {"schema": {"type": "string"}},
     }
     summary = "Metrics as JSON, or in Prometheus' text format if Accept requests it."
-    return _closed(_get("metrics", summary, {"description": summary, "content": content}))
+    route = _closed(_get("metrics", summary, {"description": summary, "content": content}))
+    route["responses"]["403"] = _content(access.FORBIDDEN, ref("NativeError"))
+    return route
 
 
 def _page_route() -> Json:

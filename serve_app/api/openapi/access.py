@@ -24,6 +24,7 @@ SECURITY: list[Json] = [{}, {"bearer": []}, {"xApiKey": []}, {"apiKey": []}]
 OPEN: list[Json] = []
 
 UNAUTHORIZED = "The API key is missing or unknown."
+FORBIDDEN = "The API key is not an operator's."
 UNAUTHORIZED_HEADERS: Json = {
     "WWW-Authenticate": {"description": "Authentication scheme.", "schema": {"const": "Bearer"}}
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -13,11 +14,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from serve_app.access import KeyRing
 from serve_app.api.app import make_app
 from serve_app.telemetry import MAX_KEY_NAMES, OTHER_KEYS, Telemetry, merge, to_json, to_prometheus
-from tests.serve_app.fakes import Clock, FakeFrontend
+from tests.serve_app.fakes import INFO, Clock, FakeFrontend
 from tests.waiting import until
 
 BODY = {"query": "a b", "documents": ["a b", "x"]}
-ENTRIES = ("first-key name=one rpm=2", "second-key name=two", "slow-key name=slow tpm=10")
+ENTRIES = (
+    "first-key name=one rpm=2",
+    "second-key name=two",
+    "slow-key name=slow tpm=10",
+    "ops-key name=ops role=operator",
+)
 
 
 def guarded(**more: Any) -> FakeFrontend:
@@ -25,9 +31,14 @@ def guarded(**more: Any) -> FakeFrontend:
 
 
 async def send(
-    front: FakeFrontend, key: str | None = None, path: str = "/v1/rerank", body: Any = BODY
+    front: FakeFrontend,
+    key: str | None = None,
+    path: str = "/v1/rerank",
+    body: Any = BODY,
+    **headers: str,
 ) -> httpx.Response:
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
     async with front.client() as client:
         if body is None:
             return await client.get(path, headers=headers)
@@ -191,6 +202,55 @@ async def test_a_failed_request_costs_no_tokens_but_counts_as_a_request() -> Non
     assert wrong.headers["x-ratelimit-remaining-requests"] == "0"
 
 
+TWO = {"query": "q", "documents": ["one two three", "four five six seven"]}
+
+
+async def remaining(front: FakeFrontend) -> str:
+    answer = await send(front, "slow-key", "/v1/models", None)
+    remaining: str = answer.headers["x-ratelimit-remaining-tokens"]
+    return remaining
+
+
+async def test_a_cancelled_request_pays_for_what_a_model_was_scoring() -> None:
+    front = guarded(clock=Clock())
+    front.backend.gate.clear()
+    waiting = asyncio.create_task(send(front, "slow-key", body=TWO))
+    await until(lambda: bool(front.backend.timeouts))
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await until(lambda: front.backend.cancelled == 1)
+    assert await remaining(front) == "1", "34 characters of two pairs are estimated as 9 tokens"
+
+
+async def test_a_request_cancelled_in_the_queue_pays_nothing() -> None:
+    front = guarded(clock=Clock())
+    front.service._admission.active = front.service._admission.max_parallel
+    waiting = asyncio.create_task(send(front, "slow-key", body=TWO))
+    await until(lambda: front.service._admission.waiting == 1)
+    assert await remaining(front) == "1", "the estimate is reserved meanwhile"
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert await remaining(front) == "10"
+
+
+async def test_a_request_that_times_out_pays_for_the_chunks_that_were_scored() -> None:
+    front = FakeFrontend(ring=KeyRing(("slow-key name=slow tpm=1000",)), clock=Clock())
+    score = front.backend.score
+
+    async def second_hangs(query: str, documents: list[Any], *more: Any) -> list[Any]:
+        if "four five six seven" in documents:
+            await asyncio.Event().wait()
+        return await score(query, documents, *more)
+
+    front.backend.score = second_hangs  # type: ignore[method-assign]
+    # One chunk of 128 documents, and one of the longest document.
+    documents = [*(f"w{i}" for i in range(128)), "four five six seven"]
+    body = {"query": "q", "documents": documents}
+    late = await send(front, "slow-key", body=body, **{"x-request-timeout-ms": "200"})
+    assert late.status_code == 504
+    assert await remaining(front) == "867", "128 tokens of one chunk, 5 estimated of the other"
+
+
 async def test_without_keys_all_clients_share_the_limits() -> None:
     front = FakeFrontend(rpm=1, clock=Clock())
     assert [(await send(front)).status_code for _ in range(2)] == [200, 429]
@@ -231,10 +291,54 @@ async def test_usage_is_counted_by_key_and_shown_only_to_its_owner() -> None:
         "limits": {"requests_per_minute": 2, "tokens_per_minute": None},
     }
     assert (await send(front, None, "/v1/usage", None)).status_code == 401
-    metrics = (await send(front, "second-key", "/metrics", None)).json()
+    metrics = (await send(front, "ops-key", "/metrics", None)).json()
     assert metrics["usage_by_key"]["two"]["cached_tokens"] == 6
     assert set(metrics["usage_by_key"]) == {"one", "two"}
     assert metrics["responses_by_dialect"]["v1"]["401"] == 2
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/plain"])
+async def test_only_an_operator_reads_the_metrics_of_all_clients(accept: str) -> None:
+    front = guarded()
+    await send(front, "first-key")
+    refused = await send(front, "second-key", "/metrics", None, accept=accept)
+    assert refused.status_code == 403
+    assert "/v1/usage" in refused.json()["error"]["message"]
+    assert "one" not in refused.text
+    assert refused.json()["error"]["code"] == "forbidden"
+    assert '"one"' in (await send(front, "ops-key", "/metrics", None, accept=accept)).text
+    assert (await send(front, None, "/metrics", None, accept=accept)).status_code == 401
+    assert (await send(front, "ops-key")).status_code == 200, "an operator is a client, too"
+
+
+@pytest.mark.parametrize("key", [None, "wrong", "second-key"])
+async def test_only_an_operator_sees_the_details_of_health(key: str | None) -> None:
+    front = guarded()
+    answer = await send(front, key, "/health", None)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert (await send(front, key, "/ready", None)).json() == {"ready": True}
+    assert "models" in (await send(front, "ops-key", "/health", None)).json()
+
+
+async def test_only_an_operator_sees_where_a_model_comes_from() -> None:
+    front = guarded()
+    front.backend.info_ = replace(INFO, source="/srv/models/private")
+
+    async def health() -> dict[str, Any]:
+        models = {INFO.name: asdict(front.backend.info_)}
+        return {"models": models, "controller": {"max_parallel": 8}, "default_model": INFO.name}
+
+    front.health = health  # type: ignore[method-assign]
+    info = (await send(front, "second-key", "/info", None)).json()
+    assert info["model_id"] == INFO.name
+    info = (await send(front, "ops-key", "/info", None)).json()
+    assert info["model_id"] == "/srv/models/private"
+
+
+async def test_without_keys_everybody_sees_metrics_and_health() -> None:
+    front = FakeFrontend()
+    assert (await send(front, None, "/metrics", None)).status_code == 200
+    assert "models" in (await send(front, None, "/health", None)).json()
 
 
 async def test_no_response_contains_a_key() -> None:

@@ -25,6 +25,15 @@ def test_a_plain_key_and_its_hash_parse_to_the_same_key() -> None:
     assert parse_entry(SECRET, "line-4") == Key(bytes.fromhex(HEX), "line-4")
 
 
+def test_a_key_may_be_an_operators() -> None:
+    operator = parse_entry(f"{SECRET} role=operator name=ops", "line-1")
+    assert operator == Key(bytes.fromhex(HEX), "ops", operator=True)
+    assert operator.line() == f"sha256:{HEX} name=ops role=operator"
+    assert parse_entry(f"{SECRET} role=client", "line-1") == parse_entry(SECRET, "line-1")
+    with pytest.raises(KeysError, match="different limits or roles"):
+        KeySet(parse_entries(["a name=a role=operator", "b name=a"], "line"))
+
+
 @pytest.mark.parametrize("text", ["", "  \t", "# a comment", "#key"])
 def test_blank_lines_and_comments_have_no_key(text: str) -> None:
     assert parse_entry(text, "line-1") is None
@@ -45,6 +54,8 @@ def test_blank_lines_and_comments_have_no_key(text: str) -> None:
         f"{SECRET} rpm=٣",
         f"{SECRET} rpm={10**13}",
         f"{SECRET} limit=3",
+        f"{SECRET} role=root",
+        f"{SECRET} role=",
         "sha256:abc",
         f"sha256:{HEX}0",
         "clé",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import random
 import zlib
+from typing import Any
 
 import pytest
 import zstandard
@@ -15,6 +17,7 @@ from serve_app.api import compression
 from serve_app.errors import BodyTooLarge, MalformedBody, RerankError, UnsupportedEncoding
 
 LIMIT = 100_000
+DECOMPRESSOBJ = zlib.decompressobj
 
 
 def compressed(content: bytes, encoding: str) -> bytes:
@@ -54,6 +57,43 @@ async def test_a_body_of_exactly_the_limit_is_accepted(encoding: str) -> None:
 async def test_several_members_form_one_body(encoding: str) -> None:
     two = compressed(b"one", encoding) + compressed(b"two", encoding)
     assert await compression.decode(two, encoding, LIMIT) == b"onetwo"
+
+
+class CountingMember:
+    """A gzip member that counts the bytes it is fed and those it copies after its end."""
+
+    bytes = 0
+
+    def __init__(self, wbits: int) -> None:
+        self._member = DECOMPRESSOBJ(wbits)
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        type(self).bytes += len(data)
+        part = self._member.decompress(data, max_length)
+        type(self).bytes += len(self._member.unused_data)
+        return part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._member, name)
+
+
+@pytest.mark.parametrize("content", [b"", b"x"])
+@pytest.mark.parametrize("padding", [b"", b"\0\0"])
+async def test_many_small_members_take_linear_time(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, padding: bytes
+) -> None:
+    monkeypatch.setattr(zlib, "decompressobj", CountingMember)
+    members = 5_000
+    body = (gzip.compress(content) + padding) * members
+    CountingMember.bytes = 0
+    assert await compression.decode(body, "gzip", LIMIT) == content * members
+    assert CountingMember.bytes < 32 * len(body)
+
+
+async def test_a_large_member_after_small_ones_is_decompressed() -> None:
+    large = random.Random(0).randbytes(50_000)
+    body = gzip.compress(b"a") * 3 + b"\0" * 1000 + gzip.compress(large) + b"\0" * 7
+    assert await compression.decode(body, "gzip", LIMIT) == b"aaa" + large
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])

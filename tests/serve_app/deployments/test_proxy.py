@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray.serve._private.http_util import validate_http_proxy_callback_return
+from ray.serve._private.utils import call_function_from_import_path
 
+from serve_app.api.request_headers import CleanHeaders
 from serve_app.deployments import proxy
 from serve_app.deployments.proxy import (
     PORTS,
@@ -74,6 +77,15 @@ def test_haproxy_gets_no_more_connections_than_there_are_descriptors(
         monkeypatch.setattr(proxy.resource, "getrlimit", lambda _, most=limit: (256, most))
         prepare(TrafficPath(True), environ, tmp_path)
         assert environ["RAY_SERVE_HAPROXY_MAXCONN"] == str(connections)
+
+
+@pytest.mark.parametrize("haproxy", [True, False])
+def test_both_paths_get_the_middleware_for_headers(haproxy: bool, tmp_path: Path) -> None:
+    environ: dict[str, str] = {}
+    prepare(TrafficPath(haproxy), environ, tmp_path)
+    path = environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    found = validate_http_proxy_callback_return(call_function_from_import_path(path))
+    assert [one.cls for one in found] == [CleanHeaders]
 
 
 def test_an_inherited_variable_does_not_enable_haproxy(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 # Maximum length of a run of combining marks in a text that is not in NFC: that of Unicode's
 # stream-safe text format (UAX #15). Sorting the marks of a run takes quadratic time.
@@ -27,7 +28,7 @@ _JOINING_LETTERS = re.compile("[\u1160-\u11ff\U00016d63-\U00016d6a]")
 
 def well_formed(text: str) -> str:
     """Replace lone surrogates, which no tokenizer accepts, by U+FFFD."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    return text if text.isascii() else _in_slices(_SURROGATE, "\ufffd", text)
 
 
 def normalize(text: str) -> str:
@@ -47,16 +48,20 @@ def normalize(text: str) -> str:
 
 def _normalize_long(text: str) -> str:
     """Do the same in pieces."""
-    text = "".join([_CONTROL.sub("", piece) for piece in _slices(text)])
+    text = _in_slices(_CONTROL, "", text)
     if not text.isascii():
-        text = "".join([_SURROGATE.sub("\ufffd", piece) for piece in _slices(text)])
+        text = well_formed(text)
         text = "".join([_nfc(piece) for piece in _pieces(text, _nfc_boundary)])
     words = [" ".join(piece.split()) for piece in _pieces(text, _next_space)]
     return " ".join(filter(None, words))
 
 
-def _slices(text: str) -> Iterator[str]:
-    return (text[i : i + PIECE_CHARS] for i in range(0, len(text), PIECE_CHARS))
+def _in_slices(char: re.Pattern[str], replacement: str, text: str) -> str:
+    """Replace every match of a pattern for one character."""
+    if len(text) <= PIECE_CHARS:
+        return char.sub(replacement, text)
+    starts = range(0, len(text), PIECE_CHARS)
+    return "".join([char.sub(replacement, text[i : i + PIECE_CHARS]) for i in starts])
 
 
 def _pieces(text: str, boundary: Callable[[str, int], int]) -> Iterator[str]:
@@ -97,14 +102,18 @@ def _nfc(text: str) -> str:
 
 def _stream_safe(found: re.Match[str]) -> str:
     """Insert a joiner after every MAX_MARKS combining marks of a run."""
+    text = found[0]
     parts: list[str] = []
-    marks = 0
-    for char in found[0]:
-        # Some marks have combining class 0, but decompose into marks of other classes.
-        is_mark = unicodedata.combining(unicodedata.normalize("NFD", char)[0]) != 0
-        marks = marks + 1 if is_mark else 0
+    start = marks = 0
+    for i, char in enumerate(text):
+        marks = marks + 1 if _is_mark(char) else 0
         if marks > MAX_MARKS:
-            parts.append(JOINER)
-            marks = 1
-        parts.append(char)
-    return "".join(parts)
+            parts += (text[start:i], JOINER)
+            start, marks = i, 1
+    return "".join([*parts, text[start:]])
+
+
+@lru_cache(maxsize=4096)
+def _is_mark(char: str) -> bool:
+    # Some marks have combining class 0, but decompose into marks of other classes.
+    return unicodedata.combining(unicodedata.normalize("NFD", char)[0]) != 0

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
+from models.concurrency import in_thread_if
 from serve_app.access import Visit
 from serve_app.api import compression
 from serve_app.api.dialects import read_json
@@ -19,14 +20,20 @@ from serve_app.api.dialects.routes import Rule
 from serve_app.api.responses import JSON, Frontend, error_response, id_header, request_id_of
 from serve_app.api.timeout_headers import timeout_s
 from serve_app.errors import NO_ANSWER, RerankError, ShuttingDown
-from serve_app.service.deadline import Deadline
+from serve_app.service.deadline import Deadline, within
 from serve_app.telemetry import request_log
 from serve_app.types import RerankRequest, RerankResult
 
 # Queries of one batch that are ranked in parallel, so that a batch cannot fill the queue.
 MAX_PARALLEL = 4
-# Responses with at least this many results are rendered in a thread. For fewer, switching threads
-# costs more than it saves.
+# Bodies of more bytes are parsed in a thread: a hundred bytes take up to 10 µs. For smaller ones,
+# switching threads costs more than it saves.
+THREAD_BYTES = 32_768
+# The same for bodies with several queries, each of which is a request of its own.
+THREAD_BYTES_MANY = 2_048
+# Responses to larger bodies are rendered in a thread, since they may contain the documents.
+THREAD_BYTES_RENDERED = 262_144
+# So are responses with at least this many results.
 THREAD_RESULTS = 2_000
 
 
@@ -50,12 +57,21 @@ async def score(front: Frontend, rule: Rule, request: Request) -> Response:
         seconds = timeout_s(request.headers)
         deadline = Deadline() if seconds is None else Deadline.after(seconds)
         body = await _read(request, front.limits.max_body_bytes)
-        payload = read_json(body, request.headers.get("content-type"), front.limits)
-        dialect = rule.choose(payload)
+        size = len(body)
+        async with within(deadline.at):
+            kind = request.headers.get("content-type")
+            payload, dialect = await in_thread_if(
+                size > THREAD_BYTES, _parse, body, kind, rule, front.limits
+            )
+        del body
         request_log.note_dialect(dialect.name)
         visit = Visit.of(request.scope)
         call = Call(front.service, visit, deadline.at)
-        content, stages = await call.answer(dialect, payload, front.limits)
+        answering = call.answer(dialect, payload, front.limits, size)
+        del (
+            payload
+        )  # `answer` drops it once it is parsed: it may be many times larger than the body
+        content, stages = await answering
     except asyncio.CancelledError:
         front.telemetry.record_http(dialect.name, NO_ANSWER)
         raise
@@ -80,21 +96,33 @@ class Call:
         self._deadline = deadline
 
     async def answer(
-        self, dialect: Wire, body: Mapping[str, Any], limits: Limits
+        self, dialect: Wire, body: Mapping[str, Any], limits: Limits, size: int
     ) -> tuple[bytes, Mapping[str, float]]:
-        """Return the response body, and milliseconds by stage if there was one query."""
+        """Return the response body, and milliseconds by stage if there was one query.
+
+        `size`: bytes of the body, as JSON.
+        """
         if isinstance(dialect, ManyDialect):
-            queries = dialect.parse_all(body, limits)
-            return dialect.render_all(queries, await self._rank_all(queries), body), {}
+            large = size > THREAD_BYTES_MANY
+            async with within(self._deadline):
+                queries = await in_thread_if(large, dialect.parse_all, body, limits)
+            self._visit.charge_queries(len(queries))
+            outcomes = await self._rank_all(queries)
+            return await in_thread_if(large, dialect.render_all, queries, outcomes, body), {}
         # Each stage of a large request takes milliseconds: yield to other requests in between.
         await asyncio.sleep(0)
-        request = dialect.parse(body, limits)
+        async with within(self._deadline):
+            request = await in_thread_if(size > THREAD_BYTES, dialect.parse, body, limits)
+        del body
         await asyncio.sleep(0)
         result = await self._rank(request)
         await asyncio.sleep(0)
-        if len(result.results) < THREAD_RESULTS:
-            return dialect.render(result, request), result.timings_ms
-        return await asyncio.to_thread(dialect.render, result, request), result.timings_ms
+        large = (
+            size > THREAD_BYTES_RENDERED
+            or len(result.results) >= THREAD_RESULTS
+            or request.relevant_spans is not None
+        )
+        return await in_thread_if(large, dialect.render, result, request), result.timings_ms
 
     async def _rank(self, request: RerankRequest) -> RerankResult:
         request = replace(request, deadline=self._deadline)
@@ -121,6 +149,13 @@ class Call:
             for _ in range(min(MAX_PARALLEL, len(queries))):
                 group.create_task(work())
         return [outcomes[i] for i in range(len(queries))]
+
+
+def _parse(
+    body: bytes, content_type: str | None, rule: Rule, limits: Limits
+) -> tuple[Mapping[str, Any], Wire]:
+    payload = read_json(body, content_type, limits)
+    return payload, rule.choose(payload)
 
 
 async def _read(request: Request, limit: int) -> bytes:

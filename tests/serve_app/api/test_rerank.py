@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import zstandard
 
 from models.types import Score
+from serve_app.api import rerank
+from serve_app.api.dialects import ROUTES, ManyDialect
 from tests.serve_app.api.fakes import QUERY, TEXTS, Front
 from tests.serve_app.fakes import INFO, FakeFrontend, WordOverlap
 
@@ -116,3 +119,63 @@ async def test_explanations_are_returned_on_request_and_not_cached(path: str) ->
         plain = (await client.post(path, json={**body, "explain": False})).json()
         assert "explanation" not in plain["results"][0]
         assert backend.rows == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/rerank", {"query": "q", "documents": ["word " * 100_000]}),
+        ("/v1/rerank", {"query": "q", "documents": [{"text": "a", "more": [[]] * 30_000}] * 10}),
+        ("/rerank", {"query": "q", "texts": ["a" * 40] * 8_000}),
+        ("/rerank/batch", {"queries": ["q"] * 1000, "documents": ["a"]}),
+        ("/score", {"text_1": "q", "text_2": ["a"] * 1000}),
+    ],
+)
+async def test_large_bodies_are_parsed_and_rendered_off_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    loop = threading.get_ident()
+    on_loop: dict[str, bool] = {}
+
+    def note(owner: Any, name: str) -> None:
+        method = getattr(owner, name)
+
+        def noted(*args: Any, **options: Any) -> Any:
+            on_loop[name] = threading.get_ident() == loop
+            return method(*args, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    dialect = type(ROUTES[path].choose(body))
+    many = issubclass(dialect, ManyDialect)
+    for name in ("parse_all", "render_all") if many else ("parse", "render"):
+        note(dialect, name)
+    note(rerank, "read_json")
+    async with FakeFrontend().client() as client:
+        assert (await client.post(path, json=body)).status_code == 200
+    # A body of a few thousand bytes is read faster than threads are switched.
+    small = len(json.dumps(body)) <= rerank.THREAD_BYTES
+    assert on_loop.pop("read_json") == small
+    assert len(on_loop) == 2
+    assert not any(on_loop.values())
+
+
+async def test_parsing_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> Any:
+        started.set()
+        release.wait(30)
+        return {}
+
+    monkeypatch.setattr(rerank, "read_json", slow)
+    body = {"query": "q", "documents": ["a" * rerank.THREAD_BYTES]}
+    front = FakeFrontend()
+    try:
+        async with front.client(**{"x-request-timeout-ms": "200"}) as client:
+            answer = await client.post("/rerank", json=body)
+        assert started.is_set()
+        assert answer.status_code == 504
+        assert answer.json()["error"]["code"] == "deadline_exceeded"
+    finally:
+        release.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from models.types import Document
@@ -13,12 +14,16 @@ from serve_app.api.dialects.base import Limits, ManyDialect, Outcome, Query, dum
 from serve_app.api.dialects.documents import Parsed, check_count, listed, rank_fields
 from serve_app.api.dialects.native import NATIVE, error_object, payload
 from serve_app.errors import BadRequest, InvalidRequest, RerankError
+from serve_app.service.relevant_spans import MAX_SENTENCES, sentences
 from serve_app.types import RerankRequest
 
 _TOPS = ("top_k", "top_n")
 # All queries and answers together may repeat fields of the body up to this many times the maximum
 # size of a body.
 REPEATED_BODIES = 4
+# A character that is scored again, but not returned, counts less; a relevant span has about 60.
+SCORED_WEIGHT = 0.2
+SPAN_CHARS = 60
 # Reading a shared document for another set of rank_fields counts as much as this many characters.
 DOCUMENT_WORK = 100
 
@@ -105,6 +110,7 @@ class SharedFields:
         # By rank_fields, since a query may have its own.
         self._documents: dict[tuple[str, ...] | None, Parsed | RerankError] = {}
         self._sizes: dict[int, _Sizes] = {}
+        self._sentence_counts: dict[int, int] = {}
         self._work = 0
 
     def parse(self, entry: Any) -> Query:
@@ -131,7 +137,15 @@ class SharedFields:
             return image  # its own documents are in the body once
         count = len(call.documents) if call.top_n is None else call.top_n
         texts = min(sizes.texts, count * sizes.longest_text) if call.return_documents else 0
-        return image + texts + min(sizes.fields, count * sizes.longest_fields)
+        spans = self._sentences(call.documents) * SPAN_CHARS if call.relevant_spans else 0
+        scored = int(sizes.texts * SCORED_WEIGHT)
+        return image + scored + texts + min(sizes.fields, count * sizes.longest_fields) + spans
+
+    def _sentences(self, texts: Sequence[Document]) -> int:
+        if id(texts) not in self._sentence_counts:
+            found = (span for text in texts if isinstance(text, str) for span in sentences(text))
+            self._sentence_counts[id(texts)] = sum(1 for _ in islice(found, MAX_SENTENCES))
+        return self._sentence_counts[id(texts)]
 
     def _with_query(self, text: str) -> RerankRequest:
         query = fields.query(_Overlay({"query": text}, self._fields), self._limits)

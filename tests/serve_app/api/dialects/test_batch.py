@@ -124,6 +124,9 @@ def test_the_work_for_other_rank_fields_is_bounded() -> None:
     assert refused.param == "rank_fields"
 
 
+SPANS = {"mode": "enabled"}
+
+
 @pytest.mark.parametrize(
     ("document", "more", "fits"),
     [
@@ -132,6 +135,9 @@ def test_the_work_for_other_rank_fields_is_bounded() -> None:
         ({"text": "a", "metadata": ["x" * 1000]}, {"return_documents": False}, False),
         ({"text": "a", "other": ["x" * 1000]}, {}, True),
         ("x" * 300, {}, True),
+        ("x" * 10_000, {"return_documents": False}, False),
+        ("A b. " * 50, {"return_documents": False, "relevant_spans": SPANS}, False),
+        ("A b, " * 50, {"return_documents": False, "relevant_spans": SPANS}, True),
         ({"image": "data:image/png;base64," + "x" * 1000}, {}, False),
     ],
 )
@@ -144,9 +150,17 @@ def test_answers_repeat_a_bounded_amount_of_the_shared_documents(
         BATCH.parse_all(body, Limits(max_body_bytes=2000))
 
 
+def test_queries_repeat_a_bounded_amount_of_a_shared_image() -> None:
+    body = {"documents": ["a"], "query_image_url": "data:image/png;base64," + "x" * 1000}
+    limits = Limits(max_body_bytes=2000)
+    assert len(BATCH.parse_all({**body, "queries": [""] * 7}, limits)) == 7
+    with pytest.raises(InvalidRequest, match="fewer queries"):
+        BATCH.parse_all({**body, "queries": [""] * 8}, limits)
+
+
 def test_only_the_best_documents_are_repeated() -> None:
     body = {"queries": ["q"] * 10, "documents": ["x" * 1000, *["y" * 100] * 9], "top_k": 1}
-    limits = Limits(max_body_bytes=2500)
+    limits = Limits(max_body_bytes=4000)
     assert len(BATCH.parse_all(body, limits)) == 10
     with pytest.raises(InvalidRequest, match="lower top_k"):
         BATCH.parse_all({**body, "top_k": 2}, limits)

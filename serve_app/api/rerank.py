@@ -16,6 +16,7 @@ from serve_app.access import Visit
 from serve_app.api import compression
 from serve_app.api.dialects import read_json
 from serve_app.api.dialects.base import Limits, ManyDialect, Outcome, Query, Wire
+from serve_app.api.dialects.json_body import count_values
 from serve_app.api.dialects.routes import Rule
 from serve_app.api.responses import JSON, Frontend, error_response, id_header, request_id_of
 from serve_app.api.timeout_headers import timeout_s
@@ -26,14 +27,13 @@ from serve_app.types import RerankRequest, RerankResult
 
 # Queries of one batch that are ranked in parallel, so that a batch cannot fill the queue.
 MAX_PARALLEL = 4
-# Bodies of more bytes are parsed in a thread: a hundred bytes take up to 10 µs. For smaller ones,
-# switching threads costs more than it saves.
-THREAD_BYTES = 32_768
+# Bodies of more bytes, or of more values in JSON, are parsed in a thread, and their responses
+# rendered in one. For smaller ones, switching threads costs more than it saves.
+THREAD_BYTES = 524_288
+THREAD_VALUES = 8_192
 # The same for bodies with several queries, each of which is a request of its own.
 THREAD_BYTES_MANY = 2_048
-# Responses to larger bodies are rendered in a thread, since they may contain the documents.
-THREAD_BYTES_RENDERED = 262_144
-# So are responses with at least this many results.
+# Responses with at least this many results are rendered in a thread, whatever the body.
 THREAD_RESULTS = 2_000
 
 
@@ -57,17 +57,15 @@ async def score(front: Frontend, rule: Rule, request: Request) -> Response:
         seconds = timeout_s(request.headers)
         deadline = Deadline() if seconds is None else Deadline.after(seconds)
         body = await _read(request, front.limits.max_body_bytes)
-        size = len(body)
+        large = _is_large(body, rule)
         async with within(deadline.at):
             kind = request.headers.get("content-type")
-            payload, dialect = await in_thread_if(
-                size > THREAD_BYTES, _parse, body, kind, rule, front.limits
-            )
+            payload, dialect = await in_thread_if(large, _parse, body, kind, rule, front.limits)
         del body
         request_log.note_dialect(dialect.name)
         visit = Visit.of(request.scope)
         call = Call(front.service, visit, deadline.at)
-        answering = call.answer(dialect, payload, front.limits, size)
+        answering = call.answer(dialect, payload, front.limits, large)
         del (
             payload
         )  # `answer` drops it once it is parsed: it may be many times larger than the body
@@ -96,14 +94,13 @@ class Call:
         self._deadline = deadline
 
     async def answer(
-        self, dialect: Wire, body: Mapping[str, Any], limits: Limits, size: int
+        self, dialect: Wire, body: Mapping[str, Any], limits: Limits, large: bool
     ) -> tuple[bytes, Mapping[str, float]]:
         """Return the response body, and milliseconds by stage if there was one query.
 
-        `size`: bytes of the body, as JSON.
+        `large`: parse the body and render the response in a thread.
         """
         if isinstance(dialect, ManyDialect):
-            large = size > THREAD_BYTES_MANY
             async with within(self._deadline):
                 queries = await in_thread_if(large, dialect.parse_all, body, limits)
             self._visit.charge_queries(len(queries))
@@ -112,16 +109,13 @@ class Call:
         # Each stage of a large request takes milliseconds: yield to other requests in between.
         await asyncio.sleep(0)
         async with within(self._deadline):
-            request = await in_thread_if(size > THREAD_BYTES, dialect.parse, body, limits)
+            request = await in_thread_if(large, dialect.parse, body, limits)
         del body
         await asyncio.sleep(0)
         result = await self._rank(request)
         await asyncio.sleep(0)
-        large = (
-            size > THREAD_BYTES_RENDERED
-            or len(result.results) >= THREAD_RESULTS
-            or request.relevant_spans is not None
-        )
+        spans = request.relevant_spans is not None
+        large = large or spans or len(result.results) >= THREAD_RESULTS
         return await in_thread_if(large, dialect.render, result, request), result.timings_ms
 
     async def _rank(self, request: RerankRequest) -> RerankResult:
@@ -149,6 +143,14 @@ class Call:
             for _ in range(min(MAX_PARALLEL, len(queries))):
                 group.create_task(work())
         return [outcomes[i] for i in range(len(queries))]
+
+
+def _is_large(body: bytes, rule: Rule) -> bool:
+    if isinstance(rule.otherwise, ManyDialect):
+        return len(body) > THREAD_BYTES_MANY
+    return len(body) > THREAD_BYTES or (
+        len(body) > THREAD_VALUES and count_values(body) > THREAD_VALUES
+    )
 
 
 def _parse(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,6 +38,9 @@ THREAD_BYTES_MANY = 2_048
 # Responses with at least this many results are rendered in a thread, whatever the body.
 THREAD_RESULTS = 2_000
 
+# One thread at a time: the setting is that of the whole process.
+_GC_PAUSED = threading.Lock()
+
 
 class Ranker(Protocol):
     """Ranks requests: the RerankService."""
@@ -60,7 +65,8 @@ async def score(front: Frontend, rule: Rule, request: Request) -> Response:
         large = _is_large(body, rule)
         async with within(deadline.at):
             kind = request.headers.get("content-type")
-            payload, dialect = await in_thread_if(large, _parse, body, kind, rule, front.limits)
+            parse = _parse_large if large else _parse
+            payload, dialect = await in_thread_if(large, parse, body, kind, rule, front.limits)
         del body
         request_log.note_dialect(dialect.name)
         visit = Visit.of(request.scope)
@@ -158,6 +164,20 @@ def _parse(
 ) -> tuple[Mapping[str, Any], Wire]:
     payload = read_json(body, content_type, limits)
     return payload, rule.choose(payload)
+
+
+def _parse_large(
+    body: bytes, content_type: str | None, rule: Rule, limits: Limits
+) -> tuple[Mapping[str, Any], Wire]:
+    # The garbage collector would go through the growing tree again and again, for most of the time.
+    with _GC_PAUSED:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return _parse(body, content_type, rule, limits)
+        finally:
+            if enabled:
+                gc.enable()
 
 
 async def _read(request: Request, limit: int) -> bytes:

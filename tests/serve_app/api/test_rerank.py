@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import threading
@@ -13,7 +14,7 @@ import zstandard
 
 from models.types import Score
 from serve_app.api import rerank
-from serve_app.api.dialects import ROUTES, ManyDialect
+from serve_app.api.dialects import ROUTES, ManyDialect, read_json
 from tests.serve_app.api.fakes import QUERY, TEXTS, Front
 from tests.serve_app.fakes import INFO, FakeFrontend, WordOverlap
 
@@ -154,6 +155,24 @@ async def test_large_bodies_are_parsed_and_rendered_off_the_event_loop(
     async with FakeFrontend().client() as client:
         assert (await client.post(path, json=body)).status_code == 200
     assert list(on_loop.values()) == [False] * 3
+
+
+async def test_the_garbage_collector_is_paused_only_while_a_large_body_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[bool] = []
+
+    def noting(*args: Any) -> Any:
+        seen.append(gc.isenabled())
+        return read_json(*args)
+
+    monkeypatch.setattr(rerank, "read_json", noting)
+    large = b'{"query":"q","documents":["%s"],"more":%s}' % (b"a" * rerank.THREAD_BYTES, b"%s")
+    async with FakeFrontend().client() as client:
+        for content in (large % b"0", large % b"wrong", b'{"query":"q","documents":["a"]}'):
+            await client.post("/rerank", content=content)
+            assert gc.isenabled()
+    assert seen == [False, False, True]
 
 
 async def test_parsing_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ PIECE_CHARS = 65_536
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
-_SPACE = re.compile(r"\s")
 # Matches every run of too many combining marks: they are neither letters nor digits.
 _MAYBE_MARKS = re.compile(rf"[^\w\s\x00-\x7f]{{{MAX_MARKS + 1},}}")
 # The letters that compose with the character before them: vowels and finals of Hangul, and vowels
@@ -51,8 +50,8 @@ def _normalize_long(text: str) -> str:
     text = _in_slices(_CONTROL, "", text)
     if not text.isascii():
         text = well_formed(text)
-        text = "".join([_nfc(piece) for piece in _pieces(text, _nfc_boundary)])
-    words = [" ".join(piece.split()) for piece in _pieces(text, _next_space)]
+        text = "".join([_nfc(piece) for piece in pieces(text, _nfc_boundary)])
+    words = [" ".join(piece.split()) for piece in pieces(text, _before_space)]
     return " ".join(filter(None, words))
 
 
@@ -64,8 +63,11 @@ def _in_slices(char: re.Pattern[str], replacement: str, text: str) -> str:
     return "".join([char.sub(replacement, text[i : i + PIECE_CHARS]) for i in starts])
 
 
-def _pieces(text: str, boundary: Callable[[str, int], int]) -> Iterator[str]:
-    """Split the text at the first `boundary` after every PIECE_CHARS characters."""
+def pieces(text: str, boundary: Callable[[str, int], int]) -> Iterator[str]:
+    """Split a text at the first `boundary` after every PIECE_CHARS characters.
+
+    `boundary` returns the first position from the given one at which the text may be split.
+    """
     start = 0
     while start < len(text):
         end = boundary(text, start + PIECE_CHARS)
@@ -73,9 +75,17 @@ def _pieces(text: str, boundary: Callable[[str, int], int]) -> Iterator[str]:
         start = end
 
 
-def _next_space(text: str, start: int) -> int:
-    space = _SPACE.search(text, start)
-    return space.start() if space else len(text)
+def before(pattern: re.Pattern[str]) -> Callable[[str, int], int]:
+    """Return a boundary: the position of the next match."""
+
+    def boundary(text: str, start: int) -> int:
+        found = pattern.search(text, start)
+        return found.start() if found else len(text)
+
+    return boundary
+
+
+_before_space = before(re.compile(r"\s"))
 
 
 def _nfc_boundary(text: str, start: int) -> int:
@@ -97,7 +107,7 @@ def _nfc(text: str) -> str:
     if unicodedata.is_normalized("NFC", text):
         return text
     safe = _MAYBE_MARKS.sub(_stream_safe, text)
-    return "".join([unicodedata.normalize("NFC", piece) for piece in _pieces(safe, _nfc_boundary)])
+    return "".join([unicodedata.normalize("NFC", piece) for piece in pieces(safe, _nfc_boundary)])
 
 
 def _stream_safe(found: re.Match[str]) -> str:

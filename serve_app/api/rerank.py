@@ -72,9 +72,8 @@ async def score(front: Frontend, rule: Rule, request: Request) -> Response:
         visit = Visit.of(request.scope)
         call = Call(front.service, visit, deadline.at)
         answering = call.answer(dialect, payload, front.limits, large)
-        del (
-            payload
-        )  # `answer` drops it once it is parsed: it may be many times larger than the body
+        # `answer` drops it once it is parsed: it may be many times larger than the body.
+        del payload
         content, stages = await answering
     except asyncio.CancelledError:
         front.telemetry.record_http(dialect.name, NO_ANSWER)

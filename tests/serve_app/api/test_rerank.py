@@ -6,6 +6,7 @@ import gc
 import gzip
 import json
 import threading
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -173,6 +174,34 @@ async def test_the_garbage_collector_is_paused_only_while_a_large_body_is_parsed
             await client.post("/rerank", content=content)
             assert gc.isenabled()
     assert seen == [False, False, True]
+
+
+class Body(dict[str, Any]):
+    """A parsed body that can be weakly referenced."""
+
+
+@pytest.mark.parametrize("chars", [1, rerank.THREAD_BYTES])
+async def test_the_parsed_body_is_dropped_before_the_documents_are_scored(
+    monkeypatch: pytest.MonkeyPatch, chars: int
+) -> None:
+    bodies: list[weakref.ref[Body]] = []
+    alive: list[bool] = []
+
+    def noting(*args: Any) -> Body:
+        body = Body(read_json(*args))
+        bodies.append(weakref.ref(body))
+        return body
+
+    class Backend(WordOverlap):
+        async def score(self, *args: Any, **options: Any) -> list[Score]:
+            alive.append(bodies[0]() is not None)
+            return await super().score(*args, **options)
+
+    monkeypatch.setattr(rerank, "read_json", noting)
+    async with FakeFrontend(Backend()).client() as client:
+        body = {"query": "q", "documents": ["a" * chars], "more": [[]]}
+        assert (await client.post("/rerank", json=body)).status_code == 200
+    assert alive == [False]
 
 
 async def test_parsing_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

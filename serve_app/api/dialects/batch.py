@@ -11,7 +11,13 @@ from typing import Any
 from models.types import Document
 from serve_app.api.dialects import fields, native, options
 from serve_app.api.dialects.base import Limits, ManyDialect, Outcome, Query, dumps, json_type
-from serve_app.api.dialects.documents import Parsed, check_count, listed, rank_fields
+from serve_app.api.dialects.documents import (
+    Parsed,
+    check_count,
+    check_depth,
+    listed,
+    rank_fields,
+)
 from serve_app.api.dialects.native import NATIVE, error_object, payload
 from serve_app.errors import BadRequest, InvalidRequest, RerankError
 from serve_app.service.relevant_spans import MAX_SENTENCES, sentences
@@ -68,7 +74,7 @@ class Batch(ManyDialect):
             zip(body["queries"], calls, outcomes, strict=True)
         ):
             answer: dict[str, Any] = {"index": i}
-            if isinstance(entry, Mapping) and "id" in entry:
+            if isinstance(entry, Mapping) and "id" in entry and _is_shallow(entry["id"]):
                 answer["query_id"] = entry["id"]
             if isinstance(outcome, RerankError) or isinstance(call, RerankError):
                 problem = outcome if isinstance(outcome, RerankError) else call
@@ -119,6 +125,7 @@ class SharedFields:
             if isinstance(entry, str):
                 return self._with_query(entry)
             if isinstance(entry, Mapping):
+                check_depth("id", entry.get("id"))
                 # Two names for one field: if the entry has either, it overrides both in the body.
                 hides = any(name in entry for name in _TOPS)
                 below = self._fields_without_tops if hides else self._fields
@@ -186,6 +193,15 @@ class SharedFields:
         sizes = self._sizes[id(texts)] = _Sizes.of(texts, originals)
         self._work += sizes.texts
         return texts, originals
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether the value can be written again."""
+    try:
+        check_depth("id", value)
+    except InvalidRequest:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

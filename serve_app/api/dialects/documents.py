@@ -12,7 +12,7 @@ from serve_app.api.dialects.base import Limits, dumps, json_type
 from serve_app.errors import BadRequest, InvalidRequest, TooManyDocuments
 
 # orjson writes at most 254 levels, and a response adds about five around an object document.
-MAX_DOCUMENT_DEPTH = 100
+MAX_DEPTH = 100
 MAX_RANK_FIELDS = 100
 _BASE64 = f"{string.ascii_letters}{string.digits}+/".encode()
 
@@ -94,10 +94,7 @@ def _object(where: str, document: Any, limits: Limits, fields: Sequence[str] | N
             f"{where} must be a string or an object with text, not {json_type(document)}.",
             param=where,
         )
-    if _depth_over(document, MAX_DOCUMENT_DEPTH):
-        raise InvalidRequest(
-            f"{where} is nested deeper than {MAX_DOCUMENT_DEPTH} levels.", param=where
-        )
+    check_depth(where, document)
     if fields is not None:
         return _joined(where, document, fields)
     if document.get("image") is None:
@@ -151,16 +148,16 @@ def _text(where: str, document: Mapping[str, Any]) -> str:
     return text
 
 
-def _depth_over(document: Mapping[str, Any], levels: int) -> bool:
-    """Whether lists and objects are nested deeper than `levels`, looking at each value once."""
-    level: list[Any] = [document]
-    for _ in range(levels):
+def check_depth(where: str, value: Any) -> None:
+    """Raise InvalidRequest if lists and objects are nested deeper than MAX_DEPTH levels."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
         level = [
-            value
-            for container in level
-            for value in (container.values() if isinstance(container, dict) else container)
-            if isinstance(value, (dict, list))
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
         ]
         if not level:
-            return False
-    return True
+            return
+    raise InvalidRequest(f"{where} is nested deeper than {MAX_DEPTH} levels.", param=where)

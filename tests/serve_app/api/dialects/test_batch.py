@@ -158,6 +158,20 @@ def test_queries_repeat_a_bounded_amount_of_a_shared_image() -> None:
         BATCH.parse_all({**body, "queries": [""] * 8}, limits)
 
 
+@pytest.mark.parametrize("depth", [100, 101, 900])
+async def test_a_query_id_is_returned_unless_it_is_nested_too_deeply(depth: int) -> None:
+    sent: Any = []
+    for _ in range(depth - 1):
+        sent = [sent]
+    queries = [{"query": "a", "id": sent}, "a"]
+    first, second = (await asked_many(BATCH, {"queries": queries, "documents": ["a"]}))["answers"]
+    assert "results" in second
+    if depth == 100:
+        assert first["query_id"] == sent
+    else:
+        assert (first["status"], first["error"]["param"]) == (422, "id")
+
+
 def test_only_the_best_documents_are_repeated() -> None:
     body = {"queries": ["q"] * 10, "documents": ["x" * 1000, *["y" * 100] * 9], "top_k": 1}
     limits = Limits(max_body_bytes=4000)

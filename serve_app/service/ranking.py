@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -25,16 +26,16 @@ async def document_keys(
 ) -> tuple[list[bytes], dict[bytes, Document]]:
     """Return the keys in the documents' order, and the cleaned documents by key."""
     texts = [
-        await in_thread_if(len(d) > LARGE_CHARS, _cleaned, d, clean)
+        _cleaned(d, clean) if len(d) <= LARGE_CHARS else await asyncio.to_thread(_cleaned, d, clean)
         async for d in yielding(documents)
     ]
-    sizes = [_size(text) for text in texts]
     if info.listwise:
-        order = await in_thread_if(sum(sizes) > LARGE_CHARS, keys.all, texts)
+        large = sum(map(_size, texts)) > LARGE_CHARS
+        order = await in_thread_if(large, keys.all, texts)
     else:
         order = [
-            await in_thread_if(size > LARGE_CHARS, keys.of, text)
-            async for text, size in yielding(zip(texts, sizes, strict=True))
+            keys.of(text) if _size(text) <= LARGE_CHARS else await asyncio.to_thread(keys.of, text)
+            async for text in yielding(texts)
         ]
     by_key: dict[bytes, Document] = {}
     for key, text in zip(order, texts, strict=True):
@@ -49,8 +50,7 @@ def _cleaned(document: Document, clean: Callable[[str], str]) -> Document:
 
 
 def _size(document: Document) -> int:
-    extra = 0 if isinstance(document, str) else len(document.data_uri)
-    return len(document) + extra
+    return len(document) if isinstance(document, str) else len(document.data_uri) + len(document)
 
 
 async def rank_documents(

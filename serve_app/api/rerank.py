@@ -32,7 +32,7 @@ MAX_PARALLEL = 4
 # Bodies of more bytes, or of more values in JSON, are parsed in a thread, and their responses
 # rendered in one. For smaller ones, switching threads costs more than it saves.
 THREAD_BYTES = 524_288
-THREAD_VALUES = 8_192
+THREAD_VALUES = 16_384
 # The same for bodies with several queries, each of which is a request of its own.
 THREAD_BYTES_MANY = 2_048
 # Responses with at least this many results are rendered in a thread, whatever the body.

@@ -128,7 +128,7 @@ async def test_explanations_are_returned_on_request_and_not_cached(path: str) ->
     [
         ("/rerank", {"query": "q", "documents": ["word " * 110_000]}),
         ("/v1/rerank", {"query": "q", "documents": [{"text": "a", "more": [[]] * 30_000}] * 10}),
-        ("/rerank", {"query": "q", "texts": ["a" * 40] * 9_000}),
+        ("/rerank", {"query": "q", "texts": ["a" * 60] * 9_000}),
         ("/rerank/batch", {"queries": ["q"] * 1000, "documents": ["a"]}),
         ("/score", {"text_1": "q", "text_2": ["a"] * 1000}),
     ],

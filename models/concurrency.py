@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # Maximum time between two yields to the event loop. A time rather than a number of items, because
@@ -47,3 +48,12 @@ async def yielding(items: Iterable[T]) -> AsyncIterator[T]:
             await asyncio.sleep(0)
             since = time.perf_counter()
         yield item
+
+
+async def in_thread_if(
+    large: bool, function: Callable[P, T], *args: P.args, **options: P.kwargs
+) -> T:
+    """Call `function` in a thread if its input is `large`, otherwise directly."""
+    if large:
+        return await asyncio.to_thread(function, *args, **options)
+    return function(*args, **options)

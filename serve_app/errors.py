@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# A message may quote a request, whose fields may be megabytes long.
+MAX_MESSAGE_CHARS = 2000
+MAX_PARAM_CHARS = 256
 # Status recorded for a client that disconnected before the response.
 NO_ANSWER = 499
 
@@ -19,12 +22,17 @@ class RerankError(Exception):
     queued_s: float | None = None
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
+        message = _shortened(message, MAX_MESSAGE_CHARS)
         super().__init__(message)
         self.message = message
-        self.param = param
+        self.param = None if param is None else _shortened(param, MAX_PARAM_CHARS)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.message, self.param, self.retry_after_s))
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _rebuild(

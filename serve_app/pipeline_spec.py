@@ -21,6 +21,8 @@ from pydantic import (
 
 from models.pipelines.fusion import K
 
+# Fields of the stage that has most. More are refused before each of them is found to be wrong.
+_MAX_FIELDS = 8
 # A stage without a model: BM25 over the request's documents.
 BM25 = "bm25"
 # Reported as the model if the pipeline came with the request.
@@ -28,6 +30,8 @@ UNNAMED = "pipeline"
 MAX_STAGES = 8
 MAX_FUSED = 8
 _KINDS = ("rerank", "fuse", "mmr", "threshold")
+_FUSED = f"must name 2 to {MAX_FUSED} rankings"
+_LENGTH = f"a pipeline must have 1 to {MAX_STAGES} stages"
 _ONE_OF = "a stage must be an object with exactly one of rerank, fuse, mmr and threshold"
 
 
@@ -40,6 +44,17 @@ def _number(value: Any) -> Any:
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=1_000_000)]
 Number = Annotated[FiniteFloat, BeforeValidator(_number)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=256)]
+
+
+def _at_most(most: int, message: str) -> BeforeValidator:
+    """Refuse a longer list before its items are validated."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and len(value) > most:
+            raise ValueError(f"{message}, not {len(value)}")
+        return value
+
+    return BeforeValidator(check)
 
 
 class _Stage(BaseModel):
@@ -66,15 +81,15 @@ class Rerank(_Stage):
 class Fuse(_Stage):
     """Rank the remaining documents with several models and fuse the rankings (RRF)."""
 
-    fuse: tuple[Name, ...]
+    fuse: Annotated[tuple[Name, ...], _at_most(MAX_FUSED, _FUSED)]
     k: Count = K
     keep: Count | None = None
 
     @field_validator("fuse")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if not 2 <= len(names) <= MAX_FUSED:
-            raise ValueError(f"must name 2 to {MAX_FUSED} rankings, not {len(names)}")
+        if len(names) < 2:
+            raise ValueError(f"{_FUSED}, not {len(names)}")
         if len(set(names)) < len(names):
             raise ValueError("must not name a ranking twice")
         return names
@@ -131,6 +146,8 @@ class Threshold(_Stage):
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, Mapping):
+        if len(value) > _MAX_FIELDS:
+            return None
         named = [kind for kind in _KINDS if kind in value]
         return named[0] if len(named) == 1 else None
     return _KINDS[_CLASSES.index(type(value))] if type(value) in _CLASSES else None
@@ -147,12 +164,12 @@ Stage = Annotated[
 
 
 def _some(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    if not 1 <= len(stages) <= MAX_STAGES:
-        raise ValueError(f"a pipeline must have 1 to {MAX_STAGES} stages, not {len(stages)}")
+    if not stages:
+        raise ValueError(f"{_LENGTH}, not 0")
     return stages
 
 
-Stages = Annotated[tuple[Stage, ...], AfterValidator(_some)]
+Stages = Annotated[tuple[Stage, ...], AfterValidator(_some), _at_most(MAX_STAGES, _LENGTH)]
 Milliseconds = Count
 
 

@@ -3,12 +3,16 @@ Relevance Framework: BM25 and Beyond" (2009), in Lucene's variant."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
+
+from models.text import before, pieces
 
 # A word of at least two characters; in scripts without spaces, a single character.
 _NO_SPACES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 TOKENS = rf"(?u)[{_NO_SPACES}]|[^\W{_NO_SPACES}]{{2,}}"
+_BETWEEN_TOKENS = before(re.compile(rf"[\W{_NO_SPACES}]"))
 
 
 def installed() -> bool:
@@ -24,13 +28,28 @@ def bm25(query: str, documents: Sequence[str]) -> list[float]:
     """
     import bm25s
 
-    *texts, query_tokens = bm25s.tokenize(
-        [*documents, query],
+    # A long document is tokenized in pieces: one call holds the interpreter's lock to its end.
+    owners: list[int] = []
+    parts: list[str] = []
+    for i, text in enumerate([*documents, query]):
+        for part in pieces(text.lower(), _BETWEEN_TOKENS):
+            owners.append(i)
+            parts.append(part)
+    texts: list[list[str]] = [[] for _ in range(len(documents) + 1)]
+    found = bm25s.tokenize(
+        parts,
+        lower=False,
         token_pattern=TOKENS,
         stopwords="en",
         return_ids=False,
         show_progress=False,
     )
+    for i, tokens in zip(owners, found, strict=True):
+        texts[i] += tokens
+    query_tokens = texts.pop()
+    # Of the other words, scores depend only on the number: they count as one.
+    asked = set(query_tokens)
+    texts = [[token if token in asked else "" for token in tokens] for tokens in texts]
     vocabulary = {token for text in texts for token in text}
     known = [token for token in query_tokens if token in vocabulary]
     if not known:

@@ -78,6 +78,14 @@ class Visit:
             return {"www-authenticate": "Bearer"}
         return self._budget.headers(self._access.now()) if self._budget else {}
 
+    def charge_queries(self, count: int) -> None:
+        """Charge the queries of a batch as requests. One was charged when the request came in.
+
+        If fewer are left, the client has to wait until the limit has made up for them.
+        """
+        if self._budget is not None and (bucket := self._budget.requests) is not None:
+            bucket.take(count - 1, self._access.now())
+
     @asynccontextmanager
     async def metered(self, request: RerankRequest) -> AsyncIterator[Metered]:
         """Rank within the client's token limit in this block; `settle` charges the actual tokens.

@@ -9,12 +9,17 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
+from models.concurrency import in_thread_if
 from models.text import normalize, well_formed
 from serve_app.errors import REPLACEABLE, DocumentTooLong, InvalidRequest, RerankError
-from serve_app.service.cache import PairKeys
 from serve_app.service.capabilities import check, supported
 from serve_app.service.images import ImageFetcher, RequestImages
-from serve_app.service.ranking import document_keys, rank_documents
+from serve_app.service.ranking import (
+    LARGE_CHARS,
+    document_keys,
+    query_keys,
+    rank_documents,
+)
 from serve_app.service.relevant_spans import Sentences
 from serve_app.service.retries import RetryingModel
 from serve_app.service.scoring import Found, Pairs, Scoring
@@ -99,13 +104,13 @@ class ModelRanker:
         """Add the relevant spans found by the model `name`, if the request asks for them."""
         if (options := request.relevant_spans) is None:
             return result
-        sentences = Sentences.of(result, request)
+        sentences = await Sentences.of(result, request)
         if not sentences.places:
             return result
         info = await self._models[name].info()
         request = replace(request, options=supported(request.options, info))
         scored = await self._rank(name, sentences.request(request))
-        return sentences.add_spans(result, scored, options, info)
+        return await sentences.add_spans(result, scored, options, info)
 
     async def _rank(
         self, name: str, request: RerankRequest, images: RequestImages | None = None
@@ -114,7 +119,7 @@ class ModelRanker:
         model = self._models[name]
         info = await model.info()
         clean = normalize if info.normalize_text else well_formed
-        query = clean(request.query)
+        query = await in_thread_if(len(request.query) > LARGE_CHARS, clean, request.query)
         if not query.strip() and request.options.query_image is None:
             raise InvalidRequest(
                 "the query is empty once control characters are removed", param="query"
@@ -122,9 +127,8 @@ class ModelRanker:
         check(info, request)
         if images is not None:
             request = replace(request, documents=await images.fetch(request.documents))
-        order, by_key = await document_keys(
-            info, PairKeys(info, query, request.options), request.documents, clean
-        )
+        keys = await query_keys(info, query, request.options)
+        order, by_key = await document_keys(info, keys, request.documents, clean)
         prepare_ms = _ms_since(started)
         pairs = Pairs(model, info, query, order, by_key)
         found = await self._scoring.score(pairs, request)

@@ -7,33 +7,33 @@ those of the query. The sentences go through the score store like any other docu
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
+from models.concurrency import in_thread_if, yielding
 from models.types import ModelInfo, relevance
 from serve_app.errors import InvalidRequest
+from serve_app.service.ranking import LARGE_CHARS
 from serve_app.types import RankedDocument, RelevantSpan, RerankRequest, RerankResult, SpanOptions
 
 # Maximum number of sentences per request.
 MAX_SENTENCES = 10_000
 # A sentence ends after a full stop (or ! ? …) and closing quotes, unless the next word starts with
 # a lower-case letter or digit ("e.g. this", "No. 5"); after a full-width stop; and at line ends.
-_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-z\d])|[。！？]+[”’」』）]*|\n+")
+# A run of full stops is matched as a whole or not at all, so that the search takes linear time.
+_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s++[^\sa-z\d])|[。！？]++[”’」』）]*+|\n++")
 
 
-def sentences(text: str) -> list[tuple[int, int]]:
-    """Return start and end of each sentence in code points, without surrounding white space."""
-    ends = [match.end() for match in _END.finditer(text)] + [len(text)]
-    found = []
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each sentence in code points, without surrounding white space."""
     start = 0
-    for end in ends:
+    for end in chain((match.end() for match in _END.finditer(text)), (len(text),)):
         piece = text[start:end]
-        inner = piece.strip()
-        if inner:
-            first = start + piece.index(inner)
-            found.append((first, first + len(inner)))
+        if inner := piece.strip():
+            first = start + len(piece) - len(piece.lstrip())
+            yield first, first + len(inner)
         start = end
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,20 @@ class Sentences:
     texts: tuple[str, ...]
 
     @classmethod
-    def of(cls, result: RerankResult, request: RerankRequest) -> Sentences:
-        """Raises InvalidRequest if the documents have too many sentences."""
+    async def of(cls, result: RerankResult, request: RerankRequest) -> Sentences:
+        """Split the documents. Raises InvalidRequest if they have too many sentences."""
         texts = {r.index: text for r in result.results if (text := _text(request, r.index))}
-        places = [(i, span) for i, text in texts.items() for span in sentences(text)]
+        large = sum(map(len, texts.values())) > LARGE_CHARS
+        return await in_thread_if(large, cls._of, texts)
+
+    @classmethod
+    def _of(cls, texts: Mapping[int, str]) -> Sentences:
+        found = ((i, span) for i, text in texts.items() for span in sentences(text))
+        places = list(islice(found, MAX_SENTENCES + 1))
         if len(places) > MAX_SENTENCES:
             raise InvalidRequest(
-                f"the documents have {len(places)} sentences; relevant_spans supports at most "
-                f"{MAX_SENTENCES} in one request: lower top_n",
+                f"the documents have more than {MAX_SENTENCES} sentences, the maximum for "
+                "relevant_spans in one request: lower top_n",
                 param="relevant_spans",
             )
         return cls(places, tuple([texts[i][start:end] for i, (start, end) in places]))
@@ -74,12 +80,13 @@ class Sentences:
             ),
         )
 
-    def add_spans(
+    async def add_spans(
         self, result: RerankResult, scored: RerankResult, options: SpanOptions, info: ModelInfo
     ) -> RerankResult:
         """Return the result with relevant spans, including the tokens used to score them."""
         by_document: dict[int, list[RelevantSpan]] = {}
-        for (i, (start, end)), sentence in zip(self.places, scored.results, strict=True):
+        pairs = zip(self.places, scored.results, strict=True)
+        async for (i, (start, end)), sentence in yielding(pairs):
             score = _unit(sentence.logit, info)
             if score >= options.threshold:
                 by_document.setdefault(i, []).append(RelevantSpan(start, end, score))
@@ -89,7 +96,10 @@ class Sentences:
         return replace(
             result,
             results=tuple(
-                [_with(r, by_document.get(r.index, ()), options) for r in result.results]
+                [
+                    _with(r, by_document.get(r.index, ()), options)
+                    async for r in yielding(result.results)
+                ]
             ),
             tokens=result.tokens + scored.tokens,
             cached_tokens=result.cached_tokens + scored.cached_tokens,

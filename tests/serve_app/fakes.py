@@ -116,7 +116,7 @@ async def answer(
 ) -> tuple[bytes, Mapping[str, float]]:
     """Return the response body and timings for a client without a key."""
     visit = Visit(Access(Telemetry()), "anonymous")
-    return await Call(service, visit, math.inf).answer(dialect, body, limits)
+    return await Call(service, visit, math.inf).answer(dialect, body, limits, large=False)
 
 
 class FakeFrontend:

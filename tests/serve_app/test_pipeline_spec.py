@@ -44,6 +44,9 @@ def test_names_are_listed_once_in_order() -> None:
         ([], "", "1 to 8 stages, not 0"),
         ([{"threshold": 0.5}], "", "a threshold needs a scoring stage before it"),
         ({"rerank": "a"}, "", "should be a list"),
+        ([{"rerank": "a"}] * 9, "", "1 to 8 stages, not 9"),
+        ([{"fuse": list("abcdefghi")}], "0.fuse", "must name 2 to 8 rankings, not 9"),
+        ([{"rerank": "a", **dict.fromkeys("abcdefgh")}], "0", "must be an object"),
     ],
 )
 def test_a_problem_has_the_field_and_a_message(stages: Any, where: str, said: str) -> None:
@@ -53,3 +56,17 @@ def test_a_problem_has_the_field_and_a_message(stages: Any, where: str, said: st
     assert field == where
     assert said in message
     assert "Value error" not in message
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        [{"bad": 1}] * 100_000,
+        [{"fuse": [1] * 100_000}],
+        [{"rerank": "a", **{str(i): 1 for i in range(100_000)}}],
+    ],
+)
+def test_a_pipeline_of_many_wrong_parts_has_one_error(stages: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Pipeline.model_validate({"stages": stages})
+    assert caught.value.error_count() == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,9 @@ from typing import Any, Protocol
 
 import orjson
 
+from models.text import well_formed
 from serve_app.errors import RerankError
 from serve_app.types import RerankRequest, RerankResult
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +22,11 @@ class Limits:
     max_body_bytes: int = 10 * 2**20
     max_query_chars: int = 100_000
     image_urls: bool = False
+
+    @property
+    def max_values(self) -> int:
+        """Lists, objects, fields and separators in a body: what makes it slow to parse."""
+        return max(1_000_000, 100 * self.max_documents)
 
 
 class Dialect(Protocol):
@@ -83,7 +86,7 @@ def dumps(payload: Any) -> bytes:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
+        return well_formed(value)
     if isinstance(value, dict):
         return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

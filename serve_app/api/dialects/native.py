@@ -14,7 +14,7 @@ from serve_app.errors import RerankError
 from serve_app.types import RerankRequest, RerankResult
 
 # Fields of object documents that are returned with the score.
-_RETURNED = ("id", "metadata")
+RETURNED = ("id", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Native:
     name: str = "native"
 
     def parse(self, body: Mapping[str, Any], limits: Limits) -> RerankRequest:
-        return options.request(body, limits, "top_k", "top_n", returns=True)
+        return parse(body, limits)
 
     def render(self, result: RerankResult, request: RerankRequest) -> bytes:
         return dumps(payload(result, request))
@@ -32,6 +32,16 @@ class Native:
 
     def status(self, error: RerankError) -> int:
         return error.status
+
+
+def parse(
+    body: Mapping[str, Any],
+    limits: Limits,
+    parse_documents: options.ParseDocuments = options.ranked_documents,
+) -> RerankRequest:
+    return options.request(
+        body, limits, "top_k", "top_n", returns=True, parse_documents=parse_documents
+    )
 
 
 def payload(result: RerankResult, request: RerankRequest) -> dict[str, Any]:
@@ -68,7 +78,7 @@ def payload(result: RerankResult, request: RerankRequest) -> dict[str, Any]:
 
 def _add_returned(hit: dict[str, Any], sent: Any) -> None:
     if isinstance(sent, Mapping):
-        hit.update({name: sent[name] for name in _RETURNED if name in sent})
+        hit.update({name: sent[name] for name in RETURNED if name in sent})
 
 
 def error_object(error: RerankError) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from models.images import DATA_URI
 from models.text import well_formed
 from models.types import LongDocument, ScoreOptions
 from serve_app.api.dialects import documents, fields
@@ -17,15 +16,27 @@ from serve_app.pipeline_spec import Pipeline, problem
 from serve_app.request_options import OPTIONS, Choice, Flag, Image, Integer, Kind, Text
 from serve_app.types import RerankRequest, SpanOptions
 
+ParseDocuments = Callable[[Mapping[str, Any], Limits], documents.Parsed]
 
-def request(body: Mapping[str, Any], limits: Limits, *tops: str, returns: bool) -> RerankRequest:
+
+def ranked_documents(body: Mapping[str, Any], limits: Limits) -> documents.Parsed:
+    return documents.documents(body, limits, ranked=True)
+
+
+def request(
+    body: Mapping[str, Any],
+    limits: Limits,
+    *tops: str,
+    returns: bool,
+    parse_documents: ParseDocuments = ranked_documents,
+) -> RerankRequest:
     """Parse a body of a format whose fields are named `query` and `documents`.
 
     `tops`: names of the field for the maximum number of results. `returns`: default of
     return_documents.
     """
     query = fields.query(body, limits)
-    texts, originals = documents.documents(body, limits, ranked=True)
+    texts, originals = parse_documents(body, limits)
     return RerankRequest(
         query=query,
         documents=texts,
@@ -128,7 +139,7 @@ def raw_scores(body: Mapping[str, Any]) -> bool:
 def _image(name: str, value: Any, max_chars: int) -> str:
     """Return the address of an image. The model's provider fetches a URL."""
     is_image = isinstance(value, str) and (
-        value.startswith(("http://", "https://")) or DATA_URI.match(value)
+        value.startswith(("http://", "https://")) or documents.is_data_uri(value)
     )
     if not is_image or len(value) > max_chars:
         raise InvalidRequest(

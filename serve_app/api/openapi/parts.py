@@ -12,7 +12,7 @@ INTEGER: Json = {"type": "integer"}
 NUMBER: Json = {"type": "number"}
 TEXT: Json = {"type": "string"}
 NOTHING: Json = {"type": "null"}
-_IMAGE = r"^(https?://|[Dd][Aa][Tt][Aa]:[Ii][Mm][Aa][Gg][Ee]/[\w.+-]+;[Bb][Aa][Ss][Ee]64,)"
+_IMAGE = r"^(https?://|[Dd][Aa][Tt][Aa]:[Ii][Mm][Aa][Gg][Ee]/[\w.+-]{1,237};[Bb][Aa][Ss][Ee]64,)"
 
 
 def obj(required: str, **properties: Json) -> Json:
@@ -69,8 +69,8 @@ def _kind(kind: Kind) -> Json:
             return nullable("integer", **bounds)
         case Text(max_chars):
             return nullable("string", maxLength=max_chars)
-        case Image():
-            return nullable("string", pattern=_IMAGE)
+        case Image(max_chars):
+            return nullable("string", pattern=_IMAGE, maxLength=max_chars)
         case Choice(words):
             return {"enum": [*words, None]}
         case Flag(default):

@@ -24,6 +24,17 @@ def test_bm25_finds_words_in_scripts_without_spaces() -> None:
     assert scores[1] == 0
 
 
+@pytest.mark.parametrize("chars", [1, 2, 7])
+def test_long_documents_are_tokenized_in_pieces_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, chars: int
+) -> None:
+    documents = ["ΟΔΟΣ Σ. the panda's, it_em; 猫は魚を食べるsushi!! ", "", "a panda", "...", "魚魚"]
+    query = "panda's οδος 魚 sushi the"
+    whole = bm25(query, documents)
+    monkeypatch.setattr("models.text.PIECE_CHARS", chars)
+    assert bm25(query, documents) == whole
+
+
 @pytest.mark.parametrize(("query", "documents"), [("q", [""]), ("the", ["the"]), ("?", ["a b"])])
 def test_bm25_without_shared_words_is_zero(query: str, documents: list[str]) -> None:
     assert bm25(query, documents) == [0.0]

@@ -428,3 +428,23 @@ async def test_an_unexpected_error_is_counted_and_has_the_usual_headers() -> Non
     report = to_json(front.telemetry.snapshot())
     assert report["usage_by_key"]["anonymous"]["errors"] == 1
     assert report["responses_by_dialect"] == {"v1": {"500": 1}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/rerank/batch", {"queries": ["a", {"query": "b"}, " ", "d"], "documents": ["x"]}),
+        ("/score", {"queries": ["a", "b", "c", "d"], "documents": ["x"] * 4}),
+    ],
+)
+async def test_each_query_of_a_batch_counts_as_a_request(path: str, body: Any) -> None:
+    clock = Clock()
+    front = FakeFrontend(ring=KeyRing(["first-key name=one rpm=6"]), clock=clock)
+    first = await send(front, "first-key", path, body)
+    assert (first.status_code, first.headers["x-ratelimit-remaining-requests"]) == (200, "2")
+    # A batch of more than is left is answered; the client then waits until the rate is kept.
+    assert (await send(front, "first-key", path, body)).status_code == 200
+    late = await send(front, "first-key", path, body)
+    assert (late.status_code, late.headers["retry-after"]) == (429, "30")
+    clock.now += 30
+    assert (await send(front, "first-key")).status_code == 200

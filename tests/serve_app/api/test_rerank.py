@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
+import threading
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +14,8 @@ import pytest
 import zstandard
 
 from models.types import Score
+from serve_app.api import rerank
+from serve_app.api.dialects import ROUTES, ManyDialect, read_json
 from tests.serve_app.api.fakes import QUERY, TEXTS, Front
 from tests.serve_app.fakes import INFO, FakeFrontend, WordOverlap
 
@@ -116,3 +121,105 @@ async def test_explanations_are_returned_on_request_and_not_cached(path: str) ->
         plain = (await client.post(path, json={**body, "explain": False})).json()
         assert "explanation" not in plain["results"][0]
         assert backend.rows == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/rerank", {"query": "q", "documents": ["word " * 110_000]}),
+        ("/v1/rerank", {"query": "q", "documents": [{"text": "a", "more": [[]] * 30_000}] * 10}),
+        ("/rerank", {"query": "q", "texts": ["a" * 60] * 9_000}),
+        ("/rerank/batch", {"queries": ["q"] * 1000, "documents": ["a"]}),
+        ("/score", {"text_1": "q", "text_2": ["a"] * 1000}),
+    ],
+)
+async def test_large_bodies_are_parsed_and_rendered_off_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    loop = threading.get_ident()
+    on_loop: dict[str, bool] = {}
+
+    def note(owner: Any, name: str) -> None:
+        method = getattr(owner, name)
+
+        def noted(*args: Any, **options: Any) -> Any:
+            on_loop[name] = threading.get_ident() == loop
+            return method(*args, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    dialect = type(ROUTES[path].choose(body))
+    many = issubclass(dialect, ManyDialect)
+    for name in ("parse_all", "render_all") if many else ("parse", "render"):
+        note(dialect, name)
+    note(rerank, "read_json")
+    async with FakeFrontend().client() as client:
+        assert (await client.post(path, json=body)).status_code == 200
+    assert list(on_loop.values()) == [False] * 3
+
+
+async def test_the_garbage_collector_is_paused_only_while_a_large_body_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[bool] = []
+
+    def noting(*args: Any) -> Any:
+        seen.append(gc.isenabled())
+        return read_json(*args)
+
+    monkeypatch.setattr(rerank, "read_json", noting)
+    large = b'{"query":"q","documents":["%s"],"more":%s}' % (b"a" * rerank.THREAD_BYTES, b"%s")
+    async with FakeFrontend().client() as client:
+        for content in (large % b"0", large % b"wrong", b'{"query":"q","documents":["a"]}'):
+            await client.post("/rerank", content=content)
+            assert gc.isenabled()
+    assert seen == [False, False, True]
+
+
+class Body(dict[str, Any]):
+    """A parsed body that can be weakly referenced."""
+
+
+@pytest.mark.parametrize("chars", [1, rerank.THREAD_BYTES])
+async def test_the_parsed_body_is_dropped_before_the_documents_are_scored(
+    monkeypatch: pytest.MonkeyPatch, chars: int
+) -> None:
+    bodies: list[weakref.ref[Body]] = []
+    alive: list[bool] = []
+
+    def noting(*args: Any) -> Body:
+        body = Body(read_json(*args))
+        bodies.append(weakref.ref(body))
+        return body
+
+    class Backend(WordOverlap):
+        async def score(self, *args: Any, **options: Any) -> list[Score]:
+            alive.append(bodies[0]() is not None)
+            return await super().score(*args, **options)
+
+    monkeypatch.setattr(rerank, "read_json", noting)
+    async with FakeFrontend(Backend()).client() as client:
+        body = {"query": "q", "documents": ["a" * chars], "more": [[]]}
+        assert (await client.post("/rerank", json=body)).status_code == 200
+    assert alive == [False]
+
+
+async def test_parsing_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> Any:
+        started.set()
+        release.wait(30)
+        return {}
+
+    monkeypatch.setattr(rerank, "read_json", slow)
+    body = {"query": "q", "documents": ["a" * rerank.THREAD_BYTES]}
+    front = FakeFrontend()
+    try:
+        async with front.client(**{"x-request-timeout-ms": "200"}) as client:
+            answer = await client.post("/rerank", json=body)
+        assert started.is_set()
+        assert answer.status_code == 504
+        assert answer.json()["error"]["code"] == "deadline_exceeded"
+    finally:
+        release.set()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.types import Score
-from serve_app.service.ranking import rank_documents
+from models.images import ImageDocument
+from models.types import Document, Score, ScoreOptions
+from serve_app.service.cache import PairKeys
+from serve_app.service.ranking import LARGE_CHARS, document_keys, query_keys, rank_documents
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import INFO, WordOverlap, ask, make_service
 
@@ -40,3 +46,42 @@ async def test_results_have_the_documents_as_the_client_sent_them() -> None:
     request = RerankRequest("q", ("a",), originals=({"text": "a", "id": 1},))
     (ranked,) = await rank_documents(INFO, [Score(1, 1)], request)
     assert ranked.document == {"text": "a", "id": 1}
+
+
+@pytest.mark.parametrize("listwise", [False, True])
+@pytest.mark.parametrize(
+    ("document", "cleaned_in_thread", "hashed_in_thread"),
+    [
+        ("a" * (LARGE_CHARS + 1), True, True),
+        ("a", False, False),
+        (ImageDocument("data:image/png;base64," + "A" * LARGE_CHARS, "a"), False, True),
+    ],
+)
+async def test_large_documents_are_cleaned_and_hashed_off_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+    listwise: bool,
+    document: Document,
+    cleaned_in_thread: bool,
+    hashed_in_thread: bool,
+) -> None:
+    loop = threading.get_ident()
+    seen: dict[str, bool] = {}
+
+    def clean(text: str) -> str:
+        seen["clean"] = threading.get_ident() != loop
+        return text
+
+    def noting(method: Any) -> Any:
+        def hashed(*args: Any) -> Any:
+            seen["hash"] = threading.get_ident() != loop
+            return method(*args)
+
+        return hashed
+
+    monkeypatch.setattr(PairKeys, "of", noting(PairKeys.of))
+    monkeypatch.setattr(PairKeys, "all", noting(PairKeys.all))
+    info = replace(INFO, listwise=listwise)
+    keys = await query_keys(info, "q", ScoreOptions())
+    order, by_key = await document_keys(info, keys, [document], clean)
+    assert list(by_key) == order
+    assert seen == {"clean": cleaned_in_thread, "hash": hashed_in_thread}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import re
+import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,6 +55,54 @@ def test_text_is_split_into_sentences(text: str, expected: list[str]) -> None:
 @given(st.text())
 def test_sentences_cover_everything_but_white_space(text: str) -> None:
     assert "".join("".join(cut(text)).split()) == "".join(text.split())
+
+
+# The earlier pattern, which takes quadratic time on some texts, splits in the same places.
+_PLAIN_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-z\d])|[。！？]+[”’」』）]*|\n+")
+
+
+@given(st.text(st.sampled_from("aB1 \n.!…。」\"')")))
+def test_sentences_end_where_the_pattern_says(text: str) -> None:
+    bounds = [0, *(match.end() for match in _PLAIN_END.finditer(text)), len(text)]
+    pieces = [text[start:end].strip() for start, end in itertools.pairwise(bounds)]
+    assert cut(text) == [piece for piece in pieces if piece]
+
+
+@pytest.mark.parametrize(
+    "text", ["." * 300_000, "." * 150_000 + " " * 150_000 + "a", "." * 150_000 + '"' * 150_000]
+)
+def test_runs_of_stops_are_searched_in_linear_time(text: str) -> None:
+    # In quadratic time this would take many minutes.
+    assert cut(text) == [text]
+
+
+async def test_large_documents_are_split_off_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: set[int] = set()
+
+    def noting(text: str) -> Any:
+        threads.add(threading.get_ident())
+        return sentences(text)
+
+    monkeypatch.setattr(relevant_spans, "sentences", noting)
+    await make_service(WordOverlap()).rerank(request("A b. " * 5_000))
+    assert threads.isdisjoint({threading.get_ident()})
+
+
+def test_sentences_are_counted_no_further_than_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relevant_spans, "MAX_SENTENCES", 3)
+    found = []
+
+    def counted(text: str) -> Any:
+        for span in sentences(text):
+            found.append(span)
+            yield span
+
+    monkeypatch.setattr(relevant_spans, "sentences", counted)
+    with pytest.raises(InvalidRequest):
+        asyncio.run(make_service(WordOverlap()).rerank(request("A. " * 1_000)))
+    assert len(found) == 4
 
 
 def request(*documents: str, **options: object) -> RerankRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,24 @@ def test_a_byte_order_mark_and_lone_surrogates_are_accepted() -> None:
     assert read_json(b'{"a": "\\ud83d"}', None, LIMITS) == {"a": "\ud83d"}
     many = b'{"a": "\\uD800", "n": ' + b"9" * 30 + b"}"
     assert read_json(many, None, LIMITS)["n"] == pytest.approx(1e30)
+
+
+@pytest.mark.parametrize(
+    "value", [b"[],", b'{"a":1},', b'"",', b"1,", b'"\\\\",', b'"[[[",'], ids=bytes.decode
+)
+def test_a_body_of_too_many_values_is_rejected_before_it_is_parsed(value: bytes) -> None:
+    limits = Limits()
+    assert limits.max_values == 1_000_000
+    body = b'{"query":"q","x":[%s0]}'
+    assert read_json(body % (value * 200_000), None, limits)
+    with pytest.raises(BodyTooLarge, match="the maximum is 1000000"):
+        read_json(body % (value * 1_100_000), None, limits)
+
+
+@pytest.mark.parametrize("text", ["[{:,", '\\",[[', '\\\\"', '\\\\\\",,,,'])
+def test_punctuation_in_texts_is_not_counted(text: str) -> None:
+    raw = json.dumps({"documents": [text * 100_000] * 5}).encode()
+    assert read_json(raw, None, Limits())["documents"][4] == text * 100_000
 
 
 @pytest.mark.parametrize("kind", [None, "", "application/json", "Application/JSON; charset=x"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from serve_app import errors
 from serve_app.access import HEADER_NAMES
 from serve_app.access.gate import ALWAYS_OPEN
 from serve_app.api import openapi, web
-from serve_app.api.dialects import ROUTES, Limits, Wire
+from serve_app.api.dialects import NATIVE, ROUTES, Limits, Wire
 from serve_app.settings import load
 from tests.serve_app.fakes import FakeFrontend, WordOverlap, answer, make_service
 
@@ -225,6 +226,26 @@ async def test_the_schema_accepts_what_the_parser_accepts(
         else:
             response = route["responses"][str(dialect.status(outcome))]
             assert valid(schema_of(response), json.loads(dialect.error(outcome, "i")))
+
+
+@pytest.mark.parametrize("image", ["https://example.org/", "data:image/png;base64,"])
+@pytest.mark.parametrize("more", [0, 1])
+def test_schema_and_parser_agree_on_the_length_of_a_query_image(image: str, more: int) -> None:
+    most = 10 * 2**20
+    body = {"documents": ["a"], "query_image_url": image.ljust(most + more, "a")}
+    schema = schema_of(described("/rerank")["requestBody"])
+    assert valid(schema, body) == (more == 0)
+    with pytest.raises(errors.InvalidRequest) if more else nullcontext():
+        NATIVE.parse(body, Limits())
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_schema_and_parser_agree_on_the_length_of_an_image_type(more: int) -> None:
+    image = f"data:image/{'x' * (237 + more)};base64,AAAA"
+    body = {"documents": ["a"], "query_image_url": image}
+    assert valid(schema_of(described("/rerank")["requestBody"]), body) == (more == 0)
+    with pytest.raises(errors.InvalidRequest) if more else nullcontext():
+        NATIVE.parse(body, Limits())
 
 
 def test_the_description_says_which_routes_require_a_key_and_in_which_header() -> None:

@@ -1,0 +1,89 @@
+"""Memory, descriptors and threads of a service's processes, from /proc."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+# Set for the service and inherited by each of its processes, whatever session they are in.
+MARK = "MEASURED_SERVICE"
+INGRESS, REPLICA = "Ingress", "Model-0"
+_PROC = Path("/proc")
+_RESET_PEAK = "5"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`private_bytes`: memory that no other process shares. `resident_bytes`: all of it."""
+
+    private_bytes: int
+    resident_bytes: int
+    peak_bytes: int
+    descriptors: int
+    threads: int
+
+
+def processes(mark: str) -> dict[int, str]:
+    """Return the names of the processes with this mark, by process ID."""
+    return dict(_processes(f"{MARK}={mark}".encode()))
+
+
+def _processes(entry: bytes) -> Iterator[tuple[int, str]]:
+    for folder in _PROC.glob("[0-9]*"):
+        with suppress(OSError):
+            if entry in (folder / "environ").read_bytes().split(b"\0"):
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                yield int(folder.name), name_of([word.decode("latin-1") for word in words])
+
+
+def name_of(words: list[str]) -> str:
+    """Return a short name: Ray's title, or the program or module that the command line runs."""
+    if words[0].startswith("ray::"):
+        return words[0].strip().removeprefix("ray::").rpartition(":")[2]
+    program = Path(words[0]).name
+    if not program.startswith("python"):
+        return program
+    scripts = [word for word in words[1:] if word and not word.startswith("-")]
+    return Path(scripts[0]).name if scripts else program
+
+
+def figures(pid: int) -> Figures:
+    """Raises OSError if the process has exited."""
+    folder = _PROC / str(pid)
+    status = _fields(folder / "status")
+    return Figures(
+        private_bytes=_fields(folder / "smaps_rollup")["Pss_Anon"] * 1024,
+        resident_bytes=status["VmRSS"] * 1024,
+        peak_bytes=status["VmHWM"] * 1024,
+        descriptors=sum(1 for _ in (folder / "fd").iterdir()),
+        threads=status["Threads"],
+    )
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Return the lines of the form `Name: number`, with or without a unit."""
+    found = {}
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition(":")
+        first = value.split()[:1]
+        if first and first[0].isdigit():
+            found[name] = int(first[0])
+    return found
+
+
+def of_all(mark: str) -> dict[int, tuple[str, Figures]]:
+    """Return the name and the figures of each process with this mark."""
+    found = {}
+    for pid, name in processes(mark).items():
+        with suppress(OSError, KeyError):  # exited, or a zombie, which has no memory
+            found[pid] = (name, figures(pid))
+    return found
+
+
+def reset_peaks(mark: str) -> None:
+    """Set each process's peak of resident memory to what it has now."""
+    for pid in processes(mark):
+        with suppress(OSError):
+            (_PROC / str(pid) / "clear_refs").write_text(_RESET_PEAK)

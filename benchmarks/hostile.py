@@ -101,16 +101,12 @@ async def send(
 async def _hold(url: str, sending: Sending, request: Request, hold_s: float) -> str:
     """Keep a request unfinished until it gets a response or `hold_s` has passed."""
     try:
-        async with asyncio.timeout(hold_s):
-            reader, writer = await raw_http.connect(url)
+        async with asyncio.timeout(hold_s), raw_http.connection(url) as (reader, writer):
+            dripping = asyncio.create_task(_drip(writer, sending, request))
             try:
-                dripping = asyncio.create_task(_drip(writer, sending, request))
-                try:
-                    return str((await raw_http.read(reader)).status)
-                finally:
-                    dripping.cancel()
+                return str((await raw_http.read(reader)).status)
             finally:
-                writer.transport.abort()
+                dripping.cancel()
     except TimeoutError:
         return HELD
     except (OSError, EOFError):
@@ -206,7 +202,7 @@ def measure(service: Service, name: str, case: Case, limit_s: float, hold_s: flo
     statuses, took_s, small = asyncio.run(_watched(service.url, case, request, limit_s, hold_s))
     ready = service.is_ready()
     after = service.figures()
-    peaks = {kind: _growth(kind, before, after) for kind in (INGRESS, REPLICA)}
+    peaks = {kind: growth(kind, before, after) for kind in (INGRESS, REPLICA)}
     kept = sum(f.private_bytes for _, f in after.values()) - sum(
         f.private_bytes for _, f in before.values()
     )
@@ -228,7 +224,7 @@ async def _watched(
     return statuses, took_s, small
 
 
-def _growth(
+def growth(
     kind: str, before: Mapping[int, tuple[str, Figures]], after: Mapping[int, tuple[str, Figures]]
 ) -> str:
     """Return the growth in MB from the memory before to the peak, of the process of this kind."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -54,9 +55,17 @@ class Response:
         return orjson.loads(self.body)
 
 
-async def connect(url: str) -> Connection:
+@asynccontextmanager
+async def connection(url: str) -> AsyncIterator[Connection]:
+    """Open a connection, and reset it at the end. Raises OSError if it is refused."""
     parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port, limit=MAX_HEAD_BYTES)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=MAX_HEAD_BYTES)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def exchange(url: str, request: Request, timeout_s: float) -> Response:
@@ -65,15 +74,11 @@ async def exchange(url: str, request: Request, timeout_s: float) -> Response:
     Raises OSError or EOFError if the connection closes without a response, TimeoutError if there
     is none in time.
     """
-    async with asyncio.timeout(timeout_s):
-        reader, writer = await connect(url)
-        try:
-            # Not drained: a server may respond before it has read the whole body.
-            writer.write(request.head)
-            writer.write(request.body)
-            return await read(reader)
-        finally:
-            writer.transport.abort()
+    async with asyncio.timeout(timeout_s), connection(url) as (reader, writer):
+        # Not drained: a server may respond before it has read the whole body.
+        writer.write(request.head)
+        writer.write(request.body)
+        return await read(reader)
 
 
 async def read(reader: asyncio.StreamReader) -> Response:

@@ -41,7 +41,8 @@ def _processes(entry: bytes) -> Iterator[tuple[int, str]]:
 def name_of(words: list[str]) -> str:
     """Return a short name: Ray's title, or the program or module that the command line runs."""
     if words[0].startswith("ray::"):
-        return words[0].strip().removeprefix("ray::").rpartition(":")[2]
+        title = words[0].strip().removeprefix("ray::").rpartition(":")[2]
+        return title.partition(".")[0]
     program = Path(words[0]).name
     if not program.startswith("python"):
         return program

@@ -1,0 +1,48 @@
+"""`benchmarks.service_processes`, which reads figures of processes from /proc."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from benchmarks import service_processes
+from benchmarks.service_processes import INGRESS, MARK, REPLICA
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["ray::ServeReplica:rerank:Ingress      "], INGRESS),
+        (["ray::ServeReplica:rerank:Model-0"], REPLICA),
+        (["ray::ServeController.listen_for_change"], "ServeController"),
+        (["/a/bin/haproxy", "-db", "-f", "x"], "haproxy"),
+        (["/a/bin/python", "-u", "/ray/log_monitor.py", "--x=1"], "log_monitor.py"),
+        (["/a/bin/python3.11", "-m", "serve_app", "up"], "serve_app"),
+        ([""], ""),
+    ],
+)
+def test_names_of_processes(words: list[str], name: str) -> None:
+    assert service_processes.name_of(words) == name
+
+
+def test_marked_processes_are_found_in_another_session() -> None:
+    mark = uuid.uuid4().hex
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, env={**os.environ, MARK: mark}, start_new_session=True
+    ) as process:
+        found = service_processes.of_all(mark)
+        service_processes.reset_peaks(mark)
+        process.communicate(b"\n")
+    assert list(found) == [process.pid]
+    figures = found[process.pid][1]
+    assert 0 < figures.private_bytes <= figures.resident_bytes <= figures.peak_bytes
+    assert figures.descriptors >= 3
+    assert figures.threads == 1
+    assert service_processes.of_all(mark) == {}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
+import zstandard
+
 from benchmarks.raw_http import Request
 
 MB = 1_000_000
@@ -170,6 +172,12 @@ def _empty_members() -> Request:
     return Request("/v1/rerank", body, {"content-encoding": b"gzip"})
 
 
+def _empty_frames() -> Request:
+    frame = zstandard.compress(b"")
+    body = frame * (3 * 2**20 // len(frame)) + zstandard.compress(b'{"query": "q"}')
+    return Request("/v1/rerank", body, {"content-encoding": b"zstd"})
+
+
 def _gzip_bomb() -> Request:
     member = gzip.compress(b" " * MB, mtime=0)
     return Request("/v1/rerank", member * 1_000, {"content-encoding": b"gzip"})
@@ -244,6 +252,7 @@ CASES: Mapping[str, Case] = {
     "nested-json": Case("4,000,000 nested lists, with a lone surrogate", _nested_json),
     "nested-document": Case("a document of 1,000 nested objects", _nested_document),
     "gzip-empty-members": Case("3 MiB of empty gzip members", _empty_members),
+    "zstd-empty-frames": Case("3 MiB of empty zstd frames", _empty_frames),
     "gzip-bomb": Case("1 MB of gzip that expands to 1 GB", _gzip_bomb),
     "wide-lists": Case("12 requests with 3 MB of empty lists each", _wide_lists, copies=12),
     "unfinished-uploads": Case(

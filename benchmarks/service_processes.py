@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +25,28 @@ class Figures:
 
 
 def processes(mark: str) -> dict[int, str]:
-    """Return the names of the processes with this mark, by process ID."""
-    return dict(_processes(f"{MARK}={mark}".encode()))
-
-
-def _processes(entry: bytes) -> Iterator[tuple[int, str]]:
+    """Return the names of the processes with this mark, and of their descendants, by process ID."""
+    entry = f"{MARK}={mark}".encode()
+    parents: dict[int, int] = {}
+    found: set[int] = set()
     for folder in _PROC.glob("[0-9]*"):
         with suppress(OSError):
+            pid = int(folder.name)
+            parents[pid] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
             if entry in (folder / "environ").read_bytes().split(b"\0"):
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-                yield int(folder.name), name_of([word.decode("latin-1") for word in words])
+                found.add(pid)
+    # A process that changes its title may overwrite its environment.
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {pid: name for pid in sorted(found) if (name := _name(pid)) is not None}
+
+
+def _name(pid: int) -> str | None:
+    try:
+        words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return name_of([word.decode("latin-1") for word in words])
 
 
 def name_of(words: list[str]) -> str:

@@ -33,14 +33,19 @@ def test_names_of_processes(words: list[str], name: str) -> None:
 
 def test_marked_processes_are_found_in_another_session() -> None:
     mark = uuid.uuid4().hex
-    command = [sys.executable, "-c", "input()"]
+    # The inner process doesn't have the mark.
+    code = "import subprocess; subprocess.run(['cat'], env={})"
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, env={**os.environ, MARK: mark}, start_new_session=True
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        env={**os.environ, MARK: mark},
+        start_new_session=True,
     ) as process:
-        found = service_processes.of_all(mark)
+        while "cat" not in [name for name, _ in (found := service_processes.of_all(mark)).values()]:
+            assert process.poll() is None
         service_processes.reset_peaks(mark)
-        process.communicate(b"\n")
-    assert list(found) == [process.pid]
+        process.communicate()
+    assert len(found) == 2
     figures = found[process.pid][1]
     assert 0 < figures.private_bytes <= figures.resident_bytes <= figures.peak_bytes
     assert figures.descriptors >= 3

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -147,9 +148,7 @@ class Service:
 
     def start(self) -> None:
         self.mark = uuid.uuid4().hex
-        self._server = self._stack.enter_context(
-            servers.running(servers.rerank_up, {**self._env, MARK: self.mark})
-        )
+        self._server = self._started()
         self.url = self._server.url
         self._server.settle(SETTLE_S)
         # The first requests allocate more than later ones.
@@ -157,6 +156,16 @@ class Service:
             for make in (probe.cached, probe.scored):
                 asyncio.run(raw_http.outcome(self.url, make(time.time_ns()), READY_S))
         self.fresh = True
+
+    def _started(self) -> servers.Server:
+        running = servers.running(servers.rerank_up, {**self._env, MARK: self.mark})
+        try:
+            return self._stack.enter_context(running)
+        except SystemExit as error:
+            # Ray gives up early on a busy machine, and the rows before this one took minutes.
+            print(f"{error}\nstarting the service again", file=sys.stderr)
+            running = servers.running(servers.rerank_up, {**self._env, MARK: self.mark})
+            return self._stack.enter_context(running)
 
     def stop(self) -> None:
         self.fresh = False

@@ -41,8 +41,9 @@ def test_marked_processes_are_found_in_another_session() -> None:
         env={**os.environ, MARK: mark},
         start_new_session=True,
     ) as process:
-        while "cat" not in [name for name, _ in (found := service_processes.of_all(mark)).values()]:
+        while "cat" not in service_processes.processes(mark).values():
             assert process.poll() is None
+        found = service_processes.of_all(mark)
         service_processes.reset_peaks(mark)
         process.communicate()
     assert len(found) == 2

@@ -41,7 +41,7 @@ IDLE_S = 2.0
 # Small requests are sent for this long before and after the case.
 BEFORE_S = 0.3
 AFTER_S = 1.0
-DRIP_S = 1.0
+DRIP_S = 3.0
 HELD = "no response"
 REPLACED = "replaced"
 # More memory than this after a case, and the next one gets a new service.
@@ -144,13 +144,13 @@ class Service:
                 "RERANKER_LOCAL_MODEL_PATH": str(checkpoint("tiny", folder)),
                 "LOG_LEVEL": "WARNING",
             }
+        self.mark = ""
         self.fresh = False
 
     def start(self) -> None:
         self.mark = uuid.uuid4().hex
-        self._server = self._started()
-        self.url = self._server.url
-        self._server.settle(SETTLE_S)
+        self.url = self._started().url
+        service_processes.settle(self.mark, SETTLE_S)
         # The first requests allocate more than later ones.
         for _ in range(20):
             for make in (probe.cached, probe.scored):
@@ -172,21 +172,18 @@ class Service:
         # Whatever doesn't stop in time has been killed.
         with suppress(subprocess.TimeoutExpired):
             self._stack.close()
+        if self.mark and (left := service_processes.kill(self.mark)):
+            print(f"killed what the service left: {', '.join(left)}", file=sys.stderr)
 
-    def is_ready(self) -> bool:
-        """Wait until the service is ready and idle; return False if that takes too long."""
+    def trouble(self) -> str:
+        """Wait until the service is ready and idle; return what it is not, or an empty string."""
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             with suppress(httpx.HTTPError):
                 if httpx.get(f"{self.url}/ready", timeout=5, trust_env=False).is_success:
-                    return self._is_idle()
+                    return "" if service_processes.settle(self.mark, SETTLE_S) else "not idle"
             time.sleep(0.5)
-        return False
-
-    def _is_idle(self) -> bool:
-        started = time.monotonic()
-        self._server.settle(SETTLE_S)
-        return time.monotonic() - started < SETTLE_S
+        return "not ready"
 
     def figures(self) -> dict[int, tuple[str, Figures]]:
         return service_processes.of_all(self.mark)
@@ -209,16 +206,16 @@ def measure(service: Service, name: str, case: Case, limit_s: float, hold_s: flo
     before = service.figures()
     service_processes.reset_peaks(service.mark)
     statuses, took_s, small = asyncio.run(_watched(service.url, case, request, limit_s, hold_s))
-    ready = service.is_ready()
+    trouble = service.trouble()
     after = service.figures()
     peaks = {kind: growth(kind, before, after) for kind in (INGRESS, REPLICA)}
     kept = sum(f.private_bytes for _, f in after.values()) - sum(
         f.private_bytes for _, f in before.values()
     )
-    if not ready or kept > KEPT_BYTES or REPLACED in peaks.values():
+    if trouble or kept > KEPT_BYTES or REPLACED in peaks.values():
         service.stop()
-    shown = f"{kept / 10**6:+.0f}" if ready else "not ready"
-    return Row(name, case.about, statuses, took_s, small, peaks, shown)
+    shown = f"{kept / 10**6:+.0f}"
+    return Row(name, case.about, statuses, took_s, small, peaks, trouble or shown)
 
 
 async def _watched(

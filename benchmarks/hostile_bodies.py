@@ -40,9 +40,9 @@ class Sending(Enum):
     WHOLE = "whole"
     # All but the last byte of the body, and then nothing.
     UNFINISHED = "unfinished"
-    # Headers, then a byte of the body each second.
+    # Headers, then a byte of the body every few seconds.
     DRIPPING_BODY = "dripping body"
-    # A header line each second, and no end of the headers.
+    # A header line every few seconds, and no end of the headers.
     DRIPPING_HEADERS = "dripping headers"
 
 
@@ -259,10 +259,10 @@ CASES: Mapping[str, Case] = {
         "60 uploads of 9.9 MB that never end", _upload, copies=60, sending=Sending.UNFINISHED
     ),
     "dripping-bodies": Case(
-        "900 bodies of a byte per second", _small, copies=900, sending=Sending.DRIPPING_BODY
+        "900 bodies of a byte every 3 s", _small, copies=900, sending=Sending.DRIPPING_BODY
     ),
     "dripping-headers": Case(
-        "4,200 requests of a header line per second",
+        "4,200 requests of a header line every 3 s",
         _small,
         copies=4_200,
         sending=Sending.DRIPPING_HEADERS,

@@ -15,6 +15,7 @@ import asyncio
 import gzip
 import os
 import random
+import sys
 import time
 import uuid
 from collections import Counter
@@ -38,6 +39,7 @@ QUERIES, TEXTS = 20, 200
 MAX_DOCUMENTS = 20
 GOOD_SHARE = 0.6
 TIMEOUT_S = 60.0
+SETTLE_S = 60.0
 # The largest difference between two computations of a score in different micro-batches.
 TOLERANCE = 0.01
 EXAMPLES_PER_KIND = 3
@@ -304,7 +306,7 @@ async def measure(
         for part in (0.1, 0.5):
             await asyncio.sleep(started + part * seconds - time.monotonic())
             samples.append(await asyncio.to_thread(service_processes.of_all, mark))
-    await asyncio.to_thread(server.settle)
+    await asyncio.to_thread(service_processes.settle, mark, SETTLE_S)
     samples.append(service_processes.of_all(mark))
     return seen, samples
 
@@ -344,6 +346,8 @@ def main() -> None:
     right, mark = reference(), uuid.uuid4().hex
     with servers.running(servers.rerank_up, {**ENV, MARK: mark}) as server:
         seen, samples = asyncio.run(measure(server, mark, right, options.clients, options.seconds))
+    if left := service_processes.kill(mark):
+        print(f"killed what the service left: {', '.join(left)}", file=sys.stderr)
     total = sum(seen.counts.values())
     print(f"{total} requests in {options.seconds:g} s, {options.clients} clients\n")
     print(table_of_requests(seen))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,9 @@ MARK = "MEASURED_SERVICE"
 INGRESS, REPLICA = "Ingress", "Model-0"
 _PROC = Path("/proc")
 _RESET_PEAK = "5"
+# Places in the fields of /proc/PID/stat from the third on.
+_PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
+IDLE_CPU_S, POLL_S = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ def processes(mark: str) -> dict[int, str]:
     for folder in _PROC.glob("[0-9]*"):
         with suppress(OSError):
             pid = int(folder.name)
-            parents[pid] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            parents[pid] = int(_stat(pid)[_PARENT])
             if entry in (folder / "environ").read_bytes().split(b"\0"):
                 found.add(pid)
     # A process that changes its title may overwrite its environment.
@@ -47,6 +53,11 @@ def _name(pid: int) -> str | None:
     except OSError:
         return None
     return name_of([word.decode("latin-1") for word in words])
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third on."""
+    return (_PROC / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()
 
 
 def name_of(words: list[str]) -> str:
@@ -99,3 +110,35 @@ def reset_peaks(mark: str) -> None:
     for pid in processes(mark):
         with suppress(OSError):
             (_PROC / str(pid) / "clear_refs").write_text(_RESET_PEAK)
+
+
+def cpu_s(mark: str) -> float:
+    """Return the CPU seconds used by the running processes with this mark."""
+    ticks = 0
+    for pid in processes(mark):
+        with suppress(OSError):
+            fields = _stat(pid)
+            ticks += int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def settle(mark: str, limit_s: float) -> bool:
+    """Wait until these processes use almost no CPU; return False if they still do at the end."""
+    deadline = time.monotonic() + limit_s
+    before = cpu_s(mark)
+    while time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        now = cpu_s(mark)
+        if now - before < IDLE_CPU_S:
+            return True
+        before = now
+    return False
+
+
+def kill(mark: str) -> list[str]:
+    """Kill the processes with this mark that are still there; return their names."""
+    left = processes(mark)
+    for pid in left:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    return sorted(left.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -52,3 +53,15 @@ def test_marked_processes_are_found_in_another_session() -> None:
     assert figures.descriptors >= 3
     assert figures.threads == 1
     assert service_processes.of_all(mark) == {}
+
+
+def test_busy_processes_do_not_settle_and_can_be_killed() -> None:
+    mark = uuid.uuid4().hex
+    assert service_processes.settle(mark, 10)
+    code = "while True: pass"
+    with subprocess.Popen([sys.executable, "-c", code], env={**os.environ, MARK: mark}) as process:
+        while service_processes.cpu_s(mark) < 0.02:
+            assert process.poll() is None
+        assert service_processes.kill(mark) == [code]
+        assert process.wait(10) == -signal.SIGKILL
+    assert service_processes.kill(mark) == []

@@ -19,6 +19,8 @@ MB = 1_000_000
 QUERY = "how do pandas eat?"
 SENTENCE = "Pandas strip bamboo with their teeth. "
 WORDS = SENTENCE.replace(".", "").lower()
+# A token for every two bytes.
+LETTERS = "a b c d e f g h "
 # Each mark sorts before the one in front of it (combining classes 230 and 220), which makes
 # normalization quadratic in the length of the run.
 MARKS = "\u0301\u0316"
@@ -111,11 +113,11 @@ def _filled(text: str, size: int) -> str:
 
 
 def _max_passage() -> Request:
-    return _rerank(QUERY, [_filled(WORDS, 9 * MB)], long_document="max_passage")
+    return _rerank(QUERY, [_filled(LETTERS, 9 * MB)], long_document="max_passage")
 
 
 def _max_chunks() -> Request:
-    document = _filled(WORDS, 9 * MB)
+    document = _filled(LETTERS, 9 * MB)
     body = {"query": QUERY, "documents": [document], "max_chunks_per_doc": 10_000}
     return Request.json("/v1/rerank", body)
 
@@ -282,8 +284,8 @@ CASES: Mapping[str, Case] = {
     "spans-sentences": Case("relevant_spans of 9,900 sentences", _spans_of_sentences),
     "spans-dots": Case("relevant_spans of 32,000 full stops", lambda: _spans("." * 32_000)),
     "punctuation": Case("a document of 9 MB of punctuation", _punctuation),
-    "max-passage": Case("a document of 9 MB with long_document: max_passage", _max_passage),
-    "max-chunks": Case("a document of 9 MB with max_chunks_per_doc", _max_chunks),
+    "max-passage": Case("9 MB of one-letter words with long_document: max_passage", _max_passage),
+    "max-chunks": Case("9 MB of one-letter words with max_chunks_per_doc", _max_chunks),
     "long-query": Case(
         "a query of 99 kB over 4,000 short documents", _long_query, model=Model.CROSS_ENCODER
     ),
@@ -294,7 +296,7 @@ CASES: Mapping[str, Case] = {
         "a document of 9 MB of punctuation", _punctuation, model=Model.CROSS_ENCODER
     ),
     "max-passage-pair": Case(
-        "a document of 9 MB with long_document: max_passage",
+        "9 MB of one-letter words with long_document: max_passage",
         _max_passage,
         model=Model.CROSS_ENCODER,
     ),

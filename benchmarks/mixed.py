@@ -42,12 +42,19 @@ TIMEOUT_S = 60.0
 SETTLE_S = 60.0
 # The largest difference between two computations of a score in different micro-batches.
 TOLERANCE = 0.01
-EXAMPLES_PER_KIND = 3
+# Of each kind of request, and of each header in it.
+EXAMPLES = 2
 COLUMNS = ("2xx", "4xx", "overload", "deadline", "5xx", "no response", "left")
 GOOD, DEADLINE, SLOW = "good", "expired deadline", "slow"
 LEFT = "left"
-# Scores are computed again after some seconds, and requests find the cache in every state.
-ENV = {"CACHE_TTL_SECONDS": "5", "LOG_LEVEL": "WARNING"}
+# Scores are computed again after some seconds, so that requests find the cache in every state;
+# small caches are full before the first figures of memory.
+ENV = {
+    "CACHE_TTL_SECONDS": "5",
+    "CACHE_MAX_BYTES": str(2**22),
+    "RERANKER_REPRESENTATION_CACHE_BYTES": str(2**22),
+    "LOG_LEVEL": "WARNING",
+}
 Sample = Mapping[int, tuple[str, Figures]]
 
 
@@ -106,7 +113,7 @@ class Seen:
         column = column_of(kind, answer)
         self.counts[kind, column] += 1
         if column == "5xx" or (kind == GOOD and column != "2xx"):
-            self._add(kind, request, answer)
+            self._add(", ".join((kind, *request.headers)), request, answer)
 
     def note_wrong(self, kind: str, request: Request, answer: Response) -> None:
         self.wrong[kind] += 1
@@ -114,7 +121,7 @@ class Seen:
 
     def _add(self, title: str, request: Request, answer: Response | str) -> None:
         examples = self.examples.setdefault(title, [])
-        if len(examples) < EXAMPLES_PER_KIND:
+        if len(examples) < EXAMPLES:
             examples.append(f"{request.method} {_short(request)}: {_short(answer)}")
 
 

@@ -44,12 +44,13 @@ def test_requests_without_a_response_have_columns() -> None:
 def test_server_errors_and_wrong_scores_are_shown() -> None:
     seen = Seen()
     seen.note(GOOD, REQUEST, OK)
-    seen.note("odd headers", REQUEST, Response(500, {}, b"Internal Server Error"))
+    odd = Request(REQUEST.path, REQUEST.body, {"x-session-id": b"\xe9"})
+    seen.note("odd headers", odd, Response(500, {}, b"Internal Server Error"))
     seen.note("wrong type", REQUEST, Response(422, {}, b"{}"))
     seen.note(GOOD, REQUEST, raw_http.NO_ANSWER)
     seen.note_wrong(GOOD, REQUEST, OK)
-    assert list(seen.examples) == ["odd headers", GOOD, "wrong scores, good"]
-    assert "500" in seen.examples["odd headers"][0]
+    assert list(seen.examples) == ["odd headers, x-session-id", GOOD, "wrong scores, good"]
+    assert "500" in seen.examples["odd headers, x-session-id"][0]
     table = mixed.table_of_requests(seen).splitlines()
     assert len(table) == 2 + 1 + len(BAD)
     assert table[2] == "| good | 1 | 0 | 0 | 0 | 0 | 1 | 0 | 1 |"

@@ -31,7 +31,10 @@ QUERY = "which documents speak of bamboo in the mountains"
 
 
 def checkpoint(shape: str, folder: Path) -> Path:
-    """Write a checkpoint of real architecture and size; only MiniLM's encoder is not random."""
+    """Write a checkpoint; only MiniLM's encoder is not random.
+
+    Architecture and size are real, except for those of `tiny`, whose forward pass takes no time.
+    """
     torch.manual_seed(0)
     path = folder / shape
     if shape == "minilm-l6":
@@ -41,6 +44,15 @@ def checkpoint(shape: str, folder: Path) -> Path:
         )
     elif shape == "bert-base":
         module = BertForSequenceClassification(BertConfig(num_labels=1))
+    elif shape == "tiny":
+        config = BertConfig(
+            num_labels=1,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+        )
+        module = BertForSequenceClassification(config)
     else:
         module = XLMRobertaForSequenceClassification(
             XLMRobertaConfig(

@@ -1,10 +1,12 @@
-"""Concurrency on the event loop: running coroutines together, and yielding in long loops."""
+"""Concurrency: running coroutines together, and yielding in long loops and long calls."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -47,3 +49,26 @@ async def yielding(items: Iterable[T]) -> AsyncIterator[T]:
             await asyncio.sleep(0)
             since = time.perf_counter()
         yield item
+
+
+_at_checkpoints: ContextVar[Callable[[], None] | None] = ContextVar("at_checkpoints", default=None)
+
+
+def checkpoint() -> None:
+    """Call what `at_checkpoints` was given, if anything.
+
+    Long calls in a thread do this between two bounded pieces of work.
+    """
+    action = _at_checkpoints.get()
+    if action is not None:
+        action()
+
+
+@contextmanager
+def at_checkpoints(action: Callable[[], None]) -> Iterator[None]:
+    """Call `action` at each checkpoint in the block; an exception that it raises ends the call."""
+    token = _at_checkpoints.set(action)
+    try:
+        yield
+    finally:
+        _at_checkpoints.reset(token)

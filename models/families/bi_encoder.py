@@ -138,7 +138,7 @@ class BiEncoder(Embedding):
 
     def _rows(self, texts: Sequence[str], prompt: str) -> tuple[list[TokenRow], list[bool]]:
         prompted = [prompt + text for text in texts]
-        return self._tokenize(prompted, truncation=True, max_length=self.info.max_length)
+        return self._tokenize(prompted, self.info.max_length)
 
     def _embed_query(self, output: torch.Tensor) -> torch.Tensor:
         return self._embed(output)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -74,6 +75,18 @@ class Layout:
         return ids, types
 
 
+@dataclass(slots=True)
+class Spans:
+    """Characters [start, end) of each token in a text. `more`: the text has further tokens."""
+
+    starts: array[int] = field(default_factory=lambda: array("I"))
+    ends: array[int] = field(default_factory=lambda: array("I"))
+    more: bool = False
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
 class TextTokenizer:
     """A tokenizer's backend as the families use it. Keeps no state, so threads may share it."""
 
@@ -126,6 +139,56 @@ class TextTokenizer:
             kept = _longest_first(first, second, room)
             row = self._pair.row([asked[: kept[0]], ids[: kept[1]]])
             yield *row, first + second > room
+
+    def spans(self, text: str, tokens: int) -> Spans:
+        """Where in the text its first `tokens` tokens are, without special tokens.
+
+        Reads the text in parts. Where a word is longer than a part, the parts are tokenised as if
+        they were texts of their own.
+        """
+        size = min(BATCH_CHARS, tokens * CHARS_PER_TOKEN + MIN_HEAD_CHARS)
+        found, start = Spans(), 0
+        while start < len(text):
+            checkpoint()
+            part = text[start : start + size]
+            (encoding,) = self._backend.encode_batch([part], add_special_tokens=False)
+            offsets = encoding.offsets
+            count, end = len(offsets), len(part)
+            if start + len(part) < len(text):
+                place = self._next_part(part, encoding)
+                if place is None and size < BATCH_CHARS:
+                    size = BATCH_CHARS
+                    continue
+                count, end = place or self._any_part(part, encoding)
+            found.starts.extend(start + first for first, _ in offsets[:count])
+            found.ends.extend(start + last for _, last in offsets[:count])
+            start += end
+            if len(found.starts) > tokens:
+                del found.starts[tokens:], found.ends[tokens:]
+                found.more = True
+                break
+        return found
+
+    def _next_part(self, part: str, encoding: Any) -> tuple[int, int] | None:
+        """Tokens and characters up to a word in the part from which the text can be read on."""
+        words, offsets = encoding.word_ids, encoding.offsets
+        last = next((word for word in reversed(words) if word is not None), 0)
+        for i in range(len(words) - 1, 0, -1):
+            place = offsets[i][0]
+            new = words[i] is not None and words[i] != words[i - 1] and offsets[i - 1][1] <= place
+            settled = last - (words[i] or 0) >= UNSETTLED_WORDS
+            if new and settled and place < len(part) - self._unsettled:
+                rest = self._backend.encode(part[place:], add_special_tokens=False)
+                return (i, place) if rest.ids == encoding.ids[i:] else None
+        return None
+
+    def _any_part(self, part: str, encoding: Any) -> tuple[int, int]:
+        """The same up to some token, for text that is not split into words."""
+        offsets = encoding.offsets
+        for i in range(len(offsets) - 1, 0, -1):
+            if offsets[i - 1][1] <= offsets[i][0] < len(part) - self._unsettled:
+                return i, offsets[i][0]
+        return len(offsets), len(part)
 
     def head(self, text: str, tokens: int) -> tuple[str, bool]:
         """The text, or a shorter one with the same first `tokens` ids; whether it was cut."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from models import embedded, tokenizing
@@ -193,3 +192,33 @@ def test_text_is_truncated_on_the_left_if_the_tokenizer_says_so() -> None:
     rows = list(TextTokenizer(tokenizer).rows(texts, 12))
     expected = tokenizer(texts, truncation=True, max_length=12)
     assert [row[0] for row in rows] == expected["input_ids"]
+
+
+def test_spans_are_the_offsets_in_the_whole_text(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = tokenizer.backend_tokenizer.pre_tokenizer is not None
+    monkeypatch.setattr(tokenizing, "BATCH_CHARS", 700 if splits else 10_000)
+    reader = TextTokenizer(tokenizer)
+    chance = random.Random(3)
+    words = ["hello", "pandas", "don't", "a", "été", "42", "x!", "猫", "\n"]
+    for tokens in (40, 300, 5000):
+        text = " ".join(chance.choices(words, k=1500))
+        spans = reader.spans(text, tokens)
+        offsets = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).offsets
+        found = list(zip(spans.starts, spans.ends, strict=True))
+        assert found == offsets[:tokens]
+        assert spans.more == (len(offsets) > tokens)
+
+
+@pytest.mark.parametrize("piece", ["!", "a", " ", "\x00", "猫狗"])
+def test_spans_of_any_text_are_found_in_parts(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, piece: str
+) -> None:
+    monkeypatch.setattr(tokenizing, "BATCH_CHARS", 500)
+    parts: list[int] = []
+    with at_checkpoints(lambda: parts.append(1)):
+        spans = TextTokenizer(tokenizer).spans(piece * 10_000, 100_000)
+    assert 10 < len(parts) < 100
+    assert not spans.more
+    assert list(spans.starts) == sorted(spans.starts)

@@ -177,7 +177,7 @@ class TextTokenizer:
             place = offsets[i][0]
             new = words[i] is not None and words[i] != words[i - 1] and offsets[i - 1][1] <= place
             settled = last - (words[i] or 0) >= UNSETTLED_WORDS
-            if new and settled and place < len(part) - self._unsettled:
+            if new and settled and 0 < place < len(part) - self._unsettled:
                 rest = self._backend.encode(part[place:], add_special_tokens=False)
                 return (i, place) if rest.ids == encoding.ids[i:] else None
         return None
@@ -186,8 +186,9 @@ class TextTokenizer:
         """The same up to some token, for text that is not split into words."""
         offsets = encoding.offsets
         for i in range(len(offsets) - 1, 0, -1):
-            if offsets[i - 1][1] <= offsets[i][0] < len(part) - self._unsettled:
-                return i, offsets[i][0]
+            place = offsets[i][0]
+            if offsets[i - 1][1] <= place and 0 < place < len(part) - self._unsettled:
+                return i, place
         return len(offsets), len(part)
 
     def head(self, text: str, tokens: int) -> tuple[str, bool]:

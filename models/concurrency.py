@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -52,6 +54,7 @@ async def yielding(items: Iterable[T]) -> AsyncIterator[T]:
 
 
 _at_checkpoints: ContextVar[Callable[[], None] | None] = ContextVar("at_checkpoints", default=None)
+_patient: ContextVar[bool] = ContextVar("patient", default=False)
 
 
 def checkpoint() -> None:
@@ -65,10 +68,44 @@ def checkpoint() -> None:
 
 
 @contextmanager
-def at_checkpoints(action: Callable[[], None]) -> Iterator[None]:
-    """Call `action` at each checkpoint in the block; an exception that it raises ends the call."""
-    token = _at_checkpoints.set(action)
+def at_checkpoints(action: Callable[[], None], *, patient: bool = False) -> Iterator[None]:
+    """Call `action` at each checkpoint in the block; an exception that it raises ends the call.
+
+    `patient`: in a Turn, the block lets others go first.
+    """
+    tokens = _at_checkpoints.set(action), _patient.set(patient)
     try:
         yield
     finally:
-        _at_checkpoints.reset(token)
+        _at_checkpoints.reset(tokens[0])
+        _patient.reset(tokens[1])
+
+
+class Turn:
+    """A lock for threads, first come, first served; a patient one enters only every other time.
+
+    A plain lock would usually go to the thread that has just released it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[bool, deque[object]] = {False: deque(), True: deque()}
+        self._busy = False
+        self._last_patient = False
+
+    def __enter__(self) -> None:
+        patient, me = _patient.get(), object()
+        with self._changed:
+            self._waiting[patient].append(me)
+            self._changed.wait_for(lambda: not self._busy and self._next() is me)
+            self._waiting[patient].popleft()
+            self._busy, self._last_patient = True, patient
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+
+    def _next(self) -> object:
+        turn = not self._last_patient
+        return (self._waiting[turn] or self._waiting[not turn])[0]

@@ -136,10 +136,10 @@ class Causal(Family):
         return Encoded(rows, tokens, cut, {"head": head})
 
     def _suffix(self, instruction: str | None) -> list[int]:
+        # A request's instruction may have any length.
         asked = instruction or self.info.instruction
-        return [
-            i for part in self._recipe.suffix for i in self._ids(part.format(instruction=asked))
-        ]
+        parts = (part.format(instruction=asked) for part in self._recipe.suffix)
+        return [i for ids, _ in self._text.ids(parts, self.info.max_length) for i in ids]
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         # Chunks of one request share their start, whose keys and values are computed once.

@@ -21,7 +21,6 @@ from models.checkpoint import Checkpoint
 from models.engines import engine_for
 from models.families.base import Family
 from models.lengths import max_length_of
-from models.text import well_formed
 from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
 
 DOCUMENT_MARKER, QUERY_MARKER = "<|embed_token|>", "<|rerank_token|>"
@@ -91,9 +90,8 @@ class Listwise(Family):
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
         """One row per block of documents, read at the positions of the markers."""
-        instruction = _without_markers(
-            well_formed(options.instruction or self.info.instruction or "")
-        )
+        instruction = options.instruction or self.info.instruction or ""
+        (instruction,), _, _ = self._cut([instruction], self.info.max_length // 4)
         room = self.info.max_length - len(self._ids(prompt("", [""], instruction))) - SEAM_TOKENS
         # The prompt contains the query twice; if there is little room, half is for a document.
         limit = max(1, min(MAX_QUERY_TOKENS, room // 4))

@@ -108,6 +108,7 @@ class Multimodal(Family):
         """One row per document. Raises ImageError for an image that cannot be read."""
         asked, _ = self._text.head(_plain(self._clean(query)), self.info.max_length)
         instruction = _plain(options.instruction or self.info.instruction or "")
+        instruction, _ = self._text.head(instruction, self.info.max_length)
         rows, cut = [], []
         for document in documents:
             pause()

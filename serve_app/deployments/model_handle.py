@@ -43,12 +43,16 @@ class ReplicasHandle:
         return self.known
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
+        self,
+        query: str,
+        documents: list[Document],
+        options: ScoreOptions,
+        timeout_s: float,
+        alone: bool = False,
     ) -> list[Score]:
         told = timeout_s + GRACE_S
-        scores: list[Score] = await self._call(
-            "score", query, documents, options, told, **tracing.trace_kwargs()
-        )
+        named: dict[str, object] = {**tracing.trace_kwargs(), **({"alone": True} if alone else {})}
+        scores: list[Score] = await self._call("score", query, documents, options, told, **named)
         return scores
 
     async def embed(self, documents: list[Document], options: ScoreOptions) -> Vectors:

@@ -108,6 +108,10 @@ async def started(
     finally:
         scorer.gate.set()
         replica._watcher.cancel()
+        # Otherwise Ray would create an event loop when it deletes the queue.
+        queue = Replica._forward._get_curr_iteration_start_times.__self__.queue
+        queue._handle_batch_task.cancel()
+        queue._handle_batch_task = None
         for threads in (
             *(replica._encoders, replica._long_encoders),
             *(replica._forwards, replica._large_forwards),
@@ -168,7 +172,7 @@ async def test_scores_do_not_wait_for_embeddings() -> None:
         await _until(lambda: len(scorer.turn._waiting[False]) == 1)
         scorer.gate.set()
         await small
-        assert scorer.ran.count("slow embedding") < 20
+        assert scorer.ran.index("small") < 5
         assert (await embedding).shape == (1, 2)
 
 

@@ -51,6 +51,7 @@ class WaitingReplica:
         documents: Sequence[Document],
         options: ScoreOptions = DEFAULTS,
         timeout_s: float = math.inf,
+        alone: bool = False,
     ) -> list[Score]:
         tokens = [len(document) // 4 for document in documents]
         slot = self._queue.slot(query, sum(tokens))

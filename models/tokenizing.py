@@ -33,7 +33,7 @@ UNSETTLED_CHARS = 64
 # Characters tokenised in one call: bounds the memory and the time between two checkpoints.
 BATCH_CHARS = 65_536
 # Of two texts that both have more tokens than this, the second one counts as the longer.
-COUNTED_TOKENS = 16_384
+COUNTED_TOKENS = 4096
 _WHOLE = 2**60
 _Replace = str | Callable[[re.Match[str]], str]
 

@@ -107,12 +107,12 @@ def test_rows_are_those_of_the_tokenizer(tokenizer: Any, max_length: int) -> Non
     assert [row[2] for row in rows] == [bool(e.overflowing) for e in expected.encodings]
 
 
-@pytest.mark.parametrize("max_length", [16, 31, 32])
+@pytest.mark.parametrize("max_length", [24, 31, 32])
 def test_pairs_are_those_of_the_tokenizer(tokenizer: Any, max_length: int) -> None:
     # Short ones: the tokenizer itself makes rows of every part of the query with every part of
     # the document, which takes gigabytes for long texts.
-    documents = list(_texts(max_length, 20, longest=60))
-    for query in _texts(max_length + 1, 6, longest=60):
+    documents = list(_texts(max_length, 15, longest=50))
+    for query in _texts(max_length + 1, 5, longest=50):
         rows = list(TextTokenizer(tokenizer).pairs(query, documents, max_length))
         expected = tokenizer(
             [query] * len(documents),

@@ -41,7 +41,12 @@ class InProcess:
         return self._scorer.info
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
+        self,
+        query: str,
+        documents: list[Document],
+        options: ScoreOptions,
+        timeout_s: float,
+        alone: bool = False,
     ) -> list[Score]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(

@@ -37,7 +37,12 @@ class LengthModel(InProcess):
         return replace(self._scorer.info, max_length=512)
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
+        self,
+        query: str,
+        documents: list[Document],
+        options: ScoreOptions,
+        timeout_s: float,
+        alone: bool = False,
     ) -> list[Score]:
         async with self._busy:
             await asyncio.sleep(CHUNK_S)

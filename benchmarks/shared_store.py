@@ -48,6 +48,7 @@ class Model:
         documents: list[Document],
         options: ScoreOptions = DEFAULTS,
         timeout_s: float = math.inf,
+        alone: bool = False,
     ) -> list[Score]:
         self.pairs += len(documents)
         async with self._busy:

@@ -53,6 +53,7 @@ class WaitingReplica:
         documents: Sequence[Document],
         options: ScoreOptions = DEFAULTS,
         timeout_s: float = math.inf,
+        alone: bool = False,
         revision: str | None = None,
     ) -> list[Score]:
         tokens = [len(document) // 4 for document in documents]

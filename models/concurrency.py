@@ -1,10 +1,14 @@
-"""Concurrency on the event loop: running coroutines together, and yielding in long loops."""
+"""Concurrency: running coroutines together, and yielding in long loops and long calls."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -57,3 +61,61 @@ async def in_thread_if(
     if large:
         return await asyncio.to_thread(function, *args, **options)
     return function(*args, **options)
+
+
+_at_checkpoints: ContextVar[Callable[[], None] | None] = ContextVar("at_checkpoints", default=None)
+_patient: ContextVar[bool] = ContextVar("patient", default=False)
+
+
+def checkpoint() -> None:
+    """Call what `at_checkpoints` was given, if anything.
+
+    Long calls in a thread do this between two bounded pieces of work.
+    """
+    action = _at_checkpoints.get()
+    if action is not None:
+        action()
+
+
+@contextmanager
+def at_checkpoints(action: Callable[[], None], *, patient: bool = False) -> Iterator[None]:
+    """Call `action` at each checkpoint in the block; an exception that it raises ends the call.
+
+    `patient`: in a Turn, the block lets others go first.
+    """
+    tokens = _at_checkpoints.set(action), _patient.set(patient)
+    try:
+        yield
+    finally:
+        _at_checkpoints.reset(tokens[0])
+        _patient.reset(tokens[1])
+
+
+class Turn:
+    """A lock for threads, first come, first served; a patient one enters only every other time.
+
+    A plain lock would usually go to the thread that has just released it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[bool, deque[object]] = {False: deque(), True: deque()}
+        self._busy = False
+        self._last_patient = False
+
+    def __enter__(self) -> None:
+        patient, me = _patient.get(), object()
+        with self._changed:
+            self._waiting[patient].append(me)
+            self._changed.wait_for(lambda: not self._busy and self._next() is me)
+            self._waiting[patient].popleft()
+            self._busy, self._last_patient = True, patient
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+
+    def _next(self) -> object:
+        turn = not self._last_patient
+        return (self._waiting[turn] or self._waiting[not turn])[0]

@@ -18,7 +18,7 @@ COUNTS: Mapping[str, str] = {
     "rows": "Number of token rows run",
     "tokens": "Number of tokens in these rows, excluding padding",
     "padding_tokens": "Number of padding tokens run",
-    "out_of_memory": "Number of out-of-memory errors, each of which halved the token budget",
+    "out_of_memory": "Number of out-of-memory errors",
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from models.engine_stats import EngineStats
 from models.images import ImageDocument, ImageError
+from models.tokenizing import Spans, TextTokenizer
 from models.types import (
     DEFAULTS,
     Document,
@@ -26,6 +27,8 @@ from models.vectors import Vectors
 # Share of a passage that repeats the one before, so that no sentence is lost at a boundary.
 OVERLAP = 0.125
 MIN_PASSAGE_TOKENS = 16
+# Maximum per document; of a longer one the beginning is scored, and it counts as truncated.
+MAX_PASSAGES = 512
 # Tokens reserved in addition to query and prompt, for special tokens and markers.
 MARGIN_TOKENS = 8
 
@@ -57,7 +60,7 @@ class LongDocuments:
 
     def __init__(self, scorer: _Family, tokenizer: Any) -> None:
         self._scorer = scorer
-        self._tokenizer = tokenizer
+        self._text = TextTokenizer(tokenizer)
 
     @property
     def info(self) -> ModelInfo:
@@ -86,10 +89,11 @@ class LongDocuments:
             encoded = self._scorer.encode(query, documents, options)
             cut = [a or b for a, b in zip(encoded.truncated, shortened, strict=True)]
             return replace(encoded, truncated=cut)
-        split = self._split(query, documents, options)
+        split, cut = self._split(query, documents, options)
         encoded = self._scorer.encode(query, [p for passages in split for p in passages], options)
         counts = [len(passages) for passages in split]
-        return replace(encoded, extra={**encoded.extra, "passages": (counts, shortened)})
+        cut = [a or b for a, b in zip(cut, shortened, strict=True)]
+        return replace(encoded, extra={**encoded.extra, "passages": (counts, cut)})
 
     def find_budget(self) -> None:
         """Find the fastest token budget on this machine and put it into `info`."""
@@ -125,18 +129,21 @@ class LongDocuments:
     def _shorten(
         self, documents: Sequence[Document], limit: int
     ) -> tuple[list[Document], list[bool]]:
-        spans = self._offsets(documents)
-        ends = [s[limit - 1][1] if len(s) > limit else None for s in spans]
-        short = [
-            d[:end] if isinstance(d, str) else d for d, end in zip(documents, ends, strict=True)
-        ]
-        return short, [end is not None for end in ends]
+        short: list[Document] = []
+        cut: list[bool] = []
+        for document in documents:
+            spans = self._spans(document, limit)
+            text = isinstance(document, str) and spans.more
+            short.append(document[: spans.ends[-1]] if text else document)  # type: ignore[index]
+            cut.append(text)
+        return short, cut
 
     def _split(
         self, query: str, documents: Sequence[Document], options: ScoreOptions
-    ) -> list[list[Document]]:
+    ) -> tuple[list[list[Document]], list[bool]]:
+        """Each document's passages, and which documents have more than MAX_PASSAGES."""
         if not documents:
-            return []
+            return [], []
         # An empty document's row shows how many tokens the query and the prompt take.
         around = self._scorer.encode(query, [""], options).tokens[0] + MARGIN_TOKENS
         if self.info.family in ("late-interaction", "bi-encoder"):
@@ -144,27 +151,25 @@ class LongDocuments:
         size = max(MIN_PASSAGE_TOKENS, self.info.max_length - around)
         step = max(1, round(size * (1 - OVERLAP)))
         split: list[list[Document]] = []
-        for document, spans in zip(documents, self._offsets(documents), strict=True):
-            # The last passage ends with the document; none lies wholly inside the one before it.
-            starts = range(0, max(1, len(spans) - size + step), step)
+        cut: list[bool] = []
+        for document in documents:
+            spans = self._spans(document, (MAX_PASSAGES - 1) * step + size)
+            cut.append(spans.more)
             if len(spans) <= size or not isinstance(document, str):
                 split.append([document])
                 continue
+            # The last passage ends with the document; none lies wholly inside the one before it.
+            starts = range(0, max(1, len(spans) - size + step), step)
             parts: list[Document] = [
-                document[spans[start][0] : spans[min(start + size, len(spans)) - 1][1]]
+                document[spans.starts[start] : spans.ends[min(start + size, len(spans)) - 1]]
                 for start in starts
             ]
             split.append(parts)
-        return split
+        return split, cut
 
-    def _offsets(self, documents: Sequence[Document]) -> list[list[tuple[int, int]]]:
-        """Character offsets [start, end) of each document's tokens; empty for an image."""
-        if not documents:
-            return []
-        texts = [document if isinstance(document, str) else "" for document in documents]
-        full = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-        found: list[list[tuple[int, int]]] = full["offset_mapping"]
-        return found
+    def _spans(self, document: Document, tokens: int) -> Spans:
+        """The document's first tokens; none for an image."""
+        return self._text.spans(document, tokens) if isinstance(document, str) else Spans()
 
 
 def _best(scores: Sequence[Score], counts: Sequence[int], shortened: Sequence[bool]) -> list[Score]:

@@ -36,7 +36,7 @@ def key_of(document: str) -> bytes:
 class Representations:
     """An LRU cache of at most `max_bytes`; with 0 it keeps nothing.
 
-    One thread may look up while another adds.
+    Threads may share it.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -93,7 +93,8 @@ class Representations:
 
     def count(self, *, hits: int, misses: int, saved_tokens: int) -> None:
         """Count one request's documents: cached, run, and the tokens of the cached ones."""
-        self._counts.update(hits=hits, misses=misses, saved_tokens=saved_tokens)
+        with self._lock:
+            self._counts.update(hits=hits, misses=misses, saved_tokens=saved_tokens)
 
     def stats(self) -> dict[str, int]:
         """Counts since the start, current entries and bytes; empty if the cache is disabled."""

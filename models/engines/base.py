@@ -17,14 +17,17 @@ import torch
 
 from models.batching import plan
 from models.checkpoint import Checkpoint
+from models.concurrency import Turn, checkpoint
 from models.engine_stats import EngineStats
-from models.types import TokenRow
+from models.types import ScoringError, TokenRow
 
 Ids = npt.NDArray[np.int64]
 # What an engine reads of a module's answer; see Engine.
 Output = Literal["logits", "last_hidden_state", "last_token"]
 # Out-of-memory errors that one run may recover from.
 MAX_HALVINGS = 5
+# Micro-batches without an out-of-memory error after which a reduced token budget is doubled.
+RECOVERY_BATCHES, MAX_RECOVERY_BATCHES = 256, 65_536
 # Token budgets to try, by device.
 BUDGETS = {
     "cpu": (512, 1024, 2048, 4096),
@@ -138,31 +141,64 @@ class Engine(ABC):
         """Counts and distributions of what was run."""
         return EngineStats()
 
+    @cached_property
+    def _turn(self) -> Turn:
+        """Threads that run rows take turns, one micro-batch each."""
+        return Turn()
+
+    @cached_property
+    def _recovery(self) -> _Recovery:
+        return _Recovery()
+
     def run(self, rows: Sequence[TokenRow], prefix: Sequence[int] = ()) -> list[torch.Tensor]:
         """Run all rows in micro-batches; return each row's output in float32, in order.
 
         `prefix`: token ids before every row of a causal model, whose keys and values are computed
         once. Raises ValueError if the engine supports no prefix. On an out-of-memory error the
-        token budget is halved and the remaining rows are run again, up to MAX_HALVINGS times.
+        token budget is halved and the remaining rows are run again, up to MAX_HALVINGS times. It
+        is doubled again after many micro-batches without an error. A row that does not fit even
+        alone raises ScoringError and leaves the budget as it was before that row was tried.
         """
-        forward = self._prepare(prefix)
+        forward = self._guarded_prepare(prefix, len(prefix))
         # Attention to the prefix counts towards a row's cost.
         lengths = [len(prefix) + len(row) for row in rows]
         outputs: dict[int, torch.Tensor] = {}
         for halving in range(MAX_HALVINGS + 1):
             left = [i for i in range(len(rows)) if i not in outputs]
             sizes = [lengths[i] for i in left]
+            places: list[int] = []
             try:
                 for batch in plan(sizes, self.token_budget, self.max_rows, padded=not self.packs):
                     places = [left[i] for i in batch]
-                    found = self._timed(forward, [rows[place] for place in places])
+                    with self._turn:
+                        checkpoint()
+                        found = self._timed(forward, [rows[place] for place in places])
                     outputs.update(zip(places, found, strict=True))
+                    self.token_budget = self._recovery.after_success(self.token_budget)
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or halving == MAX_HALVINGS:
+                if not _is_out_of_memory(error):
+                    raise
+                self._free()
+                if len(places) == 1:
+                    raise _too_long(lengths[places[0]]) from error
+                if halving == MAX_HALVINGS:
                     raise
                 self._shrink()
         return [outputs[i] for i in range(len(rows))]
+
+    def _guarded_prepare(self, prefix: Sequence[int], length: int) -> Forward:
+        if not length:
+            return self._prepare(prefix)
+        try:
+            with self._turn:
+                checkpoint()
+                return self._prepare(prefix)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self._free()
+            raise _too_long(length) from error
 
     def _timed(self, forward: Forward, rows: Sequence[TokenRow]) -> list[torch.Tensor]:
         """Run a micro-batch and record it. Outputs are in CPU memory, so the time is complete."""
@@ -176,12 +212,15 @@ class Engine(ABC):
         return found
 
     def _shrink(self) -> None:
-        """Halve the budget for good: what did not fit once will not fit later."""
-        self.token_budget = max(1, self.token_budget // 2)
+        """Halve the budget until the recovery."""
+        self.token_budget = self._recovery.after_error(self.token_budget)
+        logger.warning("out of memory: token budget reduced to %d", self.token_budget)
+
+    def _free(self) -> None:
+        """Count an out-of-memory error and free cached memory."""
         self.stats.out_of_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        logger.warning("out of memory: token budget reduced to %d", self.token_budget)
 
     def find_budget(self, longest: int, limit_s: float = FIND_LIMIT_S) -> None:
         """Set the token budget to the one with the most tokens per second, within `limit_s`.
@@ -205,6 +244,8 @@ class Engine(ABC):
             # The next one takes twice as long, and runs three times.
             if now + 6 * took > deadline:
                 break
+        # What did not fit is not tried again.
+        self._recovery = _Recovery()
         if found:
             self.token_budget = _best(found)
 
@@ -240,6 +281,45 @@ def _best(found: Mapping[int, tuple[float, float]]) -> int:
     enough = max(rate for rate, _ in found.values()) * (1 - NOISE)
     fast = [budget for budget, (rate, _) in found.items() if rate >= enough]
     return max((budget for budget in fast if found[budget][1] <= SHORT_S), default=min(fast))
+
+
+class _Recovery:
+    """Doubles a reduced budget, up to its first value, after micro-batches without an error.
+
+    Each error doubles how many, so that a budget that never fits is hardly ever tried.
+    """
+
+    def __init__(self) -> None:
+        self._full = 0
+        self._needed = 0
+        self._done = 0
+
+    def after_error(self, budget: int) -> int:
+        """The smaller budget."""
+        self._needed = min(MAX_RECOVERY_BATCHES, max(RECOVERY_BATCHES, 2 * self._needed))
+        self._full = max(self._full, budget)
+        self._done = 0
+        return max(1, budget // 2)
+
+    def after_success(self, budget: int) -> int:
+        """The same budget, or a larger one."""
+        if not self._full:
+            return budget
+        self._done += 1
+        if self._done < self._needed:
+            return budget
+        self._done = 0
+        budget = min(2 * budget, self._full)
+        if budget == self._full:
+            self._full = 0
+        return budget
+
+
+def _too_long(tokens: int) -> ScoringError:
+    return ScoringError(
+        f"a row of {tokens} tokens does not fit into the device's memory; send shorter texts, or "
+        "lower RERANKER_MAX_LENGTH"
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from models.checkpoint import Checkpoint
 from models.engine_stats import EngineStats
 from models.engines import Engine
 from models.text import normalize, well_formed
+from models.tokenizing import TextTokenizer
 from models.types import (
     DEFAULTS,
     Activation,
@@ -42,6 +43,7 @@ class Family(ABC):
         spec = checkpoint.spec
         wanted = spec.normalize_text
         self._tokenizer = checkpoint.tokenizer
+        self._text = TextTokenizer(checkpoint.tokenizer)
         self._engine = engine
         self.info = ModelInfo(
             name=spec.name,
@@ -103,44 +105,26 @@ class Family(ABC):
     def _clean(self, text: str) -> str:
         return normalize(text) if self.info.normalize_text else well_formed(text)
 
-    def _tokenize(self, texts: Sequence[str], **options: Any) -> tuple[list[TokenRow], list[bool]]:
+    def _tokenize(self, texts: Iterable[str], max_length: int) -> tuple[list[TokenRow], list[bool]]:
         """Rows, and which texts were truncated. A text without tokens becomes a padding token."""
-        if not texts:
-            return [], []
-        full = self._tokenizer(list(texts), **options)
-        types = full.get("token_type_ids")
-        rows = [
-            TokenRow(ids, types[i] if types is not None else None)
-            if ids
-            else TokenRow([self._engine.pad_token_id], [0] if types is not None else None)
-            for i, ids in enumerate(full["input_ids"])
-        ]
-        # A fast tokenizer keeps the truncated part beside each encoding.
-        return rows, [bool(encoding.overflowing) for encoding in full.encodings]
+        return self._made(self._text.rows(texts, max_length))
 
     def _tokenize_pairs(
         self, query: str, documents: Sequence[str], max_length: int
     ) -> tuple[list[TokenRow], list[bool]]:
-        """Rows of query and document, and which were truncated, the longer text first.
+        """Rows of query and document, and which were truncated, the longer text first."""
+        return self._made(self._text.pairs(query, documents, max_length))
 
-        The same as `tokenizer([query] * n, documents, truncation="longest_first")`, but without
-        tokenising the query n times and without computing offsets, which nobody reads.
-        """
-        backend = self._tokenizer.backend_tokenizer
-        backend.no_padding()
-        backend.no_truncation()
-        asked = backend.encode(query, add_special_tokens=False)
-        texts = backend.encode_batch_fast(list(documents), add_special_tokens=False)
-        backend.enable_truncation(max_length, strategy="longest_first")
+    def _made(
+        self, found: Iterable[tuple[list[int], list[int], bool]]
+    ) -> tuple[list[TokenRow], list[bool]]:
         typed = "token_type_ids" in self._tokenizer.model_input_names
-        pairs = [backend.post_process(asked, text, True) for text in texts]
-        rows = [
-            TokenRow(pair.ids, pair.type_ids if typed else None)
-            if pair.ids
-            else TokenRow([self._engine.pad_token_id], [0] if typed else None)
-            for pair in pairs
-        ]
-        return rows, [bool(pair.overflowing) for pair in pairs]
+        rows, truncated = [], []
+        for ids, types, cut in found:
+            ids, types = (ids, types) if ids else ([self._engine.pad_token_id], [0])
+            rows.append(TokenRow(ids, types if typed else None))
+            truncated.append(cut)
+        return rows, truncated
 
     def _ids(self, text: str) -> list[int]:
         """Token ids of a part of a prompt, without added special tokens."""

@@ -124,8 +124,8 @@ class BiEncoder(Embedding):
 
     def embed(self, encoded: Encoded) -> Vectors:
         """Vectors [documents, hidden], as they are compared with the query's."""
-        outputs = iter(self._engine.run_once(encoded.rows) if encoded.rows else [])
-        documents = self._represented(encoded, encoded.rows, outputs)
+        parts = self._represented_in_parts(encoded, encoded.rows)
+        documents = [document for part in parts for document in part]
         vectors: Vectors = self._stack(documents).numpy()
         return vectors
 
@@ -138,7 +138,7 @@ class BiEncoder(Embedding):
 
     def _rows(self, texts: Sequence[str], prompt: str) -> tuple[list[TokenRow], list[bool]]:
         prompted = [prompt + text for text in texts]
-        return self._tokenize(prompted, truncation=True, max_length=self.info.max_length)
+        return self._tokenize(prompted, self.info.max_length)
 
     def _embed_query(self, output: torch.Tensor) -> torch.Tensor:
         return self._embed(output)

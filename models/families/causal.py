@@ -119,30 +119,27 @@ class Causal(Family):
             "pair-suffix": max_length + len(suffix),
         }[recipe.limit]
 
-        whole = self._ids(text)
-        start = whole[: max_length * 3 // 4] if recipe.cuts_query else whole
+        most = max_length * 3 // 4 if recipe.cuts_query else max(0, room)
+        start, query_cut = next(self._text.ids([text], most))
         if recipe.starts_with_bos and self._tokenizer.bos_token_id is not None:
             start = [self._tokenizer.bos_token_id, *start]
+        query_cut = query_cut or len(start) > max(0, room)
         start = start[: max(0, room)]
         head = tuple(self._prefix + start)
-        texts = [recipe.document.format(document=self._clean(d)) for d in documents]
-        bodies = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        texts = (recipe.document.format(document=self._clean(d)) for d in documents)
         rows, cut = [], []
-        for body in bodies:
-            kept = (self._separator + body[:max_length])[: max(0, room - len(start))]
+        for body, body_cut in self._text.ids(texts, max_length):
+            kept = (self._separator + body)[: max(0, room - len(start))]
             rows.append(TokenRow(kept + suffix))
-            cut.append(
-                len(kept) < len(self._separator) + len(body)
-                or len(self._prefix) + len(whole) > len(head)
-            )
+            cut.append(body_cut or query_cut or len(kept) < len(self._separator) + len(body))
         tokens = [len(head) + len(row) for row in rows]
         return Encoded(rows, tokens, cut, {"head": head})
 
     def _suffix(self, instruction: str | None) -> list[int]:
+        # A request's instruction may have any length.
         asked = instruction or self.info.instruction
-        return [
-            i for part in self._recipe.suffix for i in self._ids(part.format(instruction=asked))
-        ]
+        parts = (part.format(instruction=asked) for part in self._recipe.suffix)
+        return [i for ids, _ in self._text.ids(parts, self.info.max_length) for i in ids]
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
         # Chunks of one request share their start, whose keys and values are computed once.

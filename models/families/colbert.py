@@ -135,7 +135,7 @@ class ColBERT(Embedding):
         self, texts: Sequence[str], marker: int | None, length: int
     ) -> tuple[list[TokenRow], list[bool]]:
         room = length - (marker is not None)
-        rows, cut = self._tokenize(texts, truncation=True, max_length=room)
+        rows, cut = self._tokenize(texts, room)
         if marker is None:
             return rows, cut
         marked = [

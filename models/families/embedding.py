@@ -15,6 +15,9 @@ from models.families.base import Family
 from models.representations import Representation, Representations
 from models.types import DEFAULTS, Encoded, Score, ScoreOptions, TokenRow
 
+# Hidden states take kilobytes per token. A merged batch on a CPU has no more tokens than this.
+TOKENS_AT_ONCE = 16_384
+
 
 class Embedding(Family):
     """Runs the query's row for each request, and a document's row only if it is not cached."""
@@ -66,6 +69,8 @@ class Embedding(Family):
         )
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:
+        if sum(encoded.cost for encoded in batch) > self._tokens_at_once:
+            return [self._forward_in_parts(encoded) for encoded in batch]
         outputs = iter(self._engine.run_once([row for encoded in batch for row in encoded.rows]))
         scores: list[list[Score]] = []
         for encoded in batch:
@@ -74,6 +79,36 @@ class Embedding(Family):
             values = self._compare(query, documents).tolist() if documents else []
             scores.append(self._scores(values, encoded))
         return scores
+
+    def _forward_in_parts(self, encoded: Encoded) -> list[Score]:
+        query = self._embed_query(self._engine.run_once(encoded.rows[:1])[0])
+        values: list[float] = []
+        for documents in self._represented_in_parts(encoded, encoded.rows[1:]):
+            values += self._compare(query, documents).tolist()
+        return self._scores(values, encoded)
+
+    @property
+    def _tokens_at_once(self) -> int:
+        """Tokens whose hidden states are in memory at a time."""
+        return max(TOKENS_AT_ONCE, self._engine.token_budget)
+
+    def _represented_in_parts(
+        self, encoded: Encoded, rows: Sequence[TokenRow]
+    ) -> Iterator[list[Representation]]:
+        """As `_represented`, for a few documents at a time."""
+        known, first, row = encoded.extra["known"], 0, 0
+        while first < len(known):
+            last, end, tokens = first, row, 0
+            while last < len(known) and (last == first or tokens <= self._tokens_at_once):
+                if known[last] is None:
+                    tokens += len(rows[end])
+                    end += 1
+                last += 1
+            extra = {name: encoded.extra[name][row:end] for name in ("new", "cut")}
+            part = replace(encoded, extra={"known": known[first:last], **extra})
+            outputs = iter(self._engine.run_once(rows[row:end]))
+            yield self._represented(part, rows[row:end], outputs)
+            first, row = last, end
 
     def _encode_documents(self, documents: Sequence[str]) -> Encoded:
         """Rows of the documents that are not cached; tokens and truncation of all."""

@@ -46,7 +46,7 @@ class LateInteraction(Embedding):
         return rows[0], cut[0]
 
     def _document_rows(self, documents: Sequence[str]) -> tuple[list[TokenRow], list[bool]]:
-        return self._tokenize(documents, truncation=True, max_length=self.info.max_length)
+        return self._tokenize(documents, self.info.max_length)
 
     def _embed_query(self, output: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.normalize(output, dim=-1)

@@ -21,7 +21,6 @@ from models.checkpoint import Checkpoint
 from models.engines import engine_for
 from models.families.base import Family
 from models.lengths import max_length_of
-from models.text import well_formed
 from models.types import DEFAULTS, Encoded, ModelLoadError, Score, ScoreOptions, TokenRow
 
 DOCUMENT_MARKER, QUERY_MARKER = "<|embed_token|>", "<|rerank_token|>"
@@ -91,9 +90,8 @@ class Listwise(Family):
         self, query: str, documents: Sequence[str], options: ScoreOptions = DEFAULTS
     ) -> Encoded:
         """One row per block of documents, read at the positions of the markers."""
-        instruction = _without_markers(
-            well_formed(options.instruction or self.info.instruction or "")
-        )
+        instruction = options.instruction or self.info.instruction or ""
+        (instruction,), _, _ = self._cut([instruction], self.info.max_length // 4)
         room = self.info.max_length - len(self._ids(prompt("", [""], instruction))) - SEAM_TOKENS
         # The prompt contains the query twice; if there is little room, half is for a document.
         limit = max(1, min(MAX_QUERY_TOKENS, room // 4))
@@ -111,14 +109,16 @@ class Listwise(Family):
 
     def _cut(self, texts: Sequence[str], limit: int) -> tuple[list[str], list[int], list[bool]]:
         """Texts without markers, cut to `limit` tokens; their lengths; which were truncated."""
-        cleaned = [_without_markers(self._clean(text)) for text in texts]
-        rows = self._tokenizer(cleaned, add_special_tokens=False)["input_ids"] if texts else []
-        cut = [len(row) > limit for row in rows]
-        short = [
-            self._tokenizer.decode(row[:limit]) if over else text
-            for text, row, over in zip(cleaned, rows, cut, strict=True)
-        ]
-        return short, [min(len(row), limit) for row in rows], cut
+        short, lengths, truncated = [], [], []
+        cleaned = (_without_markers(self._clean(text)) for text in texts)
+        heads = [self._text.head(text, limit) for text in cleaned]
+        found = self._text.ids([head for head, _ in heads], limit)
+        for (head, unread), (ids, over) in zip(heads, found, strict=True):
+            cut = unread or over
+            short.append(self._tokenizer.decode(ids) if cut else head)
+            lengths.append(len(ids))
+            truncated.append(cut)
+        return short, lengths, truncated
 
     def _blocks(self, lengths: Sequence[int], query_length: int) -> Iterator[list[int]]:
         """Indices of documents by block. Each prompt contains the query twice."""

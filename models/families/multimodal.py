@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 
 from models.checkpoint import Checkpoint
+from models.concurrency import checkpoint as pause
 from models.engines import engine_for
 from models.families.base import Family
 from models.images import ImageDocument, ImageError, decode
@@ -105,15 +106,20 @@ class Multimodal(Family):
         options: ScoreOptions = DEFAULTS,
     ) -> Encoded:
         """One row per document. Raises ImageError for an image that cannot be read."""
-        asked = _plain(self._clean(query))
+        asked, _ = self._text.head(_plain(self._clean(query)), self.info.max_length)
         instruction = _plain(options.instruction or self.info.instruction or "")
+        instruction, _ = self._text.head(instruction, self.info.max_length)
         rows, cut = [], []
         for document in documents:
+            pause()
             text = document if isinstance(document, str) else document.text
             patches = None if isinstance(document, str) else self._patches(document)
             # Image tokens are counted before texts are cut, as in the models' processors.
             places = 0 if patches is None else len(patches.pixels) // self._merged
-            ids, was_cut = self._row(asked, _plain(self._clean(text)), places, instruction)
+            # Special tokens in the part of a text that is not read are dropped, unlike in Qwen's
+            # script, where any number of them is kept.
+            text, _ = self._text.head(_plain(self._clean(text)), self.info.max_length)
+            ids, was_cut = self._row(asked, text, places, instruction)
             images = () if patches is None else (patches,)
             rows.append(TokenRow(ids, [int(i == self._pad) for i in ids], images=images))
             cut.append(was_cut)
@@ -187,13 +193,22 @@ class Qwen3VL(Multimodal):
         ids = self._ids(prompt)
         if len(ids) <= self.info.max_length:
             return ids + self._suffix, False
-        # As in the script: keeps all special tokens, and as many others as there is room for.
+        # As in the script: keeps all special tokens, and as many others as there is room for. But
+        # texts may consist of special tokens, so their number is limited too.
         room = self.info.max_length - sum(i in self._special for i in ids)
+        special_room = self.info.max_length
         kept = []
         for i in ids:
-            room -= i not in self._special
-            if i in self._special or room >= 0:
+            if i == self._pad:
                 kept.append(i)
+            elif i in self._special:
+                special_room -= 1
+                if special_room >= 0:
+                    kept.append(i)
+            else:
+                room -= 1
+                if room >= 0:
+                    kept.append(i)
         return kept + self._suffix, True
 
     def _read(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -231,9 +246,8 @@ class JinaM0(Multimodal):
         limit = self.info.max_length
         # The reference takes text or an image; text beside an image follows it and leaves it room.
         room = max(limit - self.MAX_QUERY_LENGTH - places, min(limit // 2, self.MAX_QUERY_LENGTH))
-        words = self._ids(text)
-        cut = len(words) > room
-        content = self._tokenizer.decode(words[:room]) if cut else text
+        words, cut = next(self._text.ids([text], room))
+        content = self._tokenizer.decode(words) if cut else text
         ids = self._ids(f"**Document**:\n{_image(places)}{content}\n**Query**:\n{query}")
         whole = len(ids)
         # The row is never cut inside the image.

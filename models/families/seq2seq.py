@@ -114,8 +114,15 @@ class Seq2Seq(Family):
     ) -> Encoded:
         """One row per document: the pair's text, truncated at its end as in the references."""
         asked = self._clean(query)
-        texts = [self._recipe.text.format(query=asked, document=self._clean(d)) for d in documents]
-        rows, cut = self._tokenize(texts, truncation=True, max_length=self.info.max_length)
+        before, after = self._recipe.text.split("{document}")
+        start, query_fills_row = self._text.head(before.format(query=asked), self.info.max_length)
+        if query_fills_row:
+            rows, cut = self._tokenize([start], self.info.max_length)
+            rows, cut = rows * len(documents), cut * len(documents)
+        else:
+            # Made one at a time: together they would hold the query once per document.
+            texts = (f"{start}{self._clean(document)}{after}" for document in documents)
+            rows, cut = self._tokenize(texts, self.info.max_length)
         return Encoded(rows, [len(row) for row in rows], cut)
 
     def forward(self, batch: Sequence[Encoded]) -> list[list[Score]]:

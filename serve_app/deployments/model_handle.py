@@ -57,12 +57,18 @@ class ReplicasHandle:
         return info
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
+        self,
+        query: str,
+        documents: list[Document],
+        options: ScoreOptions,
+        timeout_s: float,
+        alone: bool = False,
     ) -> list[Score]:
         told = timeout_s + GRACE_S
         revision = self.known.info.revision if self.known is not None else None
+        named: dict[str, object] = {**tracing.trace_kwargs(), **({"alone": True} if alone else {})}
         scores: list[Score] = await self._call(
-            "score", query, documents, options, told, revision=revision, **tracing.trace_kwargs()
+            "score", query, documents, options, told, revision=revision, **named
         )
         return scores
 

@@ -1,22 +1,31 @@
 """The model replica: tokenises in one thread, merges requests into batches, scores in another.
 
+Large calls, longer than SMALL_CALL_BATCHES micro-batches, have threads of their own, and take turns
+with the merged batches, one micro-batch each. So a small call waits for no more than a micro-batch
+of a large one.
+
 Work that has timed out or was cancelled by its caller is dropped wherever it waits: for the
-tokeniser, for its turn or in the batch queue.
+tokeniser, for its turn or in the batch queue, and in a large call between two micro-batches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from models.concurrency import at_checkpoints
 from models.types import (
     DEFAULTS,
     Document,
@@ -26,15 +35,18 @@ from models.types import (
     Score,
     ScoreOptions,
     Scorer,
+    ScoringError,
 )
 from models.vectors import Vectors
-from serve_app.deployments.autoscaling import METRIC, Meter
+from serve_app.deployments.autoscaling import CHARACTERS_PER_TOKEN, METRIC, Meter
 from serve_app.deployments.call_trace import CallTrace, trace_batch
 from serve_app.deployments.fairness import FairQueue
 from serve_app.deployments.loading import info_from_hub, load_scorer
 from serve_app.deployments.metrics_hub import key_of
 from serve_app.deployments.scoring_replica import ScoringReplica, Work
-from serve_app.deployments.watchdog import exit_on_timeout
+from serve_app.deployments.watchdog import GRACE_S, Watchdog
+from serve_app.errors import ScoringFailed
+from serve_app.service.retries import MergedCallsFailed
 from serve_app.settings.base import Frozen
 from serve_app.telemetry import Snapshot
 from serve_app.telemetry.replica_recorder import ReplicaRecorder
@@ -42,6 +54,14 @@ from serve_app.telemetry.replica_recorder import ReplicaRecorder
 # Micro-batches per merged batch: enough to sort rows by length, few enough that the next request
 # does not wait long.
 MICRO_BATCHES_PER_BATCH = 8
+# Micro-batches of the longest call that is merged with others. An ordinary chunk has about one.
+SMALL_CALL_BATCHES = 2
+# Large calls that run at a time, one micro-batch each in turn; the others wait.
+LARGE_CALLS = 4
+# Characters of a call that is tokenised in the thread for long texts. An ordinary chunk has fewer.
+LONG_CALL_CHARS = 65_536
+
+T = TypeVar("T")
 
 logger = logging.getLogger("ray.serve")
 
@@ -101,13 +121,19 @@ class ModelReplica(ScoringReplica):
     ) -> None:
         """Load the model.
 
-        `hang_s`: seconds that a forward pass may take before the process exits. `hub` receives
+        `hang_s`: seconds that a micro-batch may take before the process exits. `hub` receives
         this replica's model info and metrics, and provides the info of an earlier replica.
         """
         super().__init__()
         self._meter = Meter()
         self._encoders = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._long_encoders = ThreadPoolExecutor(1, thread_name_prefix="encode-long")
         self._forwards = ThreadPoolExecutor(1, thread_name_prefix="forward")
+        self._large_forwards = ThreadPoolExecutor(LARGE_CALLS, thread_name_prefix="forward-large")
+        self._large_calls = asyncio.Semaphore(LARGE_CALLS)
+        self._watchdog = Watchdog(hang_s)
+        self._hanging: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._watcher = asyncio.create_task(self._watch(min(1.0, hang_s / 10)))
         loop = asyncio.get_running_loop()
         self._scorer: Scorer = await loop.run_in_executor(
             self._forwards, self.load, spec, warmup, await info_from_hub(hub, spec)
@@ -116,11 +142,15 @@ class ModelReplica(ScoringReplica):
         # A chunk keeps a CPU busy for long; a GPU would idle between chunks.
         shared, alone = (1, 2) if info.device == "cpu" else (4, 8)
         self._queue = FairQueue(info.token_budget // 8, shared=shared, alone=alone)
+        # The same by characters, before a call is tokenised: for the thread that tokenises, and to
+        # bound the tokenised calls that wait.
+        large = info.token_budget // 8 * CHARACTERS_PER_TOKEN
+        self._encode_queue = FairQueue(large, shared=1, alone=2)
+        self._held_queue = FairQueue(large, shared=4 * shared, alone=4 * alone)
         self._limit = _Limit(1)
         self._merge_up_to(info.token_budget * MICRO_BATCHES_PER_BATCH if micro_batch else 1)
         self._forward.set_batch_wait_timeout_s(window_ms / 1000)
         self._figures = ReplicaRecorder(info.name)
-        self._hang_s = hang_s
         if hub is not None:
             self.start_reports(hub, key_of(spec), info)
 
@@ -149,17 +179,23 @@ class ModelReplica(ScoringReplica):
         self, query: str, documents: Sequence[Document], options: ScoreOptions, work: Work
     ) -> list[Score]:
         job = _Job(self._limit, work, CallTrace(self._figures, work.trace))
-        loop = asyncio.get_running_loop()
+        chars = len(query) + sum(map(len, documents))
         with self._meter.holding(query, documents) as load:
-            # If cancelled while waiting for the thread, the call never runs.
-            encoded = await loop.run_in_executor(
-                self._encoders, job.call.encode, self._scorer.encode, query, documents, options
-            )
-            load.weigh(encoded.cost)
-            async with self._queue.slot(query, encoded.cost):
-                job.encoded = encoded
-                # Serve leaves cancelled jobs out of a batch until the batch starts.
-                scores: list[Score] = await self._forward(job)
+            async with self._held_queue.slot(query, chars):
+                async with self._encode_queue.slot(query, chars):
+                    job.encoded = await self._encode(
+                        chars, job.call.encode, self._scorer.encode, query, documents, options
+                    )
+                load.weigh(job.encoded.cost)
+                async with self._queue.slot(query, job.encoded.cost):
+                    large = self._scorer.info.token_budget * SMALL_CALL_BATCHES
+                    if work.alone or job.encoded.cost > large:
+                        scores = await self._score_alone(job)
+                    else:
+                        # Serve leaves cancelled jobs out of a batch until the batch starts.
+                        scores = await self._forward(job)
+                    if isinstance(scores, ScoringError):
+                        raise scores
             job.call.finish(len(documents))
         return scores
 
@@ -167,14 +203,83 @@ class ModelReplica(ScoringReplica):
         self, documents: Sequence[Document], options: ScoreOptions = DEFAULTS
     ) -> Vectors:
         """Embed the documents: vectors [documents, hidden]. Raises ScoringError if unsupported."""
-        loop = asyncio.get_running_loop()
+        chars = sum(map(len, documents))
         with self._meter.holding("", documents) as load:
-            encoded = await loop.run_in_executor(
-                self._encoders, self._scorer.encode_documents, documents, options
-            )
+            encoded = await self._encode(chars, self._scorer.encode_documents, documents, options)
             load.weigh(encoded.cost)
             # Not batched: few rows are new, and none after a ranking by the same model.
-            return await loop.run_in_executor(self._forwards, self._scorer.embed, encoded)
+            async with self._large_calls:
+                return await self._run(self._large_forwards, encoded, self._scorer.embed, encoded)
+
+    async def _encode(self, chars: int, encode: Callable[..., Encoded], *args: object) -> Encoded:
+        """Tokenise in a thread. If cancelled while waiting for the thread, it never runs."""
+        threads = self._long_encoders if chars > LONG_CALL_CHARS else self._encoders
+        async with _cancelling() as check:
+
+            def run() -> Encoded:
+                with at_checkpoints(check):
+                    return encode(*args)
+
+            return await asyncio.get_running_loop().run_in_executor(threads, run)
+
+    async def _score_alone(self, job: _Job) -> list[Score]:
+        async with self._large_calls:
+            job.work.begun = True
+            with trace_batch(self._scorer, [job.call], self._figures):
+                (scores,) = await self._run(
+                    self._large_forwards, [job], self._scorer.forward, [job.encoded]
+                )
+        return scores
+
+    async def _run(
+        self, threads: Executor, what: object, call: Callable[..., T], *args: object
+    ) -> T:
+        """Run a call of the scorer in a thread.
+
+        If cancelled, a call in the threads for large ones ends after its micro-batch. Raises
+        ScoringFailed or MergedCallsFailed if it hangs.
+        """
+        large = threads is self._large_forwards
+        async with _cancelling() as check:
+
+            def step() -> None:
+                if large:
+                    check()
+                self._watchdog.progress(what)
+
+            def run() -> T:
+                with self._watchdog.watching(what), at_checkpoints(step, patient=large):
+                    return call(*args)
+
+            running = asyncio.get_running_loop().run_in_executor(threads, run)
+            both: set[asyncio.Future[Any]] = {running, self._hanging}
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                if running.done() or self._hanging.result() is not what:
+                    return await running
+            finally:
+                running.cancel()
+        if isinstance(what, list) and len(what) > 1:
+            raise MergedCallsFailed("the replica was stopped, as a batch of several calls hung")
+        raise ScoringFailed(
+            f"the model {self._scorer.info.name!r} did not finish within the time allowed for one "
+            "forward pass (RERANKER_HANG_TIMEOUT), and its replica was restarted; send fewer or "
+            "shorter documents"
+        )
+
+    async def _watch(self, interval_s: float) -> None:
+        """Exit when a forward pass hangs, after failing the calls in it.
+
+        Calls that only waited fail when the process is gone, and are retried.
+        """
+        while (hanging := self._watchdog.hanging()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(interval_s)
+        logger.error("a forward pass hangs: the replica exits (RERANKER_HANG_TIMEOUT)")
+        faulthandler.dump_traceback(sys.__stderr__ or 2)
+        self._hanging.set_result(hanging)
+        # Time for the calls' errors to be sent.
+        await asyncio.sleep(GRACE_S / 2)
+        os._exit(1)
 
     async def snapshot(self) -> Snapshot:
         own = self._figures.snapshot(self._scorer.engine_stats, self._scorer.representation_stats())
@@ -187,16 +292,42 @@ class ModelReplica(ScoringReplica):
         return {METRIC: float(self._meter.pending)}
 
     @serve.batch(batch_size_fn=lambda items: _cost(items))  # type: ignore[untyped-decorator]
-    async def _forward(self, jobs: list[_Job]) -> list[list[Score]]:
-        loop = asyncio.get_running_loop()
+    async def _forward(self, jobs: list[_Job]) -> list[list[Score] | ScoringError]:
         for job in jobs:
             job.work.begun = True
+        try:
+            return [*await self._merged(jobs)]
+        except ScoringError as error:
+            if len(jobs) == 1:
+                return [error]
+        # Only the calls that fail alone too have failed.
+        results: list[list[Score] | ScoringError] = []
+        for job in jobs:
+            try:
+                results += await self._merged([job])
+            except ScoringError as error:
+                results.append(error)
+        return results
+
+    async def _merged(self, jobs: list[_Job]) -> list[list[Score]]:
         batch = [job.encoded for job in jobs]
-        with (
-            exit_on_timeout(self._hang_s),
-            trace_batch(self._scorer, [job.call for job in jobs], self._figures),
-        ):
-            return await loop.run_in_executor(self._forwards, self._scorer.forward, batch)
+        with trace_batch(self._scorer, [job.call for job in jobs], self._figures):
+            return await self._run(self._forwards, jobs, self._scorer.forward, batch)
+
+
+@asynccontextmanager
+async def _cancelling() -> AsyncIterator[Callable[[], None]]:
+    """Yield a function that raises CancelledError in a thread once the block has been left."""
+    left = False
+
+    def check() -> None:
+        if left:
+            raise asyncio.CancelledError
+
+    try:
+        yield check
+    finally:
+        left = True
 
 
 def _cost(jobs: Sequence[_Job]) -> int:

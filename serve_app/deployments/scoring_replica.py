@@ -23,10 +23,14 @@ from serve_app.telemetry import Snapshot, tracing
 
 @dataclass(slots=True)
 class Work:
-    """One score call: its caller's span, if it is traced, and whether scoring has begun."""
+    """One score call: its caller's span, if it is traced, and whether scoring has begun.
+
+    `alone`: not to be merged with other calls.
+    """
 
     trace: tracing.Carrier | None
     begun: bool = False
+    alone: bool = False
 
 
 class ScoringReplica(ABC):
@@ -57,16 +61,18 @@ class ScoringReplica(ABC):
         timeout_s: float = math.inf,
         trace: tracing.Carrier | None = None,
         revision: str | None = None,
+        alone: bool = False,
     ) -> list[Score]:
         """Score the documents, in their order: as OtherRevision if the model is not `revision`.
 
-        `trace`: the caller's span, if it is traced. Raises DeadlineExceeded after `timeout_s`
+        `trace`: the caller's span, if it is traced. `alone`: whether not to merge the call with
+        others. Raises DeadlineExceeded after `timeout_s`
         seconds; work that has not begun by then is dropped. Raises ScoringError if a logit is not
         finite, and a RerankError for a provider's failure.
         """
         if trace is not None:
             tracing.start()
-        work = Work(trace)
+        work = Work(trace, alone=alone)
         try:
             async with within(Deadline.after(timeout_s).at, "a chunk"):
                 scores = await self._score(query, documents, options, work)

@@ -4,21 +4,63 @@ from __future__ import annotations
 
 import faulthandler
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Seconds between the timeout, after which the process fails the hanging calls and exits, and the
+# exit that needs neither Python nor a lock.
+GRACE_S = 2.0
 
-@contextmanager
-def exit_on_timeout(seconds: float) -> Iterator[None]:
-    """Log every thread's stack and exit the process if the block takes longer than `seconds`.
 
-    The timer is a C thread, which does not need the locks that a hanging library may hold. Pending
-    calls fail immediately and can be retried elsewhere, whereas after a failed health check Ray
-    Serve would first wait for them. Only one block at a time.
+class Watchdog:
+    """Watches that calls in threads make progress, at least every `seconds`.
+
+    If they do not, `hanging` returns what is being run, and GRACE_S later every thread's stack is
+    logged and the process exits. That timer is a C thread, which does not need the locks that a
+    hanging library may hold. Pending calls then fail immediately and can be retried elsewhere,
+    whereas after a failed health check Ray Serve would first wait for them.
     """
-    # sys.stderr may be replaced; Ray logs what is written to the original.
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._running: list[object] = []
+        self._since = 0.0
+        self._last: object = None
+
+    @contextmanager
+    def watching(self, what: object) -> Iterator[None]:
+        """Watch the block, which runs `what`."""
+        with self._lock:
+            self._running.append(what)
+            # Another block that is running may hang, and this one then waits for it.
+            if len(self._running) == 1:
+                self._restart(what)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.remove(what)
+                if self._running:
+                    self._restart(self._running[0])
+                else:
+                    faulthandler.cancel_dump_traceback_later()
+
+    def progress(self, what: object) -> None:
+        """Start the time anew: from now on, `what` is being run."""
+        with self._lock:
+            self._restart(what)
+
+    def hanging(self) -> object:
+        """What has been run for longer than the timeout, or None."""
+        with self._lock:
+            late = self._running and time.monotonic() - self._since > self._seconds
+            return self._last if late else None
+
+    def _restart(self, what: object) -> None:
+        self._since, self._last = time.monotonic(), what
+        # sys.stderr may be replaced; Ray logs what is written to the original.
+        stderr = sys.__stderr__ or 2
+        faulthandler.dump_traceback_later(self._seconds + GRACE_S, exit=True, file=stderr)

@@ -34,17 +34,27 @@ class OtherRevision(list[Score]):
     """
 
 
+class MergedCallsFailed(Exception):
+    """One of several calls that a replica merged made it exit, and it is not known which."""
+
+
 class Replicas(Protocol):
     """One model's replicas, wherever they run. Calls may raise any exception."""
 
     async def info(self) -> ModelInfo: ...
 
     async def score(
-        self, query: str, documents: list[Document], options: ScoreOptions, timeout_s: float
+        self,
+        query: str,
+        documents: list[Document],
+        options: ScoreOptions,
+        timeout_s: float,
+        alone: bool = False,
     ) -> list[Score]:
         """Raises DeadlineExceeded after `timeout_s` seconds, and starts no forward pass then.
 
         The result is an OtherRevision if the replica has not the revision that `info` returns.
+        `alone`: not to be merged with other calls.
         """
         ...
 
@@ -82,9 +92,19 @@ class RetryingModel:
         self, query: str, documents: list[Document], options: ScoreOptions, until: Deadline
     ) -> list[Score]:
         """Score the documents, in their order. `until` may be extended during the call."""
-        scores = await self._retried(
-            lambda left_s: self._replicas.score(query, documents, options, left_s), until
-        )
+        alone = False
+
+        async def attempt(left_s: float) -> list[Score]:
+            nonlocal alone
+            named = {"alone": True} if alone else {}
+            try:
+                return await self._replicas.score(query, documents, options, left_s, **named)
+            except MergedCallsFailed:
+                # The call that is to blame then fails by itself, and the others succeed.
+                alone = True
+                raise
+
+        scores = await self._retried(attempt, until)
         if len(scores) != len(documents):
             raise ScoringFailed(
                 f"the model {self.name!r} returned {len(scores)} scores for "

@@ -55,7 +55,7 @@ class LimitSettings(Frozen):
     hang_timeout_s: float = setting(
         "RERANKER_HANG_TIMEOUT",
         60.0,
-        "Maximum seconds for the forward passes of one merged batch; a replica that takes longer "
+        "Maximum seconds for the forward pass of one micro-batch; a replica that takes longer "
         "is replaced.",
         gt=0,
     )

@@ -28,6 +28,7 @@ ROWS: list[errors.RerankError] = [
     errors.TooManyDocuments("x"),
     errors.DocumentTooLong("x"),
     errors.UnknownModel("x"),
+    errors.BodyTooSlow("x"),
     errors.BodyTooLarge("x"),
     errors.UnsupportedEncoding("x"),
     errors.Overloaded("x"),

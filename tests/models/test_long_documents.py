@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from models import embedded
+from models import embedded, long_documents
+from models.concurrency import at_checkpoints
 from models.registry import load
 from models.types import ModelSpec, ScoreOptions, Scorer
 from tests.models.checkpoints import tiny_bert_cross_encoder
@@ -39,7 +40,7 @@ def test_an_answer_is_found_wherever_it_is(scorer: Scorer, before: int) -> None:
 
 def test_passages_overlap_and_cover_the_document(scorer: Scorer) -> None:
     words = [f"w{i}" for i in range(400)]
-    split = scorer._split(QUERY, [" ".join(words)], PASSAGES)[0]  # type: ignore[attr-defined]
+    split = scorer._split(QUERY, [" ".join(words)], PASSAGES)[0][0]  # type: ignore[attr-defined]
     assert {w for p in split for w in p.split()} >= set(words)
     for one, other in itertools.pairwise(split):
         assert other.split()[0].strip("#") in one
@@ -99,3 +100,22 @@ def test_models_with_a_prompt_split_documents_too(tmp_path: Path) -> None:
     assert long.passages > 1
     assert not long.truncated
     assert short.logit == pytest.approx(scorer.score(QUERY, [ANSWER])[0].logit, abs=1e-4)
+
+
+def test_the_number_of_passages_is_limited(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_documents, "MAX_PASSAGES", 5)
+    document = FILLER * 80
+    (limited,), (short,) = (scorer.score(QUERY, [d], PASSAGES) for d in (document, FILLER * 10))
+    assert (limited.passages, limited.truncated) == (5, True)
+    assert (short.passages, short.truncated) == (3, False)
+
+
+def test_of_a_document_with_too_many_passages_only_the_start_is_tokenised(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_documents, "MAX_PASSAGES", 3)
+    parts: list[int] = []
+    with at_checkpoints(lambda: parts.append(1)):
+        encoded = scorer.encode(QUERY, ["!" * 9_000_000], PASSAGES)
+    assert len(encoded.rows) == 1 + 3
+    assert len(parts) < 10

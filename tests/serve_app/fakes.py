@@ -50,6 +50,7 @@ class WordOverlap:
         self.gate.set()
         self.cancelled = 0
         self.timeouts: list[float] = []
+        self.alone: list[bool] = []
         self.info_ = INFO
         self.options: list[ScoreOptions] = []
 
@@ -62,8 +63,10 @@ class WordOverlap:
         documents: list[Document],
         options: ScoreOptions = DEFAULTS,
         timeout_s: float = math.inf,
+        alone: bool = False,
     ) -> list[Score]:
         self.timeouts.append(timeout_s)
+        self.alone.append(alone)
         if self.failures:
             raise self.failures.pop(0)
         self.rows += len(documents)

@@ -52,9 +52,9 @@ class MLXEngine(Engine):
         with mx.stream(self._device):
             return head_rows(self._checkpoint, rows)
 
-    def _shrink(self) -> None:
+    def _free(self) -> None:
         mx.clear_cache()
-        super()._shrink()
+        super()._free()
 
     def _prepare(self, prefix: Sequence[int]) -> Forward:
         if not prefix:

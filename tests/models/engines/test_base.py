@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,10 +12,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from models.concurrency import at_checkpoints
 from models.engines import base
 from models.engines.base import MAX_HALVINGS, Engine, Forward, pad
 from models.registry import load
-from models.types import ModelSpec, TokenRow
+from models.types import ModelSpec, ScoringError, TokenRow
 from tests.models.decoder_checkpoints import qwen3
 from tests.models.t5_checkpoints import t5
 
@@ -59,9 +62,84 @@ def test_out_of_memory_halves_the_budget_and_loses_no_row(error: type[Exception]
 
 def test_rows_that_fit_in_no_budget_fail_after_a_few_attempts() -> None:
     engine = Counting(room=0)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(ScoringError, match="a row of 40 tokens does not fit"):
         engine.run(ROWS)
-    assert len(engine.sizes) == MAX_HALVINGS + 1
+    assert len(engine.sizes) <= MAX_HALVINGS + 1
+
+
+def test_a_row_that_does_not_fit_alone_leaves_the_budget_to_the_others() -> None:
+    engine = Counting(room=2000)
+    for _ in range(3):
+        with pytest.raises(ScoringError, match="a row of 5000 tokens does not fit"):
+            engine.run([TokenRow([1] * 5000)])
+    assert engine.token_budget == 1024
+    assert engine.stats.counts()["out_of_memory"] == 3
+    with pytest.raises(ScoringError, match="5000 tokens"):
+        engine.run([*ROWS, TokenRow([1] * 5000)])
+    assert engine.token_budget == 1024
+
+
+def test_a_reduced_budget_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "RECOVERY_BATCHES", 50)
+    engine = Counting(room=300)
+    engine.run(ROWS)
+    assert engine.token_budget == 256
+    engine.room = 10**9
+    for _ in range(30):
+        engine.run(ROWS)
+    assert engine.token_budget == 1024
+    # If it fails again, the recovery takes longer.
+    engine.room = 300
+    engine.sizes.clear()
+    for _ in range(50):
+        engine.run(ROWS)
+    failures = sum(size > 300 for size in engine.sizes)
+    assert failures < 8
+
+
+def test_threads_take_turns_by_micro_batch() -> None:
+    engine = Counting(budget=40)
+    order: list[str] = []
+    both = threading.Barrier(2)
+
+    def run(name: str, patient: bool, first: bool) -> None:
+        rows = [TokenRow([1] * 40)] * 6
+        with at_checkpoints(lambda: order.append(name), patient=patient):
+            both.wait()
+            time.sleep(0 if first else 0.05)
+            engine.run(rows)
+
+    run_rows = engine._run
+
+    def slow(rows: Sequence[TokenRow]) -> list[torch.Tensor]:
+        time.sleep(0.02)
+        return run_rows(rows)
+
+    engine._run = slow  # type: ignore[method-assign]
+    threads = [
+        threading.Thread(target=run, args=("large", True, True)),
+        threading.Thread(target=run, args=("small", False, False)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    start = order.index("small")
+    assert start <= 5
+    assert order[start : start + 5].count("small") >= 2
+
+
+def test_a_run_ends_between_micro_batches() -> None:
+    engine = Counting(budget=40)
+
+    def cancel() -> None:
+        if len(engine.sizes) == 3:
+            raise TimeoutError
+
+    with at_checkpoints(cancel), pytest.raises(TimeoutError):
+        engine.run(ROWS)
+    assert len(engine.sizes) == 3
+    assert len(engine.run(ROWS)) == 200
 
 
 def test_other_errors_are_not_retried() -> None:

@@ -7,6 +7,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from models import embedded
+from models.families import embedding
 from models.registry import load
 from models.types import ModelSpec, ScoreOptions, ScoringError
 
@@ -44,3 +45,25 @@ def test_other_families_have_no_embeddings() -> None:
     assert not scorer.info.embeds
     with pytest.raises(ScoringError, match="maxsim gives no embeddings"):
         scorer.encode_documents(DOCUMENTS)
+
+
+@pytest.mark.parametrize("family", ["bi-encoder", "auto"])
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+def test_long_requests_are_run_in_parts(
+    monkeypatch: pytest.MonkeyPatch, family: str, cache_bytes: int
+) -> None:
+    spec = ModelSpec(
+        "m",
+        family=family,
+        dtype="float32",
+        token_budget=16,
+        representation_cache_bytes=cache_bytes,
+    )
+    scorer, documents = load(spec), [f"document {i} of some words" for i in range(40)]
+    documents[7] = documents[3]
+    expected = [score.logit for score in scorer.score("a query", documents)]
+    scorer = load(spec)
+    monkeypatch.setattr(embedding, "TOKENS_AT_ONCE", 16)
+    scorer.score("a query", documents[5:9])
+    found = [score.logit for score in scorer.score("a query", documents)]
+    assert found == pytest.approx(expected, abs=1e-5)

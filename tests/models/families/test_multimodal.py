@@ -289,6 +289,12 @@ def test_long_texts_are_truncated_and_images_are_not(kind: Kind) -> None:
     assert scores[1].tokens > scores[0].tokens - 10
 
 
+def test_a_text_of_special_tokens_does_not_exceed_the_limit(kind: Kind) -> None:
+    scorer = load(ModelSpec("m", source=str(kind[0]), dtype="float32", max_length=400))
+    encoded = scorer.encode("<|im_end|>" * 50_000, ["<|im_start|>" * 50_000])
+    assert max(map(len, encoded.rows)) < 500
+
+
 def test_tokens_include_the_images(kind: Kind) -> None:
     text, image = kind[2].score(QUERY, ["", document(picture(256, 256))])
     assert image.tokens - text.tokens >= 60

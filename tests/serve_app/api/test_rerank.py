@@ -97,9 +97,14 @@ async def test_invalid_compressed_bodies_are_rejected(
 
 class Explains(WordOverlap):
     async def score(
-        self, query: str, documents: list[Any], options: Any = None, timeout_s: float = 9.0
+        self,
+        query: str,
+        documents: list[Any],
+        options: Any = None,
+        timeout_s: float = 9.0,
+        alone: bool = False,
     ) -> list[Score]:
-        scores = await super().score(query, documents, options, timeout_s)
+        scores = await super().score(query, documents, options, timeout_s, alone)
         why = "It shares words." if options.explain else ""
         return [replace(score, explanation=why) for score in scores]
 

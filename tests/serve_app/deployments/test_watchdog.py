@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+
+from serve_app.deployments.watchdog import Watchdog
 
 PROGRAM = """
 import time
-from serve_app.deployments.watchdog import exit_on_timeout
-with exit_on_timeout(5):
+from serve_app.deployments import watchdog
+watchdog.GRACE_S = 0.1
+with watchdog.Watchdog(5).watching("one"):
     pass
-with exit_on_timeout(0.3):
+watched = watchdog.Watchdog(0.5)
+with watched.watching("other"):
     {what}
 """
 
@@ -34,3 +39,18 @@ def test_it_exits_even_if_a_library_holds_the_interpreter_lock() -> None:
 
 def test_a_process_that_finishes_in_time_is_not_affected() -> None:
     assert _run("pass").returncode == 0
+
+
+def test_a_process_that_makes_progress_is_not_affected() -> None:
+    progress = "[(time.sleep(0.1), watched.progress(i)) for i in range(15)]"
+    assert _run(progress).returncode == 0
+
+
+def test_it_says_what_hangs() -> None:
+    watched = Watchdog(0.01)
+    assert watched.hanging() is None
+    with watched.watching("one"), watched.watching("other"):
+        watched.progress("one")
+        time.sleep(0.05)
+        assert watched.hanging() == "one"
+    assert watched.hanging() is None

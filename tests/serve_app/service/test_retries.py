@@ -19,7 +19,7 @@ from serve_app.errors import (
 )
 from serve_app.service import retries
 from serve_app.service.deadline import Deadline
-from serve_app.service.retries import RetryingModel
+from serve_app.service.retries import MergedCallsFailed, RetryingModel
 from serve_app.telemetry import Telemetry, to_json
 from tests.serve_app.fakes import WordOverlap, ask, make_service
 
@@ -150,3 +150,10 @@ async def test_there_is_no_pause_after_the_last_attempt(monkeypatch: pytest.Monk
     async with asyncio.timeout(10):
         with pytest.raises(ModelUnavailable):
             await make_service(backend, max_retries=0).rerank(ask("a", "b", "a b", query="a b"))
+
+
+async def test_a_call_of_a_failed_batch_is_retried_alone() -> None:
+    replicas = WordOverlap()
+    replicas.failures = [MergedCallsFailed(), ConnectionError("gone")]
+    assert [score.logit for score in await scores(retrying(replicas))] == [1, 0]
+    assert replicas.alone == [False, True, True]

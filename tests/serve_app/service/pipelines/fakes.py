@@ -37,6 +37,7 @@ class Numbers(WordOverlap):
         documents: Sequence[Document],
         options: ScoreOptions = DEFAULTS,
         timeout_s: float = 9.0,
+        alone: bool = False,
     ) -> list[Score]:
         texts = [str(document) for document in documents]
         self.asked.append(texts)

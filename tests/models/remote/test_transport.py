@@ -101,8 +101,9 @@ async def test_waiting_for_other_calls_does_not_count_against_the_provider(
     errors = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(error) for error in errors} == {RemoteTimeout}
     waited = [error for error in errors if "parallel calls are in use" in str(error)]
-    assert len(waited) == 19
-    assert (scorer.counts["calls"], scorer.counts["failures"]) == (1, 1)
+    # One call holds the slot; at most one more gets it in the moment in which all time out.
+    assert len(waited) >= 18
+    assert 1 <= scorer.counts["failures"] <= scorer.counts["calls"] <= 2
     assert not transport._breaker.is_open
     hanging.set()
     assert len(await scorer.score("q", ["0.5"])) == 1

@@ -45,15 +45,16 @@ RAY = {
 }
 ONE_MACHINE = {
     # The default of 0.1 s takes 4% of a core, which a small machine needs for its models.
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.2",
     # The default of 15 gives other processes priority over the ingress and the models.
     "RAY_worker_niceness": "0",
     # Ray's processes listen on the loopback interface, as they do on macOS and Windows.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # Ray would kill the service's processes when other programs use up the memory.
     "RAY_memory_monitor_refresh_ms": "0",
-    # A proxy that has died is replaced after three failed checks, 10 s apart by default.
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
+    # A proxy that has died is replaced after three failed checks, 10 s apart by default. At most one
+    # is made in two rounds of the control loop.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.05",
     "RAY_AUTH_MODE": "token",
 }
 # For JSON logs: print every line, without Ray's prefix.

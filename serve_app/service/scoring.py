@@ -18,6 +18,9 @@ from serve_app.telemetry import scored, tracing
 from serve_app.types import RerankRequest
 
 LOOKUP_KEYS = 64
+# Calls of one request at the same time: enough to keep several replicas busy. A replica that
+# received thousands at once would be busy with reading them while others wait.
+PARALLEL_CHUNKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,15 @@ class Scoring:
         texts = {key: pairs.by_key[key] for key in keys}
         whole = pairs.listwise or pairs.info.whole_requests
         chunks = [list(texts)] if whole else cut(texts, pairs.info.token_budget)
-        parts = await gather_or_cancel(
-            self._score_chunk(pairs, options, until, chunk) for chunk in chunks
-        )
+        remaining = iter(chunks)
+
+        async def work() -> dict[bytes, Score]:
+            found: dict[bytes, Score] = {}
+            for chunk in remaining:
+                found |= await self._score_chunk(pairs, options, until, chunk)
+            return found
+
+        parts = await gather_or_cancel(work() for _ in chunks[:PARALLEL_CHUNKS])
         return {key: score for part in parts for key, score in part.items()}
 
     async def _score_chunk(

@@ -10,9 +10,10 @@ import pytest
 
 from models.types import Score, ScoreOptions
 from serve_app.service.retries import OtherRevision
+from serve_app.service.scoring import PARALLEL_CHUNKS
 from serve_app.types import RerankRequest
 from tests.serve_app.fakes import INFO, WordOverlap, ask, make_service, named
-from tests.waiting import settle
+from tests.waiting import settle, until
 
 
 async def test_duplicate_and_cached_pairs_are_not_scored_again() -> None:
@@ -170,3 +171,16 @@ async def test_scores_are_not_stored_if_the_model_is_replaced_meanwhile(
     backend.info_ = INFO  # the old weights are back
     await service.rerank(ask("a"))
     assert backend.rows == 2
+
+
+async def test_a_large_request_has_a_limited_number_of_calls_in_flight() -> None:
+    backend = WordOverlap()
+    backend.gate.clear()
+    documents = [f"a {i} " + "x " * 500 for i in range(500)]
+    ranking = asyncio.create_task(make_service(backend).rerank(ask(*documents)))
+    await until(lambda: len(backend.timeouts) == PARALLEL_CHUNKS)
+    await settle()
+    assert len(backend.timeouts) == PARALLEL_CHUNKS
+    backend.gate.set()
+    assert len((await ranking).results) == 500
+    assert len(backend.timeouts) > PARALLEL_CHUNKS

@@ -52,8 +52,8 @@ ONE_MACHINE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # Ray would kill the service's processes when other programs use up the memory.
     "RAY_memory_monitor_refresh_ms": "0",
-    # A proxy that has died is replaced after three failed checks, 10 s apart by default. At most one
-    # is made in two rounds of the control loop.
+    # A proxy that has died is replaced after three failed checks, 10 s apart by default. They take
+    # two rounds of the control loop each.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.05",
     "RAY_AUTH_MODE": "token",
 }

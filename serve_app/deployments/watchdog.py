@@ -21,9 +21,10 @@ class Watchdog:
     """Watches that calls in threads make progress, at least every `seconds`.
 
     If they do not, `hanging`, which has to be called regularly, returns what is being run. GRACE_S
-    to GRACE_S + REARM_S later every thread's stack is logged and the process exits. That timer is a C thread, which does not need the locks that a
-    hanging library may hold. Pending calls then fail immediately and can be retried elsewhere,
-    whereas after a failed health check Ray Serve would first wait for them.
+    to GRACE_S + REARM_S later every thread's stack is logged and the process exits. That timer is a
+    C thread, which does not need the locks that a hanging library may hold. Pending calls then fail
+    immediately and can be retried elsewhere, whereas after a failed health check Ray Serve would
+    first wait for them.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -26,9 +26,19 @@ def marked() -> dict[Path, list[psutil.Process]]:
     found: dict[Path, list[psutil.Process]] = defaultdict(list)
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if folder := process.environ().get(MARK):
+            if folder := _mark_of(process):
                 found[Path(folder)].append(process)
     return found
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    if not sys.platform.startswith("linux"):
+        return process.environ().get(MARK)
+    # Not `environ`, which ends at an empty entry: Ray's agents write their title over the first
+    # ones.
+    entries = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    start = f"{MARK}=".encode()
+    return next((os.fsdecode(e.removeprefix(start)) for e in entries if e.startswith(start)), None)
 
 
 def kill(folder: Path, but: Iterable[int] = ()) -> int:

@@ -342,6 +342,7 @@ OTHERS = {
     "llama_index",
     "mcp",
     "mlx",
+    "psutil",
     "ray",
     "redis",
     "scipy",

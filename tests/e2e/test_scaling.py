@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from benchmarks.servers import processes
 from serve_app.deployments.proxy import choose
 from tests.e2e.conftest import Service, kill, start, stop
 
@@ -41,13 +43,9 @@ def sleepy(
 def replicas(service: Service) -> int:
     """The processes of the model, found by their names."""
     found = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            session = stat.read_text().rsplit(")", 1)[1].split()[3]
-            command = (stat.parent / "cmdline").read_text()
-        except OSError:
-            continue
-        found += int(session) == service.process.pid and "ServeReplica:rerank:Model-0" in command
+    for pid, _ in processes(service.process.pid):
+        with suppress(OSError):
+            found += "ServeReplica:rerank:Model-0" in Path(f"/proc/{pid}/cmdline").read_text()
     return found
 
 

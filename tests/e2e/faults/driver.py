@@ -123,7 +123,7 @@ def _cluster() -> Iterator[None]:
 
 def main(names: list[str], out: Path) -> None:
     path = proxy.choose(os.environ.get("FAULTS_TRAFFIC", "auto"))  # type: ignore[arg-type]
-    proxy.prepare(path, os.environ)
+    proxy.prepare(path, os.environ, folder())
     with proxy.importing(os.environ):
         import ray  # noqa: F401
         from ray import serve  # noqa: F401

@@ -47,8 +47,11 @@ time.sleep(600)
 STUBBORN = "signal.signal(15, lambda number, frame: print('asked to stop', flush=True))"
 
 
-def _join(cgroup: Path) -> None:
-    (cgroup / "cgroup.procs").write_text("0")
+def _prepare(cgroup: Path | None) -> None:
+    # Ignored where the tests run under nohup.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if cgroup is not None:
+        (cgroup / "cgroup.procs").write_text("0")
 
 
 class _Command:
@@ -61,7 +64,7 @@ class _Command:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=None if cgroup is None else lambda: _join(cgroup),
+            preexec_fn=lambda: _prepare(cgroup),
         )
         self.run_folder = Path(self._line("folder "))
 
